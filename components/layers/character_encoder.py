@@ -1,0 +1,92 @@
+"""Word vectors from characters, computed once for each distinct word of the batch."""
+
+import keras
+import tensorflow as tf
+
+from components.layers.recurrent import LSTM
+
+KINDS = ("cnn", "lstm")
+
+
+@keras.saving.register_keras_serializable("trellis")
+class CharacterEncoder(keras.layers.Layer):
+    """Encodes the characters of each word as one vector.
+
+    `cnn`: convolution and maximum over the word (Ma and Hovy 2016); `lstm`: last states of both directions (Lample et
+    al. 2016). The same word occurs many times in a batch, so distinct words are found first (by a 64-bit fingerprint
+    of their character ids) and each is encoded once. Padding never reaches the result.
+
+    Args:
+        vocabulary: number of character ids, 0 being padding.
+        kind: `"cnn"` or `"lstm"`.
+        dim: width of the character embeddings.
+        units: width of the result (for `lstm`, half of it in each direction: it must be even).
+        window: characters that one convolution sees.
+
+    Input: character ids `(batch, time, characters)`, 0 after the end of a word.
+    Output: `(batch, time, units)`, zero where there is no word.
+    """
+
+    def __init__(self, vocabulary, kind="cnn", dim=30, units=50, window=3, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
+        if kind == "lstm" and units % 2:
+            raise ValueError(f"units must be even for kind='lstm', not {units}")
+        self.vocabulary, self.kind, self.dim = vocabulary, kind, dim
+        self.units, self.window, self.dropout = units, window, dropout
+        self.embedding = keras.layers.Embedding(
+            vocabulary, dim, embeddings_initializer=keras.initializers.RandomUniform(-0.15, 0.15), dtype=self.dtype_policy
+        )
+        self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        if kind == "cnn":
+            self.encoder = keras.layers.Conv1D(units, window, padding="same", dtype=self.dtype_policy)
+        else:
+            self.encoder = keras.layers.Bidirectional(LSTM(units // 2), dtype=self.dtype_policy)
+
+    def build(self, shape):
+        self.embedding.build((None, None))
+        self.encoder.build((None, None, self.dim))
+
+    def call(self, characters, training=None):
+        shape = tf.shape(characters)
+        words = tf.reshape(characters, [-1, shape[2]])
+        distinct, index = self._distinct(words)
+        mask = tf.not_equal(distinct, 0)
+        vectors = self.drop(self.embedding(distinct), training=training)
+        if self.kind == "cnn":
+            vectors *= tf.cast(mask, vectors.dtype)[:, :, tf.newaxis]
+            vectors = self.encoder(vectors)
+            vectors = tf.where(mask[:, :, tf.newaxis], vectors, vectors.dtype.min)
+            vectors = tf.reduce_max(vectors, axis=1)
+        else:
+            vectors = self.encoder(vectors, mask=mask, training=training)
+        vectors = tf.where(mask[:, :1], vectors, tf.zeros([], vectors.dtype))
+        return tf.reshape(tf.gather(vectors, index), [shape[0], shape[1], self.units])
+
+    @staticmethod
+    def _distinct(words):
+        """Distinct rows of `words (words, characters)`, and for each row which of them it is."""
+        places = tf.cast(tf.range(tf.shape(words)[1]), tf.uint64) * 2 + 1
+        factors = places * places * tf.constant(0x9E3779B97F4A7C15, tf.uint64) + 0xD1B54A32D192ED03
+        codes = tf.cast(words, tf.uint64) * 0xBF58476D1CE4E5B9
+        codes = tf.bitwise.bitwise_xor(codes, tf.bitwise.right_shift(codes, tf.constant(31, tf.uint64)))
+        prints = tf.bitcast(tf.reduce_sum(codes * factors, axis=1), tf.int64)
+        _, index = tf.unique(prints)
+        count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
+        first = tf.math.unsorted_segment_min(tf.range(tf.shape(words)[0]), index, count)
+        return tf.gather(words, first), index
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "vocabulary": self.vocabulary,
+            "kind": self.kind,
+            "dim": self.dim,
+            "units": self.units,
+            "window": self.window,
+            "dropout": self.dropout,
+        }

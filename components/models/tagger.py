@@ -1,0 +1,83 @@
+"""Taggers: word, character and casing features, a stack of recurrent layers, and a head that chooses the tags."""
+
+import keras
+
+from components.layers.character_encoder import CharacterEncoder
+from components.layers.crf import CRF
+from components.layers.recurrent import GRU, LSTM, SimpleRNN
+from components.layers.sequence_head import IndependentTags
+from components.layers.word_dropout import WordDropout
+
+CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+HEADS = {"crf": CRF, "softmax": IndependentTags}
+
+
+def tagger(
+    features,
+    tags,
+    *,
+    cell,
+    bidirectional,
+    layers,
+    units,
+    head,
+    words,
+    characters,
+    casing,
+    dropout,
+    vectors=None,
+    name="tagger",
+):
+    """A tagger as an ordinary functional `keras.Model`.
+
+    Inputs, by name: `words (batch, time)`, `characters (batch, time, characters)` and `casing (batch, time)`, ids
+    with 0 for padding (on the right); those whose width is 0 (or kind `none`) are left out. Output: best tags
+    `(batch, time)`. The layer `emissions` gives the scores `(batch, time, tags)`, the layer `head` chooses.
+
+    Args:
+        features: sizes of the id spaces: `{"words": …, "characters": …, "casing": …}`.
+        tags: number of tags.
+        cell: `rnn`, `lstm` or `gru`; layers: how many, one above the other; units: width in each direction.
+        head: `crf` or `softmax`.
+        words: `{"dim", "tune"}`; characters: `{"kind", "dim", "units", "window"}`; casing: `{"dim"}`.
+        dropout: rates `{"word", "input", "recurrent", "output"}`.
+        vectors: initial word embeddings `(words, dim)`, or None for random ones.
+    """
+    inputs = {"words": keras.Input((None,), dtype="int32", name="words")}
+    mask = keras.ops.not_equal(inputs["words"], 0)
+
+    embedding = keras.layers.Embedding(
+        features["words"],
+        words["dim"],
+        embeddings_initializer=keras.initializers.RandomUniform(-0.15, 0.15),
+        trainable=words["tune"],
+        name="word_embedding",
+    )
+    parts = [embedding(WordDropout(dropout["word"], name="word_dropout")(inputs["words"]))]
+    if vectors is not None:
+        embedding.set_weights([vectors])
+    if characters["kind"] != "none":
+        inputs["characters"] = keras.Input((None, None), dtype="int32", name="characters")
+        encoder = CharacterEncoder(features["characters"], **characters, name="character_encoder")
+        parts.append(encoder(inputs["characters"]))
+    if casing["dim"]:
+        inputs["casing"] = keras.Input((None,), dtype="int32", name="casing")
+        parts.append(
+            keras.layers.Embedding(features["casing"], casing["dim"], name="casing_embedding")(inputs["casing"])
+        )
+    x = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
+
+    for depth in range(layers):
+        x = keras.layers.Dropout(dropout["input"], name=f"input_dropout_{depth + 1}")(x)
+        recurrent = CELLS[cell](
+            units,
+            return_sequences=True,
+            recurrent_dropout=dropout["recurrent"],
+            name=f"{cell}_{depth + 1}",
+        )
+        if bidirectional:
+            recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{cell}_{depth + 1}")
+        x = recurrent(x, mask=mask)
+    x = keras.layers.Dropout(dropout["output"], name="output_dropout")(x)
+    emissions = keras.layers.Dense(tags, name="emissions", dtype="float32")(x)
+    return keras.Model(inputs, HEADS[head](name="head", dtype="float32")(emissions, mask=mask), name=name)

@@ -1,0 +1,121 @@
+"""Where the files of a dataset are: a path, $TRELLIS_DATA, the cache, or the network."""
+
+import gzip
+import hashlib
+import os
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from components.errors import InputError
+
+PARTS = ("train", "dev", "test")
+TIMEOUT = 30  # seconds without a byte
+
+
+def locate(name, files, path=None, download=None):
+    """The file of each part of a dataset.
+
+    Looked for in this order: `path` (a folder, or `{part: file}`), the folder `$TRELLIS_DATA/NAME`, the cache
+    (`$TRELLIS_CACHE`, by default `~/.cache/trellis`), the network. A file counts with or without `.gz`.
+
+    Args:
+        files: `{part: file name}`.
+        download: `{part: {"url", "sha256"}}`, of the uncompressed file, or None if it cannot be fetched.
+
+    Returns:
+        `{part: Path}`.
+
+    Raises:
+        InputError: none of the places has the files; the message names them all.
+    """
+    if path is not None:
+        if not isinstance(path, str | os.PathLike):
+            return {part: _existing(Path(file)) for part, file in path.items()}
+        folder = Path(path)
+        if not folder.is_dir():
+            raise InputError(f"data.path: {folder} is not a folder")
+        return {part: _existing(folder / file) for part, file in files.items()}
+
+    tried = ["data.path (not given)"]
+    if "TRELLIS_DATA" in os.environ:
+        folder = Path(os.environ["TRELLIS_DATA"]) / name
+        if folder.is_dir():
+            return {part: _existing(folder / file) for part, file in files.items()}
+        tried.append(f"{folder} (no such folder)")
+    else:
+        tried.append("$TRELLIS_DATA (not set)")
+    cache = Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / name
+    found = {part: _variant(cache / file) for part, file in files.items()}
+    if all(found.values()):
+        return found
+    tried.append(f"{cache} (no such files)")
+    if not download:
+        raise InputError(f"data={name} not found; tried {', '.join(tried)}, and it has no address to fetch it from")
+    try:
+        return {
+            part: found[part] or fetch(download[part]["url"], cache / file, download[part].get("sha256"))
+            for part, file in files.items()
+        }
+    except OSError as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        tried.append(f"{download['train']['url']} ({reason})")
+        raise InputError(f"data={name} not found; tried {', '.join(tried)}") from None
+
+
+def fetch(url, target, sha256=None):
+    """Downloads a file, checks it, and puts it in place whole; compressed if the target ends in `.gz`.
+
+    Raises:
+        InputError: the content is not the expected one.
+        OSError: the address cannot be reached.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + f".{os.getpid()}.part")
+    digest, done = hashlib.sha256(), 0
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, "wb") as raw:
+            total = int(response.headers.get("Content-Length") or 0)
+            output = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if target.suffix == ".gz" else raw
+            while block := response.read(1 << 16):
+                digest.update(block)
+                output.write(block)
+                done += len(block)
+                if sys.stderr.isatty():
+                    share = f"{done / total:4.0%}" if total else f"{done >> 10} KiB"
+                    print(f"\rfetching {target.name} {share}", end="", file=sys.stderr, flush=True)
+            if output is not raw:
+                output.close()
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+        if sha256 and digest.hexdigest() != sha256:
+            raise InputError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}; nothing was kept")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return target
+
+
+def digest(paths):
+    """sha256 over the files of a dataset, in the order of their parts."""
+    total = hashlib.sha256()
+    for part in sorted(paths):
+        total.update(part.encode())
+        total.update(hashlib.sha256(Path(paths[part]).read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _variant(file):
+    """The file as named, or with `.gz` added or taken away, whichever is there."""
+    for candidate in (file, file.with_name(file.name + ".gz"), file.with_suffix("") if file.suffix == ".gz" else file):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _existing(file):
+    found = _variant(file)
+    if found is None:
+        raise InputError(f"{file}: no such file")
+    return found
