@@ -57,40 +57,31 @@ def path_score(emissions, tags, lengths, transitions, start, end):
 def log_partition(emissions, lengths, transitions, start, end, jit_compile=None):
     """Log of the summed exp-scores of all paths, in nats; differentiable in every potential.
 
-    The gradient is computed by one backward recursion, not by differentiating the forward loop.
+    The gradient comes from the backward messages, not from differentiating the forward loop.
 
     Returns:
         `(batch,)`, 0 for sequences of length 0.
     """
-    dtype = emissions.dtype
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
     tags, xla = emissions.shape[-1], use_xla(jit_compile)
-    forward, gradient = _compiled(_forward, tags, xla), _compiled(_gradient, tags, xla)
+    messages, gradient = _compiled(_messages, tags, xla), _compiled(_gradient, tags, xla)
 
     @tf.custom_gradient
     def partition(emissions, transitions, start, end):
-        # Stopped, or the loops inside would be differentiated as well and keep what that needs.
-        emissions, transitions, start, end = map(
-            tf.stop_gradient, (emissions, transitions, start, end)
-        )
-        total, alphas = forward(emissions, lengths, transitions, start, end)
+        # Stopped, or the loop inside would be differentiated as well and keep what that needs.
+        emissions, transitions, start, end = map(tf.stop_gradient, (emissions, transitions, start, end))
+        total, before, after = messages(emissions, lengths, transitions, start, end)
+        return total, lambda upstream: gradient(upstream, emissions, before, after, lengths, transitions)
 
-        def backward(upstream):
-            return gradient(upstream, alphas, emissions, lengths, transitions, end)
-
-        return total, backward
-
-    total = partition(emissions, transitions, start, end)
-    return tf.cast(total, dtype) if dtype == tf.float64 else total
+    return partition(emissions, transitions, start, end)
 
 
 def marginals(emissions, lengths, transitions, start, end, jit_compile=None):
     """Posterior probability of each tag at each time step: `(batch, time, tags)`, zero at padded positions."""
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
-    tags, xla = emissions.shape[-1], use_xla(jit_compile)
-    _, alphas = _compiled(_forward, tags, xla)(emissions, lengths, transitions, start, end)
-    betas = _compiled(_backward, tags, xla)(emissions, lengths, transitions, end)
-    return _unary(alphas, betas, lengths)
+    messages = _compiled(_messages, emissions.shape[-1], use_xla(jit_compile))
+    _, before, after = messages(emissions, lengths, transitions, start, end)
+    return _unary(emissions, before, after, lengths)
 
 
 def viterbi(emissions, lengths, transitions, start, end):
@@ -102,7 +93,7 @@ def viterbi(emissions, lengths, transitions, start, end):
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
     batch, time, tags = tf.unstack(tf.shape(emissions))
     size = emissions.shape[-1]
-    steps = _over_time(emissions)
+    steps = _over_steps(tf.transpose(emissions, [1, 0, 2]))
     identity = tf.range(tags)[tf.newaxis, :]
 
     def forward(t, best, pointers):
@@ -149,24 +140,9 @@ def _normalized(log_weights):
     return log_weights - tf.reduce_max(log_weights, axis=-1, keepdims=True)
 
 
-def _over_time(values):
-    """`(batch, time, ...)` as a TensorArray over time."""
-    order = [1, 0, *range(2, values.shape.rank)]
-    steps = tf.TensorArray(
-        values.dtype, size=tf.shape(values)[1], element_shape=[None, *values.shape[2:]]
-    )
-    return steps.unstack(tf.transpose(values, order))
-
-
-def _stepper(transitions, product):
-    """`log_weights (batch, from) -> log_weights (batch, to)`: one step along the transitions, in the log semiring."""
-    if product:
-        top = tf.reduce_max(transitions)
-        weights = tf.exp(transitions - top)
-        return lambda logs: tf.math.log(tf.matmul(tf.exp(_normalized(logs)), weights)) + (
-            top + tf.reduce_max(logs, axis=-1, keepdims=True)
-        )
-    return lambda logs: tf.reduce_logsumexp(logs[:, :, tf.newaxis] + transitions, axis=1)
+def _over_steps(values):
+    """`(time, ...)` as a TensorArray over time."""
+    return tf.TensorArray(values.dtype, size=tf.shape(values)[0], element_shape=values.shape[1:]).unstack(values)
 
 
 def _either(transitions, branch):
@@ -177,107 +153,96 @@ def _either(transitions, branch):
     )
 
 
-def _forward(emissions, lengths, transitions, start, end):
-    """Log-partition `(batch,)` and forward messages `(batch, time, tags)`, each step's largest shifted to 0."""
-    time = tf.shape(emissions)[1]
+def _messages(emissions, lengths, transitions, start, end):
+    """Both recursions in one loop: step `s` takes the forward one to time `s`, the backward one to `time - 1 - s`.
+
+    With its own emission counted in, the backward message obeys the forward recursion on the transposed transitions,
+    so the two are one batched product. Every message is shifted so that its largest entry is 0.
+
+    Returns:
+        the log-partition `(batch,)`, and the messages `(batch, time, tags)` of all paths up to and including a tag,
+        and from and including it.
+    """
+    time, tags = tf.shape(emissions)[1], emissions.shape[-1]
+    order = tf.transpose(emissions, [1, 0, 2])
+    both = tf.stack([order, order[::-1]], axis=1)
+    times = tf.range(time)[:, tf.newaxis]
+    begins = tf.stack([tf.zeros_like(lengths) == times, lengths - 1 == times[::-1]], axis=1)[..., tf.newaxis]
+    both += tf.where(begins, tf.stack([start, end])[:, tf.newaxis, :], 0.0)
+    goes_on = tf.broadcast_to(tf.cast(~begins, emissions.dtype), tf.shape(both))
+    matrices = tf.stack([transitions, tf.transpose(transitions)])
 
     def run(product):
-        along = _stepper(transitions, product)
-        steps = _over_time(emissions)
-        first = start + emissions[:, 0]
-        scale = tf.reduce_max(first, axis=-1)
+        top = tf.reduce_max(transitions)
+        weights = tf.exp(matrices - top)
+        emitted, going_on = _over_steps(both), _over_steps(goes_on)
 
-        def body(t, alpha, scale, alphas):
-            ahead = along(alpha) + steps.read(t)
-            top = tf.reduce_max(ahead, axis=-1)
-            inside = t < lengths
-            alpha = tf.where(inside[:, tf.newaxis], ahead - top[:, tf.newaxis], alpha)
-            return t + 1, alpha, scale + tf.where(inside, top, 0.0), alphas.write(t, alpha)
+        def body(step, message, messages, scales):
+            if product:
+                along = tf.math.log(tf.matmul(tf.exp(message), weights)) + top
+            else:
+                along = tf.reduce_logsumexp(message[..., tf.newaxis] + matrices[:, tf.newaxis], axis=-2)
+            message = emitted.read(step) + going_on.read(step) * along
+            scale = tf.reduce_max(message, axis=-1, keepdims=True)
+            message -= scale
+            return step + 1, message, messages.write(step, message), scales.write(step, scale[0, :, 0])
 
-        alphas = tf.TensorArray(
-            emissions.dtype, size=time, element_shape=[None, emissions.shape[-1]]
-        )
-        alpha = first - scale[:, tf.newaxis]
-        _, alpha, scale, alphas = tf.while_loop(
-            lambda t, *_: t < time,
+        empty = functools.partial(tf.TensorArray, emissions.dtype, size=time)
+        _, _, messages, scales = tf.while_loop(
+            lambda step, *_: step < time,
             body,
-            (tf.constant(1), alpha, scale, alphas.write(0, alpha)),
+            (
+                tf.constant(0),
+                tf.zeros_like(both[0]),
+                empty(element_shape=[2, None, tags]),
+                empty(element_shape=[None]),
+            ),
             maximum_iterations=time,
         )
-        total = scale + tf.reduce_logsumexp(alpha + end, axis=-1)
-        return tf.where(lengths > 0, total, 0.0), tf.transpose(alphas.stack(), [1, 0, 2])
+        return messages.stack(), scales.stack()
 
-    return _either(transitions, run)
-
-
-def _backward(emissions, lengths, transitions, end):
-    """Backward messages `(batch, time, tags)`, each step's largest shifted to 0."""
-    batch, time = tf.shape(emissions)[0], tf.shape(emissions)[1]
-
-    def run(product):
-        along = _stepper(tf.transpose(transitions), product)
-        steps = _over_time(emissions)
-        last = tf.broadcast_to(_normalized(end), [batch, tf.shape(emissions)[2]])
-
-        def body(t, beta, betas):
-            behind = _normalized(along(beta + steps.read(t + 1)))
-            beta = tf.where((t + 1 < lengths)[:, tf.newaxis], behind, last)
-            return t - 1, beta, betas.write(t, beta)
-
-        betas = tf.TensorArray(
-            emissions.dtype, size=time, element_shape=[None, emissions.shape[-1]]
-        )
-        _, _, betas = tf.while_loop(
-            lambda t, *_: t >= 0,
-            body,
-            (time - 2, last, betas.write(time - 1, last)),
-            maximum_iterations=time,
-        )
-        return tf.transpose(betas.stack(), [1, 0, 2])
-
-    return _either(transitions, run)
+    messages, scales = _either(transitions, run)
+    before = tf.transpose(messages[:, 0], [1, 0, 2])
+    after = tf.transpose(messages[::-1, 1], [1, 0, 2])
+    last = tf.gather(before, tf.maximum(lengths - 1, 0), batch_dims=1)
+    total = tf.reduce_logsumexp(last + end, axis=-1)
+    total += tf.reduce_sum(tf.where(tf.transpose(times < lengths), tf.transpose(scales), 0.0), axis=1)
+    return tf.where(lengths > 0, total, 0.0), before, after
 
 
-def _unary(alphas, betas, lengths):
-    valid = tf.sequence_mask(lengths, tf.shape(alphas)[1])
-    return tf.where(valid[:, :, tf.newaxis], tf.nn.softmax(alphas + betas), 0.0)
+def _unary(emissions, before, after, lengths):
+    valid = tf.sequence_mask(lengths, tf.shape(emissions)[1])
+    # The emission of the step itself is counted in both messages.
+    return tf.where(valid[:, :, tf.newaxis], tf.nn.softmax(before + after - emissions), 0.0)
 
 
-def _gradient(upstream, alphas, emissions, lengths, transitions, end):
+def _gradient(upstream, emissions, before, after, lengths, transitions):
     """Gradient of the log-partition: the expected counts of each tag, pair, first and last tag."""
-    betas = _backward(emissions, lengths, transitions, end)
+    time, tags = tf.shape(emissions)[1], emissions.shape[-1]
     weight = upstream[:, tf.newaxis]
-    unary = _unary(alphas, betas, lengths) * weight[:, :, tf.newaxis]
-    index = tf.maximum(lengths - 1, 0)
-    final = tf.one_hot(index, tf.shape(alphas)[1], dtype=unary.dtype)
-    last = tf.einsum("bt,btk->k", final, unary)
-
-    time = tf.shape(emissions)[1]
-    tags = emissions.shape[-1]
+    unary = _unary(emissions, before, after, lengths) * weight[:, :, tf.newaxis]
+    last = tf.reduce_sum(tf.gather(unary, tf.maximum(lengths - 1, 0), batch_dims=1), axis=0)
     inside = tf.cast(tf.sequence_mask(lengths - 1, time - 1), unary.dtype) * weight
-    before, after = alphas[:, :-1], _normalized(emissions[:, 1:] + betas[:, 1:])
+    lefts, rights = before[:, :-1], after[:, 1:]
 
     def expected_pairs(product):
         if product:
             pair = tf.exp(transitions - tf.reduce_max(transitions))
-            left, right = tf.exp(before), tf.exp(after)
-            total = tf.einsum("btj,btj->bt", left, tf.einsum("jk,btk->btj", pair, right))
-            left *= (inside / total)[:, :, tf.newaxis]
-            return pair * tf.matmul(
-                tf.reshape(left, [-1, tags]), tf.reshape(right, [-1, tags]), transpose_a=True
-            )
-        befores, afters, insides = map(_over_time, (before, after, inside))
+            left, right = tf.reshape(tf.exp(lefts), [-1, tags]), tf.reshape(tf.exp(rights), [-1, tags])
+            total = tf.reduce_sum(tf.matmul(left, pair) * right, axis=1)
+            left *= (tf.reshape(inside, [-1]) / total)[:, tf.newaxis]
+            return pair * tf.matmul(left, right, transpose_a=True)
+        left, right, insides = (_over_steps(tf.einsum("bt...->tb...", x)) for x in (lefts, rights, inside))
 
-        def body(t, counts):
-            logs = befores.read(t)[:, :, tf.newaxis] + transitions
-            logs += afters.read(t)[:, tf.newaxis, :]
-            total = tf.reduce_logsumexp(logs, axis=[1, 2], keepdims=True)
-            weights = insides.read(t)[:, tf.newaxis, tf.newaxis]
-            return t + 1, counts + tf.reduce_sum(tf.exp(logs - total) * weights, axis=0)
+        def body(step, counts):
+            logs = left.read(step)[:, :, tf.newaxis] + transitions + right.read(step)[:, tf.newaxis, :]
+            posteriors = tf.exp(logs - tf.reduce_logsumexp(logs, axis=[1, 2], keepdims=True))
+            weighted = posteriors * insides.read(step)[:, tf.newaxis, tf.newaxis]
+            return step + 1, counts + tf.reduce_sum(weighted, axis=0)
 
         counts = tf.zeros([tags, tags], unary.dtype)
         return tf.while_loop(
-            lambda t, _: t < time - 1, body, (0, counts), maximum_iterations=time
+            lambda step, _: step < time - 1, body, (tf.constant(0), counts), maximum_iterations=time
         )[1]
 
     return unary, _either(transitions, expected_pairs), tf.reduce_sum(unary[:, 0], axis=0), last
