@@ -12,7 +12,7 @@ class CRF(SequenceHead):
 
     Args:
         boundaries: also learn a score for each tag as the first and as the last one.
-        jit_compile: compile the training recursions with XLA; None means yes unless TRELLIS_XLA=0.
+        jit_compile: compile the training recursions with XLA, faster where shapes are few; None means TRELLIS_XLA=1.
 
     Input: emissions `(batch, time, tags)` and mask `(batch, time)`. Output: best tags `(batch, time)` int32.
 
@@ -54,7 +54,8 @@ class CRF(SequenceHead):
         return tags
 
     def marginals(self, emissions, lengths):
-        return linear_chain.marginals(emissions, lengths, *self._chain(), jit_compile=self.jit_compile)
+        # Not with XLA: this goes into exports, which a server without XLA has to run.
+        return linear_chain.marginals(emissions, lengths, *self._chain(), jit_compile=False)
 
     def negative_log_likelihood(self, emissions, tags, lengths):
         total = linear_chain.log_partition(emissions, lengths, *self._chain(), jit_compile=self.jit_compile)

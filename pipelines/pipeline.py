@@ -1,0 +1,227 @@
+"""The flow of every pipeline: read → vectorise → batch → build → fit → evaluate → export."""
+
+import json
+import logging
+import os
+import shutil
+import statistics
+import time
+
+import hydra
+import keras
+import tensorflow as tf
+from omegaconf import OmegaConf
+
+from components.errors import InputError
+from components.saved_model.versions import check_writable, write_version
+from components.training import checkpoints
+from components.training.progress import ProgressBar
+from pipelines import summary
+from pipelines.tracking import tracked
+
+log = logging.getLogger(__name__)
+
+
+def run(config, folder):
+    """Runs the pipeline that a configuration describes.
+
+    Args:
+        config: the composed configuration.
+        folder: of this run; receives `checkpoints/` and `metrics.json`.
+
+    Returns:
+        the score that the best checkpoint had on dev, for sweepers that optimise.
+
+    Raises:
+        InputError: something that the user gave is wrong.
+    """
+    if config.resume and (folder / "metrics.json").exists():
+        metrics = json.loads((folder / "metrics.json").read_text())
+        print(f"{folder} is finished already", flush=True)
+        return metrics.get("dev/best")
+    _prepare(config)
+    if config.export.enabled:
+        check_writable(config.export.dir)
+
+    with tracked(config, folder) as tracker:
+        task = hydra.utils.get_class(config.pipeline._target_)(config)
+        task.read()
+        log.info("%s", task.described())
+        tracker.log_data(task)
+        task.vectorize()
+        task.batch()
+        model = task.build()
+        _compile(model, task, config)
+
+        metrics = _fit(model, task, config, folder, tracker)
+        model = checkpoints.load_best(folder / "checkpoints")
+        metrics |= task.evaluate(model)
+        tracker.log_metrics(metrics)
+        tracker.log_reports(task.reports(folder / "reports"))
+
+        exported = None
+        if config.export.enabled:
+            exported = write_version(config.export.dir, task.exporter(model))
+            try:
+                tracker.log_model(exported, task, metrics)
+            except BaseException:
+                shutil.rmtree(exported)  # A run that failed leaves no export.
+                raise
+        _write_json(folder / "metrics.json", metrics)
+    summary.show(config, metrics, folder, tracker, exported, task.example)
+    return metrics["dev/best"]
+
+
+def _prepare(config):
+    threads = config.trainer.threads
+    cores = os.cpu_count() or 2
+    try:
+        # The matrices of one time step are small: two operations at a time beat two threads in one.
+        tf.config.threading.set_intra_op_parallelism_threads(threads.intra_op or max(1, cores // 2))
+        tf.config.threading.set_inter_op_parallelism_threads(threads.inter_op or max(2, cores))
+    except RuntimeError:
+        log.info("TensorFlow is running already: trainer.threads has no effect")
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.model.precision)
+
+
+def _compile(model, task, config):
+    rate = hydra.utils.instantiate(
+        config.schedule,
+        config.optimizer.learning_rate,
+        steps_per_epoch=task.steps,
+        epochs=config.trainer.epochs,
+    )
+    settings = dict(OmegaConf.to_container(config.optimizer, resolve=True))
+    target = settings.pop("_target_")
+    average = config.trainer.average
+    if average is not None:
+        settings |= {"use_ema": True, "ema_momentum": average}
+    try:
+        optimizer = hydra.utils.get_class(target)(
+            **settings | {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm}
+        )
+    except (TypeError, ValueError, ImportError) as error:
+        raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
+    steps = min(config.trainer.steps_per_call, task.steps)
+    model.compile(optimizer, loss=task.loss, steps_per_execution=steps, jit_compile=False)
+
+
+def _fit(model, task, config, folder, tracker):
+    """Trains up to the last epoch or until patience runs out; leaves `checkpoints/best.keras`."""
+    state = checkpoints.restore(model, folder / "checkpoints") if config.resume else None
+    watch = _Epochs(model, task, config, folder / "checkpoints", tracker, state)
+    bar = ProgressBar(config.trainer.epochs, task.steps, watch, watch.first_epoch)
+    try:
+        if not watch.finished:
+            model.fit(
+                task.training(watch.first_epoch),
+                initial_epoch=watch.first_epoch,
+                epochs=config.trainer.epochs,
+                steps_per_epoch=task.steps,
+                callbacks=[watch, bar],
+                verbose=0,
+                shuffle=False,
+            )
+    finally:
+        bar.stop()
+    return watch.metrics()
+
+
+class _Epochs(keras.callbacks.Callback):
+    """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when it is enough."""
+
+    def __init__(self, model, task, config, folder, tracker, state):
+        super().__init__()
+        self.task, self.config, self.folder, self.tracker = task, config, folder, tracker
+        self.monitor = task.monitor
+        self.label = self.monitor.replace("/", " ").replace("f1", "F1")
+        state = state or {"epochs": [], "best": None, "best_epoch": None, "waited": 0}
+        self.history, self.best = state["epochs"], state["best"]
+        self.best_epoch, self.waited = state["best_epoch"], state["waited"]
+        self.first_epoch = len(self.history)
+        self.score = self.history[-1][self.monitor] if self.history else None
+        self.tokens_per_second = self.history[-1]["train/tokens_per_second"] if self.history else None
+        self.finished = self.waited >= config.trainer.patience or self.first_epoch >= config.trainer.epochs
+        self.score_dev = task.dev_scorer(model)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        done = (batch + 1) / self.task.steps
+        self.tokens_per_second = done * self.task.training_tokens / (time.perf_counter() - self.began)
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.began
+        loss = float(logs["loss"])
+        if not abs(loss) < float("inf"):
+            raise InputError(f"the loss is {loss} in epoch {epoch + 1}; lower optimizer.learning_rate or trainer.clip_norm")
+        self.tokens_per_second = self.task.training_tokens / seconds
+        metrics = {
+            "train/loss": loss,
+            "train/tokens_per_second": self.tokens_per_second,
+            "train/step_ms": 1000 * seconds / self.task.steps,
+            "train/learning_rate": float(self.model.optimizer.learning_rate),
+        }
+        with self._averaged_weights():
+            metrics |= self.score_dev()
+            self.score = metrics[self.monitor]
+            sign = -1 if self.monitor.endswith("loss") else 1
+            if self.best is None or sign * self.score > sign * self.best:
+                self.best, self.best_epoch, self.waited = self.score, epoch + 1, 0
+                checkpoints.save_best(self.model, self.folder)
+            else:
+                self.waited += 1
+        self.history.append(metrics)
+        self.tracker.log_metrics(metrics, step=epoch + 1)
+        log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
+        state = {"epochs": self.history, "best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        checkpoints.save(self.model, self.folder, state)
+        if self.waited >= self.config.trainer.patience:
+            self.model.stop_training = True
+
+    def _averaged_weights(self):
+        return _Averaged(self.model) if self.config.trainer.average is not None else _AsTheyAre()
+
+    def metrics(self):
+        """Of the whole run: the first epoch compiles, so speeds are the medians of the others where there are any."""
+        timed = self.history[1:] or self.history
+        return {
+            "train/loss": self.history[-1]["train/loss"],
+            "train/tokens_per_second": statistics.median(each["train/tokens_per_second"] for each in timed),
+            "train/step_ms": statistics.median(each["train/step_ms"] for each in timed),
+            "train/epochs": len(self.history),
+            "dev/best": self.best,
+            "dev/best_epoch": self.best_epoch,
+        }
+
+
+class _AsTheyAre:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+class _Averaged:
+    """Within it the model has the optimizer's moving average of its weights (Polyak and Juditsky 1992)."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def __enter__(self):
+        self.weights = [variable.numpy() for variable in self.model.trainable_variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def __exit__(self, *_):
+        for variable, value in zip(self.model.trainable_variables, self.weights, strict=True):
+            variable.assign(value)
+
+
+def _write_json(path, values):
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,45 @@
+"""What a run says at its end: its scores, where things are, and what to type next."""
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(config, metrics, folder, tracker, exported, example):
+    """Prints the summary of a finished run."""
+    console = Console(highlight=False)
+    part = "test" if any(key.startswith("test/") for key in metrics) else "dev"
+    scores = {key: value for key, value in metrics.items() if key.startswith(f"{part}/") and key.count("/") == 1}
+    table = Table(title=f"{config.model.name} on {config.data.name}, {part}", title_justify="left", box=None, pad_edge=False)
+    for key in scores:
+        table.add_column(key.removeprefix(f"{part}/"), justify="right")
+    table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in scores.values()))
+    console.print()
+    console.print(table)
+    console.print()
+    rows = [
+        ("training", f"{metrics['train/epochs']} epochs, {metrics['train/tokens_per_second']:,.0f} tokens/s, "
+                     f"best in epoch {metrics['dev/best_epoch']}"),
+        ("run", _relative(folder)),
+        ("checkpoint", _relative(folder / "checkpoints" / "best.keras")),
+    ]
+    if exported:
+        rows.append(("export", _relative(exported)))
+    if tracker.described():
+        rows.append(("tracked", tracker.described()))
+    for name, value in rows:
+        console.print(f"{name:<11}{value}", soft_wrap=True, markup=False)
+    console.print("\nnext", style="bold")
+    if tracker.interface():
+        console.print(f"  compare  {tracker.interface()}", soft_wrap=True, markup=False)
+    if exported:
+        exports = _relative(Path(exported).parent)
+        console.print(f'  predict  python -m serve.predict {exports} "{example}"', soft_wrap=True, markup=False)
+        console.print("  serve    docker compose -f serve/docker-compose.yaml up", soft_wrap=True, markup=False)
+
+
+def _relative(path):
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

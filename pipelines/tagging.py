@@ -1,0 +1,254 @@
+"""Tagging (NER, POS): what this task does differently from the others in the flow of `pipeline.py`."""
+
+import logging
+import time
+from collections import Counter
+
+import hydra
+import numpy as np
+import tensorflow as tf
+from omegaconf import OmegaConf
+
+from components.errors import InputError
+from components.layers.sequence_head import NegativeLogLikelihood
+from components.metrics import tagging as scores
+from components.readers import dataset, vectors
+from components.saved_model.tagger import TaggerModule
+from components.text import tag_schemes
+from components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches, training_batches
+from components.text.vectorizer import TokenVectorizer
+from pipelines import tagging_reports
+
+log = logging.getLogger(__name__)
+
+
+class Tagging:
+    """The tagging task of one configuration; `pipeline.run` calls its methods in their order."""
+
+    def __init__(self, config):
+        self.config = config
+        self.entities = config.data.task == "ner"
+        self.monitor = config.trainer.monitor
+        if self.monitor == "auto":
+            self.monitor = "dev/f1" if self.entities else "dev/accuracy"
+        if self.monitor == "dev/f1" and not self.entities:
+            raise InputError("trainer.monitor=dev/f1: data.task=pos has no entities; use dev/accuracy or dev/loss")
+        self.loss = NegativeLogLikelihood()
+        self.predictions = {}
+
+    # read
+
+    def read(self):
+        """Sets `parts`: the sentences of each part, entities in BIO2."""
+        data = self.config.data
+        as_plain = OmegaConf.to_container(data, resolve=True)
+        self.files = dataset.locate(data.name, as_plain["files"], as_plain["path"], as_plain["download"])
+        options = as_plain["reader"]
+        reader = hydra.utils.get_method(options.pop("_target_"))
+        limit = self.config.limit.sentences
+        self.parts = {}
+        for part, file in self.files.items():
+            sentences = reader(file, **options)
+            if not sentences:
+                raise InputError(f"{file}: no sentences in this file")
+            self.parts[part] = sentences[:limit]
+        for part in ("train", "dev"):
+            if part not in self.parts:
+                raise InputError(f"data.files: no {part} part; one is needed")
+        if self.config.limit.overfit:
+            self.parts = {part: self.parts["train"] for part in self.parts}
+        if self.entities:
+            self._to_bio2()
+
+        counts = Counter(tag for sentence in self.parts["train"] for tag in sentence.tags)
+        if len(counts) < 2:
+            raise InputError(f"{self.files['train']}: every token has the tag {next(iter(counts))!r}; nothing to learn")
+        for part in ("dev", "test"):
+            unseen = Counter(t for s in self.parts.get(part, ()) for t in s.tags if t not in counts)
+            if unseen:
+                named = ", ".join(f"{tag} ({count}×)" for tag, count in unseen.most_common())
+                log.warning("%s: tags that training never saw, counted as wrong: %s", self.files[part], named)
+        learned = counts
+        if self.config.data.scheme == "iobes" and self.entities:
+            learned = {t for s in self.parts["train"] for t in tag_schemes.convert(s.tags, "iobes")}
+        self.tags = sorted(learned)
+        # What is given out: the learned tags as BIO2, so that no other scheme reaches a score or an export.
+        self.given = [tag_schemes.to_bio2(tag) for tag in self.tags] if self.entities else self.tags
+
+    def _to_bio2(self):
+        scheme = tag_schemes.detect(sentence.tags for sentence in self.parts["train"])
+        if scheme != "bio2":
+            log.info("tags are written in %s; converted to BIO2", scheme)
+            self.parts = {
+                part: [s._replace(tags=tag_schemes.convert(s.tags, "bio2")) for s in sentences]
+                for part, sentences in self.parts.items()
+            }
+
+    def described(self):
+        """One line on the data."""
+        sizes = ", ".join(
+            f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
+            for part, sentences in self.parts.items()
+        )
+        return f"{self.config.data.name}: {sizes}; {len(self.tags)} tags"
+
+    @property
+    def digest(self):
+        return dataset.digest(self.files)
+
+    @property
+    def example(self):
+        """A sentence to try the export on."""
+        if self.config.data.language == "en":
+            return "Mary Smith flew from Oslo to Lima."
+        return " ".join(self.parts["dev"][0].tokens[:8]).replace('"', "")
+
+    # vectorise and batch
+
+    def vectorize(self):
+        """Adapts the vocabularies on the training part and turns every part into tensors."""
+        text, model = self.config.text, self.config.model
+        features = ["words"]
+        if model.characters.kind != "none":
+            features.append("characters")
+        if model.casing.dim:
+            features.append("casing")
+        tokens = [token for sentence in self.parts["train"] for token in sentence.tokens]
+        self.known = set(tokens)
+        self.vectors = {}
+        if model.vectors.path:
+            wanted = self.known | {token.lower() for token in self.known}
+            self.vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
+        self.vectorizer = TokenVectorizer.adapt(
+            tokens,
+            case=text.case,
+            digits=text.digits,
+            max_characters=text.max_characters,
+            features=features,
+            min_count=text.min_count,
+            keep=self.vectors,
+        )
+        learned = self.parts["train"]
+        if self.config.data.scheme == "iobes" and self.entities:
+            learned = [s._replace(tags=tag_schemes.convert(s.tags, "iobes")) for s in learned]
+        self.training_corpus = EncodedCorpus(learned, self.vectorizer, self.tags)
+        self.corpora = {
+            part: EncodedCorpus(sentences, self.vectorizer, self.given)
+            for part, sentences in self.parts.items()
+            if part != "train"
+        }
+
+    def batch(self):
+        """Groups sentences by length."""
+        batching = self.config.batching
+        self.buckets = Buckets(
+            self.training_corpus.lengths, batching.tokens, batching.max_shapes, batching.sentences
+        )
+        self.steps, self.training_tokens = self.buckets.steps, self.training_corpus.tokens
+        log.info(
+            "%d training batches of %d shapes, %.1f %% padding",
+            self.steps, len(self.buckets.shapes), 100 * self.buckets.padding,
+        )
+
+    def training(self, first_epoch):
+        """Endless training batches from an epoch on."""
+        return training_batches(self.training_corpus, self.buckets, self.config.seed, first_epoch)
+
+    # build
+
+    def build(self):
+        """The model, not compiled."""
+        options = OmegaConf.to_container(self.config.model, resolve=True)
+        for key in ("name", "vectors", "precision"):
+            options.pop(key)
+        sizes, embeddings = self.vectorizer.sizes, None
+        if self.vectors:
+            embeddings, matched = vectors.matrix(
+                self.vectors, self.vectorizer.words, sizes["words"], options["words"]["dim"],
+                np.random.default_rng(self.config.seed),
+            )
+            log.warning("%d of %d words have a pretrained vector", matched, len(self.vectorizer.words))
+        target = options.pop("_target_")
+        model = hydra.utils.get_method(target)(
+            sizes, len(self.tags), vectors=embeddings, name=self.config.model.name, **options
+        )
+        log.info("%s: %d weights", model.name, model.count_params())
+        return model
+
+    # evaluate
+
+    def dev_scorer(self, model):
+        """A function that scores the model as it then is on dev: `{"dev/f1": …}`."""
+        predict = self._predictor(model)
+        return lambda: self._score("dev", *predict("dev"), detail=False)
+
+    def evaluate(self, model):
+        """Scores the best model on dev and test."""
+        predict = self._predictor(model)
+        metrics = {}
+        for part in self.corpora:
+            began = time.perf_counter()
+            predicted, losses = predict(part)
+            seconds = time.perf_counter() - began
+            self.predictions[part] = (predicted, losses)
+            metrics |= self._score(part, predicted, losses, detail=True)
+            log.info("%s: %.0f tokens/s", part, self.corpora[part].tokens / seconds)
+        return metrics
+
+    def _predictor(self, model):
+        """`part -> (predicted tags of each sentence, nats of each sentence's gold tags)`, in the order of the file."""
+        loss = NegativeLogLikelihood(reduction="none")
+
+        @tf.function(reduce_retracing=True)
+        def decode(features, gold):
+            tags = model(features, training=False)
+            # Gold tags that training never saw have no probability; such sentences have no loss.
+            seen = tf.reduce_all(gold != UNSEEN, axis=1)
+            losses = loss(tf.maximum(gold, 0), tags)
+            return tags, tf.where(seen, losses, float("nan"))
+
+        batching = self.config.batching
+        given = np.array(self.given, object)
+
+        def predict(part):
+            corpus = self.corpora[part]
+            buckets = Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes)
+            predicted, losses = [None] * len(corpus.lengths), np.zeros(len(corpus.lengths))
+            for rows, features, gold in ordered_batches(corpus, buckets):
+                tags, nats = (each.numpy() for each in decode(features, gold))
+                for place, row in enumerate(rows.numpy()):
+                    if row >= 0:
+                        predicted[row] = tuple(given[tags[place, : corpus.lengths[row]]])
+                        losses[row] = nats[place]
+            return predicted, losses
+
+        return predict
+
+    def _score(self, part, predicted, losses, detail):
+        sentences = self.parts[part]
+        gold = [sentence.tags for sentence in sentences]
+        metrics = {}
+        if self.entities:
+            entity = scores.entity_scores(gold, predicted)
+            metrics |= {f"{part}/{name}": entity[name] for name in ("f1", "precision", "recall")}
+            if detail:
+                metrics |= {f"{part}/f1/{kind}": each["f1"] for kind, each in entity["types"].items()}
+        metrics[f"{part}/accuracy"] = scores.token_accuracy(gold, predicted)
+        if detail and not self.entities:
+            familiar = scores.accuracy_by_familiarity(sentences, predicted, self.known)
+            metrics |= {f"{part}/accuracy_{name}": value for name, value in familiar.items() if value is not None}
+        if not np.isnan(losses).all():
+            metrics[f"{part}/loss"] = float(np.nanmean(losses))
+        return metrics
+
+    def reports(self, folder):
+        """Writes the per-type table, the confusion matrix and the page of worst errors; returns the folder."""
+        part = "test" if "test" in self.parts else "dev"
+        predicted, losses = self.predictions[part]
+        return tagging_reports.write(folder, self.parts[part], predicted, losses, self.entities)
+
+    # export
+
+    def exporter(self, model):
+        """A function that writes the SavedModel to a folder."""
+        return TaggerModule(model, self.vectorizer, self.given, self.config.text.tokenizer).save

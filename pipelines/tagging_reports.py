@@ -1,0 +1,114 @@
+"""Tables and pictures about a tagger's predictions: for reading in MLflow or in the run's `reports/`."""
+
+import csv
+import html
+
+from components.metrics import tagging as scores
+from components.text import tag_schemes
+
+WORST = 50  # sentences on the page of errors
+SHOWN = 20  # tags in the picture of confusions
+
+
+def write(folder, sentences, predicted, losses, entities):
+    """Writes `per_type.csv`, `confusion.png` and `errors.html` to a folder and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    gold = [sentence.tags for sentence in sentences]
+    types = scores.entity_scores(gold, predicted)["types"] if entities else scores.tag_scores(gold, predicted)
+    with open(folder / "per_type.csv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("type", "precision", "recall", "f1", "support"))
+        for kind, each in types.items():
+            rounded = (f"{each[name]:.4f}" for name in ("precision", "recall", "f1"))
+            table.writerow((kind, *rounded, each["support"]))
+    _confusion(folder / "confusion.png", gold, predicted, entities)
+    (folder / "errors.html").write_text(_errors(sentences, predicted, losses), encoding="utf-8")
+    return folder
+
+
+def learning_curve(path, history):
+    """Draws loss and dev scores over the epochs.
+
+    Args:
+        history: `{metric: [(epoch, value), …]}`.
+    """
+    figure, (left, right) = _figure(1, 2, (9, 3.2))
+    for name, points in history.items():
+        axis = left if name.endswith("loss") else right
+        if name.startswith(("train/loss", "dev/")):
+            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
+    for axis, title in ((left, "loss, nats a sentence"), (right, "dev scores")):
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("epoch")
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def _figure(rows, columns, size):
+    # Drawn without pyplot, which would look for a screen and keep every figure.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns)
+
+
+def _confusion(path, gold, predicted, entities):
+    if entities:
+        # By type: which of B- and I- it was says little.
+        gold, predicted = (
+            [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in each] for each in (gold, predicted)
+        )
+    pairs = scores.confusion(gold, predicted)
+    totals = {}
+    for (tag, _), count in pairs.items():
+        totals[tag] = totals.get(tag, 0) + count
+    every = sorted({tag for pair in pairs for tag in pair}, key=lambda tag: -totals.get(tag, 0))[:SHOWN]
+    size = 2.2 + 0.5 * len(every)
+    figure, axis = _figure(1, 1, (size + 0.6, size))
+    shares = [[pairs[a, b] / max(totals.get(a, 0), 1) for b in every] for a in every]
+    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, a in enumerate(every):
+        for column, b in enumerate(every):
+            if pairs[a, b]:
+                color = "white" if shares[row][column] > 0.5 else "black"
+                axis.text(column, row, f"{pairs[a, b]}", ha="center", va="center", fontsize=7, color=color)
+    axis.set_xticks(range(len(every)), every, rotation=60, fontsize=8)
+    axis.set_yticks(range(len(every)), every, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("gold")
+    figure.colorbar(image, label="share of the gold tag's tokens", shrink=0.8)
+    figure.savefig(path, dpi=130)
+
+
+def _errors(sentences, predicted, losses):
+    wrong = [
+        (loss, sentence, tags)
+        for loss, sentence, tags in zip(losses, sentences, predicted, strict=True)
+        if tuple(sentence.tags) != tuple(tags)
+    ]
+    wrong.sort(key=lambda each: -each[0] if each[0] == each[0] else float("-inf"))
+    parts = [
+        "<!doctype html><meta charset=utf-8><title>Worst errors</title><style>"
+        "body{font:15px/1.9 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+        "p{border-top:1px solid #ddd;padding-top:.6em}.n{color:#888;margin-right:.8em}"
+        "ruby{margin-right:.25em}rt{font-size:.65em}.g{background:#e2f2e4}.b{background:#fbdcd9}"
+        "</style><h1>Worst errors</h1>"
+        f"<p>{len(wrong)} of {len(sentences)} sentences have an error; here are those whose gold tags the model "
+        "believed in least (nats). Green: right. Red: <i>gold</i> → <i>predicted</i>.</p>"
+    ]
+    for loss, sentence, tags in wrong[:WORST]:
+        words = []
+        for token, gold, tag in zip(sentence.tokens, sentence.tags, tags, strict=True):
+            text = html.escape(token)
+            if gold != tag:
+                words.append(f"<ruby class=b>{text}<rt>{html.escape(gold)} → {html.escape(tag)}</rt></ruby>")
+            elif gold != "O":
+                words.append(f"<ruby class=g>{text}<rt>{html.escape(gold)}</rt></ruby>")
+            else:
+                words.append(text)
+        parts.append(f"<p><span class=n>{loss:.1f}</span>{' '.join(words)}</p>")
+    return "\n".join(parts) + "\n"

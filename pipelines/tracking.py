@@ -1,0 +1,317 @@
+"""The MLflow run around a pipeline; nothing else in the project knows MLflow."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import urllib.parse
+from pathlib import Path
+
+import hydra
+import yaml
+from omegaconf import OmegaConf
+
+from components.errors import InputError
+from pipelines.command_line import comparable, flatten
+
+log = logging.getLogger(__name__)
+
+RUN_FILE = "mlflow_run"
+PACKAGES = ("tensorflow", "keras", "numpy", "hydra-core", "mlflow")
+ANSWER_WITHIN = 5  # seconds for a tracking server to say that it is there
+
+
+class Terminated(BaseException):
+    """SIGTERM: the run is being killed."""
+
+
+@contextlib.contextmanager
+def tracked(config, folder):
+    """A tracker for one run; however the run ends, its record says so: FINISHED, FAILED or KILLED, with the reason."""
+    settings = OmegaConf.to_container(config.tracking, resolve=True)
+    tracker = hydra.utils.get_class(settings.pop("_target_"))(config, folder, **settings)
+    in_main = threading.current_thread() is threading.main_thread()
+
+    def terminate(number, frame):
+        raise Terminated
+
+    former = signal.signal(signal.SIGTERM, terminate) if in_main else None
+    try:
+        tracker.start()
+        yield tracker
+        tracker.end("FINISHED")
+    except (KeyboardInterrupt, Terminated) as error:
+        tracker.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else "terminated")
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 143) from None
+    except BaseException as error:
+        tracker.end("FAILED", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        if in_main:
+            signal.signal(signal.SIGTERM, former)
+
+
+class Off:
+    """Tracks nothing, and does not import MLflow."""
+
+    def __init__(self, config, folder):
+        del config, folder
+
+    def start(self):
+        pass
+
+    def log_data(self, task):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        pass
+
+    def log_reports(self, folder):
+        pass
+
+    def log_model(self, exported, task, metrics):
+        pass
+
+    def end(self, status, reason=None):
+        pass
+
+    def described(self):
+        return None
+
+    def interface(self):
+        return None
+
+
+class MLflow:
+    """Tracks a run in MLflow.
+
+    Args:
+        uri: of the tracking server or database; None means `mlflow.db` beside train.py.
+        experiment: its name there.
+        register: name of a registered model that gets the export, or None.
+    """
+
+    def __init__(self, config, folder, uri, experiment, register):
+        self.config, self.folder, self.register = config, folder, register
+        root = Path(os.environ.get("TRELLIS_ROOT", "."))
+        self.local = uri is None
+        self.uri = uri or f"sqlite:///{root / 'mlflow.db'}"
+        self.artifacts = (root / "mlartifacts").as_uri() if self.local else None
+        self.experiment = experiment
+        self.run = None
+        self.history = {}
+
+    def start(self):
+        self._check_server()
+        # The first use of a new database logs its migrations.
+        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        import mlflow
+
+        self.mlflow = mlflow
+        try:
+            mlflow.set_tracking_uri(self.uri)
+            self.client = mlflow.MlflowClient(self.uri)
+            found = self.client.get_experiment_by_name(self.experiment)
+            if found is None:
+                place = f"{self.artifacts}/{self.experiment}" if self.artifacts else None
+                try:
+                    number = self.client.create_experiment(self.experiment, artifact_location=place)
+                except mlflow.MlflowException:
+                    # Another run of the same sweep was quicker.
+                    number = self.client.get_experiment_by_name(self.experiment).experiment_id
+            else:
+                number = found.experiment_id
+        except Exception as error:
+            raise InputError(f"tracking.uri={self.uri}: cannot be used ({str(error).splitlines()[0]})") from None
+        self.experiment_id = number
+        self._close_orphans()
+        self._begin()
+
+    def _begin(self):
+        marker = self.folder / RUN_FILE
+        if self.config.resume and marker.exists():
+            self.run = self.client.get_run(marker.read_text().strip())
+            self.client.update_run(self.run.info.run_id, status="RUNNING")
+            for metric in ("train/loss", "dev/f1", "dev/precision", "dev/recall", "dev/accuracy", "dev/loss"):
+                for point in self.client.get_metric_history(self.run.info.run_id, metric):
+                    self.history.setdefault(metric, []).append((point.step, point.value))
+        else:
+            name = f"{self.config.model.name}-seed{self.config.seed}"
+            tags = {"mlflow.runName": name, "mlflow.source.name": "train.py", **_git(), **_versions()}
+            self.run = self.client.create_run(self.experiment_id, tags=tags, run_name=name)
+            marker.write_text(self.run.info.run_id)
+            parameters = {k: _short(v) for k, v in flatten(OmegaConf.create(comparable(self.config))).items()}
+            self.mlflow.log_params(parameters, run_id=self.run.info.run_id)
+            resolved = OmegaConf.to_container(self.config, resolve=True)
+            self.client.log_text(self.run.info.run_id, yaml.safe_dump(resolved, sort_keys=False), "config.yaml")
+        self.id = self.run.info.run_id
+        self.client.set_tag(self.id, "trellis.process", f"{socket.gethostname()}:{os.getpid()}")
+
+    def log_data(self, task):
+        from mlflow.data.http_dataset_source import HTTPDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        download = self.config.data.download
+        source = download["train"]["url"] if download else Path(task.files["train"]).absolute().as_uri()
+        # MLflow takes digests of 36 characters at most.
+        data = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=task.digest[:36])
+        entry = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+        self.client.log_inputs(self.id, datasets=[entry])
+        self.client.set_tag(self.id, "trellis.data", task.described())
+
+    def log_metrics(self, metrics, step=None):
+        for name, value in metrics.items():
+            if step is not None and name.startswith(("train/loss", "dev/")):
+                self.history.setdefault(name, []).append((step, value))
+        self.mlflow.log_metrics(metrics, step=step, run_id=self.id)
+
+    def log_reports(self, folder):
+        from pipelines.tagging_reports import learning_curve
+
+        if self.history:
+            learning_curve(folder / "learning_curve.png", self.history)
+        self.client.log_artifacts(self.id, str(folder), "reports")
+
+    def log_model(self, exported, task, metrics):
+        """Logs the export folder itself with a thin pyfunc over it, and registers it on request."""
+        import pandas
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import Array
+
+        strings = Array(DataType.string)
+        signature = ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, "text")]),
+            outputs=Schema(
+                [ColSpec(strings, "tokens"), ColSpec(strings, "tags"), ColSpec(Array(DataType.double), "confidence")]
+            ),
+        )
+        version = importlib.metadata.version
+        with _run_id(self.mlflow, self.id):
+            info = self.mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(Path(__file__).parents[1] / "serve" / "mlflow_model.py"),
+                artifacts={"export": str(exported)},
+                signature=signature,
+                pip_requirements=[f"{name}=={version(name)}" for name in ("tensorflow", "mlflow", "pandas")],
+            )
+        example = pandas.DataFrame({"text": [task.example]}).to_dict(orient="split", index=False)
+        self.client.log_text(self.id, json.dumps({"dataframe_split": example}), "input_example.json")
+        if self.register:
+            self._promote(info.model_uri, task.monitor, metrics["dev/best"])
+
+    def _promote(self, model_uri, monitor, score):
+        """Registers a model, as `champion` if no champion is as good on dev."""
+        name = self.register
+        version = self.mlflow.register_model(model_uri, name, tags={monitor: str(score)})
+        try:
+            champion = self.client.get_model_version_by_alias(name, "champion")
+            standing = float(champion.tags[monitor])
+        except (self.mlflow.MlflowException, KeyError):
+            standing = None
+        better = standing is None or (score < standing if monitor.endswith("loss") else score > standing)
+        if better:
+            self.client.set_registered_model_alias(name, "champion", version.version)
+        verdict = "champion" if better else f"the champion stays at {standing:.4f}"
+        log.warning("registered %s version %s: %s %.4f, %s", name, version.version, monitor, score, verdict)
+
+    def end(self, status, reason=None):
+        if self.run is None:
+            return
+        try:
+            if reason:
+                self.client.set_tag(self.id, "trellis.reason", " ".join(reason.split())[:1000])
+            self.client.set_terminated(self.id, status)
+        except Exception:
+            log.exception("the run could not be marked %s", status)
+
+    def described(self):
+        return f"{self.experiment}, run {self.id}"
+
+    def interface(self):
+        return f"mlflow ui --backend-store-uri {_relative_uri(self.uri)}"
+
+    def _check_server(self):
+        """A server that does not answer is said so now, not after an hour of training."""
+        address = urllib.parse.urlsplit(self.uri)
+        if address.scheme not in ("http", "https"):
+            return
+        port = address.port or (443 if address.scheme == "https" else 80)
+        try:
+            socket.create_connection((address.hostname, port), ANSWER_WITHIN).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"tracking.uri={self.uri}: no MLflow server answers there ({reason})") from None
+
+    def _close_orphans(self):
+        """Marks runs KILLED whose process on this machine is gone without having said anything (kill -9, power)."""
+        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get("trellis.process", "").rpartition(":")
+            if host == socket.gethostname() and process.isdigit() and not _alive(int(process)):
+                self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+@contextlib.contextmanager
+def _run_id(mlflow, run_id):
+    """The run as MLflow's active one, without MLflow ending it."""
+    former = os.environ.get("MLFLOW_RUN_ID")
+    try:
+        active = mlflow.start_run(run_id=run_id)
+        yield active
+    finally:
+        mlflow.end_run("RUNNING")
+        if former is not None:
+            os.environ["MLFLOW_RUN_ID"] = former
+
+
+def _alive(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _short(value):
+    return str(value)[:500]
+
+
+def _relative_uri(uri):
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return uri
+    relative = os.path.relpath(uri.removeprefix(prefix))
+    return uri if relative.startswith("..") else prefix + relative
+
+
+def _git():
+    """Commit of the project and whether the working tree differs from it; nothing outside a repository."""
+
+    def git(*arguments):
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "trellis.git.dirty": str(dirty).lower()}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _versions():
+    return {f"trellis.version.{name}": importlib.metadata.version(name) for name in PACKAGES}

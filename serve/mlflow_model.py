@@ -1,0 +1,31 @@
+"""The MLflow face of an export: text in, tokens with tags and confidences out. MLflow copies this file into the model."""
+
+import mlflow
+import pandas
+import tensorflow as tf
+
+
+class Export(mlflow.pyfunc.PythonModel):
+    """Calls the `from_text` signature of the SavedModel that was logged with it."""
+
+    def load_context(self, context):
+        # The loaded object has to live as long as its signatures are called.
+        self.model = tf.saved_model.load(context.artifacts["export"])
+
+    def predict(self, context, model_input, params=None):
+        texts = model_input["text"] if hasattr(model_input, "columns") else model_input
+        outputs = self.model.signatures["from_text"](text=tf.constant(list(texts), tf.string))
+        rows = []
+        for tokens, tags, confidence in zip(*(outputs[k].numpy() for k in ("tokens", "tags", "confidence")), strict=True):
+            length = sum(token != b"" for token in tokens)
+            rows.append(
+                {
+                    "tokens": [token.decode("utf-8", "replace") for token in tokens[:length]],
+                    "tags": [tag.decode() for tag in tags[:length]],
+                    "confidence": [float(value) for value in confidence[:length]],
+                }
+            )
+        return pandas.DataFrame(rows, columns=["tokens", "tags", "confidence"])
+
+
+mlflow.models.set_model(Export())
