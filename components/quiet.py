@@ -23,5 +23,6 @@ def quiet_start():
             os.write(2, held.read())
             raise
         finally:
+            sys.stderr.flush()
             os.dup2(former, 2)
             os.close(former)

@@ -45,6 +45,7 @@ def path_score(emissions, tags, lengths, transitions, start, end):
         `(batch,)` scores.
     """
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
+    lengths = tf.cast(lengths, tf.int32)
     time = tf.shape(emissions)[1]
     valid = tf.sequence_mask(lengths, time)
     tags = tf.where(valid, tf.cast(tags, tf.int32), 0)
@@ -66,6 +67,7 @@ def log_partition(emissions, lengths, transitions, start, end, jit_compile=None)
         `(batch,)`, 0 for sequences of length 0.
     """
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
+    lengths = tf.cast(lengths, tf.int32)
     tags, xla = emissions.shape[-1], use_xla(jit_compile)
     messages, gradient = _compiled(_messages, tags, xla), _compiled(_gradient, tags, xla)
 
@@ -82,6 +84,7 @@ def log_partition(emissions, lengths, transitions, start, end, jit_compile=None)
 def marginals(emissions, lengths, transitions, start, end, jit_compile=None):
     """Posterior probability of each tag at each time step: `(batch, time, tags)`, zero at padded positions."""
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
+    lengths = tf.cast(lengths, tf.int32)
     messages = _compiled(_messages, emissions.shape[-1], use_xla(jit_compile))
     _, before, after = messages(emissions, lengths, transitions, start, end)
     return _unary(emissions, before, after, lengths)
@@ -94,6 +97,7 @@ def viterbi(emissions, lengths, transitions, start, end):
         tags `(batch, time)` int32, 0 at padded positions, and scores `(batch,)`.
     """
     emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
+    lengths = tf.cast(lengths, tf.int32)
     batch, time, tags = tf.unstack(tf.shape(emissions))
     size = emissions.shape[-1]
     steps = _over_steps(tf.transpose(emissions, [1, 0, 2]))

@@ -99,7 +99,7 @@ class _GRUCell:
         return tf.tile(hidden, [1, 3]) * slopes[0], ()
 
 
-def run(cell, inputs, kernel, bias, states, mask, dropout, backwards):
+def run(cell, inputs, kernel, bias, states, mask, dropout, backwards, training):
     """Runs a recurrent cell over time.
 
     The cell's `step(inputs, product, *states) -> states` is elementwise, its first state the output. Backwards in
@@ -113,13 +113,14 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards):
         mask: `(time, batch, 1)` booleans or None; where False the states stay as they are.
         dropout: `(batch, units)` factors on the hidden state inside the recurrent product, or None.
         backwards: from the last time step to the first.
+        training: use the backward loop written here; without it, TensorFlow differentiates the forward loop should
+            anyone ask, and an export carries no gradient functions.
 
     Returns:
         The states after each time step, each `(time, batch, units)`, in the order of the inputs.
     """
     biases = [] if bias is None else [bias]
 
-    @tf.custom_gradient
     def loop(inputs, kernel, *rest):
         initial, biases = rest[: len(states)], rest[len(states) :]
         time = tf.shape(inputs)[0]
@@ -215,7 +216,10 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards):
 
         return histories, backward
 
-    return loop(inputs, kernel, *states, *biases)
+    if not training:
+        histories, _ = loop(inputs, kernel, *states, *biases)
+        return histories
+    return tf.custom_gradient(loop)(inputs, kernel, *states, *biases)
 
 
 def _array(values):
@@ -286,6 +290,7 @@ class _FastLoop:
             valid,
             dropout,
             self.go_backwards,
+            training,
         )
         final = [history[0 if self.go_backwards else -1] for history in histories]
         outputs = histories[0]

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 _SCORED_BY = "_trellis_scored_by"
 
@@ -86,6 +87,9 @@ class NegativeLogLikelihood(keras.losses.Loss):
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         scored_by = getattr(y_pred, _SCORED_BY, None)
+        if scored_by is None and in_symbolic_scope():
+            # Under a distribution strategy Keras first asks for shapes, with tensors that it made up.
+            return tf.zeros([] if self.reduction in ("mean", "sum") else tf.shape(y_pred)[:1])
         if scored_by is None:
             raise ValueError(
                 "NegativeLogLikelihood needs the untouched output of a CRF, or of another SequenceHead, as the "

@@ -1,0 +1,206 @@
+"""The lattice functions against enumeration of every path, and in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.lattice import linear_chain
+
+FORBIDDEN = linear_chain.FORBIDDEN
+
+
+class Enumerated:
+    """Everything about one lattice from the list of all its paths, in float64."""
+
+    def __init__(self, emissions, length, transitions, start, end):
+        time, tags = emissions.shape
+        self.shape, self.length = emissions.shape, length
+        self.paths = list(itertools.product(range(tags), repeat=length))
+        self.scores = np.array(
+            [
+                (start[path[0]] + end[path[-1]] if path else 0.0)
+                + sum(emissions[t, tag] for t, tag in enumerate(path))
+                + sum(transitions[a, b] for a, b in itertools.pairwise(path))
+                for path in self.paths
+            ]
+        )
+
+    @property
+    def log_partition(self):
+        top = self.scores.max()
+        return top + np.log(np.exp(self.scores - top).sum())
+
+    @property
+    def posteriors(self):
+        return np.exp(self.scores - self.log_partition)
+
+    @property
+    def unary(self):
+        marginals = np.zeros(self.shape)
+        for path, weight in zip(self.paths, self.posteriors, strict=True):
+            for t, tag in enumerate(path):
+                marginals[t, tag] += weight
+        return marginals
+
+    @property
+    def pairs(self):
+        counts = np.zeros((self.shape[1], self.shape[1]))
+        for path, weight in zip(self.paths, self.posteriors, strict=True):
+            for a, b in itertools.pairwise(path):
+                counts[a, b] += weight
+        return counts
+
+
+def random_lattice(seed, tags=3, time=5, scale=1.0, lengths=(5, 3, 1, 0, 2)):
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: (rng.normal(size=shape) * scale).astype(np.float32)  # noqa: E731
+    return draw(len(lengths), time, tags), np.array(lengths, np.int32), draw(tags, tags), draw(tags), draw(tags)
+
+
+def enumerate_all(emissions, lengths, *chain):
+    chain = [each.astype(np.float64) for each in chain]
+    return [Enumerated(e.astype(np.float64), int(n), *chain) for e, n in zip(emissions, lengths, strict=True)]
+
+
+def tensors(lattice, dtype=tf.float32):
+    emissions, lengths, *chain = lattice
+    return [tf.constant(emissions, dtype), tf.constant(lengths), *(tf.constant(each, dtype) for each in chain)]
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_log_partition_and_its_gradient(seed, xla):
+    lattice = random_lattice(seed)
+    emissions, lengths, *chain = tensors(lattice)
+    weights = np.array([1.0, -2.0, 3.0, 5.0, 0.5], np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch([emissions, *chain])
+        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=xla)
+        weighted = tf.reduce_sum(total * weights)
+    gradients = tape.gradient(weighted, [emissions, *chain])
+
+    exact = enumerate_all(*lattice)
+    np.testing.assert_allclose(total, [each.log_partition for each in exact], rtol=1e-5, atol=1e-5)
+    unary = [w * each.unary for w, each in zip(weights, exact, strict=True)]
+    np.testing.assert_allclose(gradients[0], unary, atol=1e-5)
+    pairs = sum(w * each.pairs for w, each in zip(weights, exact, strict=True))
+    np.testing.assert_allclose(gradients[1], pairs, atol=2e-5)
+    np.testing.assert_allclose(gradients[2], sum(u[0] for u in unary), atol=1e-5)
+    ends = sum(u[each.length - 1] for u, each in zip(unary, exact, strict=True) if each.length)
+    np.testing.assert_allclose(gradients[3], ends, atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_marginals_viterbi_and_path_score(seed):
+    lattice = random_lattice(seed, scale=2.0)
+    arguments = tensors(lattice)
+    exact = enumerate_all(*lattice)
+    marginals = linear_chain.marginals(*arguments, jit_compile=False)
+    np.testing.assert_allclose(marginals, [each.unary for each in exact], atol=1e-5)
+    tags, scores = linear_chain.viterbi(*arguments)
+    for row, each in enumerate(exact):
+        assert tuple(tags[row, : each.length].numpy()) == each.paths[int(each.scores.argmax())]
+        assert not tags[row, each.length :].numpy().any()
+        np.testing.assert_allclose(scores[row], each.scores.max(), rtol=1e-5, atol=1e-5)
+    emissions, lengths, *chain = arguments
+    for row, each in enumerate(exact):
+        for path, score in list(zip(each.paths, each.scores, strict=True))[:7]:
+            padded = np.full((1, 5), 99)
+            padded[0, : len(path)] = path
+            got = linear_chain.path_score(emissions[row : row + 1], padded, lengths[row : row + 1], *chain)
+            np.testing.assert_allclose(got[0], score, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("scale", [30.0, 1e3, 1e4])
+def test_large_potentials(scale, xla):
+    """The case in which a recursion in probability space silently loses the path that wins in the end."""
+    lattice = random_lattice(7, scale=scale)
+    emissions, lengths, *chain = tensors(lattice)
+    exact = enumerate_all(*lattice)
+    with tf.GradientTape() as tape:
+        tape.watch(emissions)
+        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=xla)
+    np.testing.assert_allclose(total, [each.log_partition for each in exact], rtol=1e-5)
+    unary = tape.gradient(total, emissions)
+    assert np.isfinite(unary).all()
+    if scale < 1e3:
+        np.testing.assert_allclose(unary, [each.unary for each in exact], atol=1e-4)
+    tags, _ = linear_chain.viterbi(emissions, lengths, *chain)
+    for row, each in enumerate(exact):
+        assert tuple(tags[row, : each.length].numpy()) == each.paths[int(each.scores.argmax())]
+
+
+def test_a_state_that_underflows_and_still_wins():
+    """One tag is 200 nats behind everywhere, but the only way to the end leads through it."""
+    emissions = np.zeros((1, 6, 2), np.float32)
+    emissions[0, :, 1] = -200.0
+    transitions = np.array([[0.0, -np.inf], [0.0, 0.0]], np.float32)
+    start, end = np.zeros(2, np.float32), np.array([-np.inf, 0.0], np.float32)
+    lattice = (emissions, np.array([6], np.int32), transitions, start, end)
+    total = linear_chain.log_partition(*tensors(lattice))
+    np.testing.assert_allclose(total, [-1200.0], rtol=1e-6)
+    np.testing.assert_allclose(linear_chain.marginals(*tensors(lattice))[0, :, 1], 1.0)
+    assert linear_chain.viterbi(*tensors(lattice))[0].numpy().tolist() == [[1] * 6]
+
+
+@pytest.mark.parametrize("forbidden", [-np.inf, -1e4])
+def test_forbidden_transitions(forbidden):
+    lattice = list(random_lattice(3, tags=4))
+    transitions = lattice[2].copy()
+    transitions[0, 1] = transitions[2, 3] = transitions[3, 3] = forbidden
+    lattice[2] = transitions
+    exact = enumerate_all(lattice[0], lattice[1], np.maximum(transitions, FORBIDDEN), *lattice[3:])
+    np.testing.assert_allclose(
+        linear_chain.log_partition(*tensors(lattice)), [each.log_partition for each in exact], rtol=1e-5, atol=1e-5
+    )
+    marginals = linear_chain.marginals(*tensors(lattice))
+    np.testing.assert_allclose(marginals, [each.unary for each in exact], atol=1e-5)
+    tags, _ = linear_chain.viterbi(*tensors(lattice))
+    for row, length in zip(tags.numpy(), lattice[1], strict=True):
+        assert all(transitions[a, b] != forbidden for a, b in itertools.pairwise(row[:length]))
+
+
+def test_matrix_product_at_the_edge_of_its_range():
+    """Just inside the range where the matrix product is used, with emissions as bad as they can be."""
+    rng = np.random.default_rng(0)
+    emissions = rng.choice([-500.0, 0.0, 500.0], size=(3, 6, 3)).astype(np.float32)
+    transitions = rng.choice([-30.0, 29.9], size=(3, 3)).astype(np.float32)
+    lattice = (emissions, np.array([6, 4, 2], np.int32), transitions, np.zeros(3, np.float32), np.zeros(3, np.float32))
+    exact = enumerate_all(*lattice)
+    np.testing.assert_allclose(
+        linear_chain.log_partition(*tensors(lattice)), [each.log_partition for each in exact], rtol=1e-6
+    )
+    np.testing.assert_allclose(linear_chain.marginals(*tensors(lattice)), [e.unary for e in exact], atol=1e-4)
+
+
+def test_ties_go_to_the_lower_tag():
+    zeros = (np.zeros((2, 4, 3)), np.array([4, 2], np.int32), np.zeros((3, 3)), np.zeros(3), np.zeros(3))
+    assert not linear_chain.viterbi(*tensors(zeros))[0].numpy().any()
+
+
+def test_single_tag_and_double_precision():
+    lattice = random_lattice(1, tags=1)
+    np.testing.assert_allclose(linear_chain.marginals(*tensors(lattice))[0], 1.0)
+    lattice = random_lattice(2)
+    total = linear_chain.log_partition(*tensors(lattice, tf.float64))
+    assert total.dtype == tf.float64
+    np.testing.assert_allclose(total, [each.log_partition for each in enumerate_all(*lattice)], rtol=1e-12)
+
+
+def test_long_sequences_keep_their_precision():
+    rng = np.random.default_rng(0)
+    lattice = [rng.normal(size=(1, 3000, 5)), np.array([3000], np.int32), *(rng.normal(size=s) for s in ((5, 5), 5, 5))]
+    single = linear_chain.marginals(*tensors(lattice))
+    double = linear_chain.marginals(*tensors(lattice, tf.float64))
+    np.testing.assert_allclose(single, double, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_half_precision_is_computed_in_single(dtype):
+    lattice = random_lattice(5)
+    half = tensors(lattice, dtype)
+    whole = [tf.cast(each, tf.float32) if each.dtype == dtype else each for each in half]
+    np.testing.assert_array_equal(linear_chain.log_partition(*half), linear_chain.log_partition(*whole))

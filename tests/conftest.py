@@ -1,0 +1,66 @@
+"""What tests share: a quiet TensorFlow, an isolated home for runs, and the place of the real corpora."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ["TRELLIS_ROOT"] = str(ROOT)
+os.environ.pop("TRELLIS_XLA", None)
+
+from components.quiet import quiet_start  # noqa: E402
+
+with quiet_start():
+    import tensorflow as tf
+
+# Two CPU devices, for what has to work over several replicas.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(2)
+
+REAL = next(
+    (
+        Path(place).resolve()
+        for place in (os.environ.get("TRELLIS_DATA"), ROOT.parent / "shared" / "data")
+        if place and (Path(place) / "conll2003").is_dir()
+    ),
+    None,
+)
+
+
+def pytest_collection_modifyitems(items):
+    if REAL is None:
+        warnings.warn("REAL CORPORA NOT FOUND: set TRELLIS_DATA to their folder; the tests marked `real` are skipped", stacklevel=1)
+        for item in items:
+            if "real" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="real corpora not found; set TRELLIS_DATA"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    if REAL is None:
+        terminalreporter.write_line("REAL CORPORA NOT FOUND: tests marked `real` were skipped; set TRELLIS_DATA", red=True)
+
+
+@pytest.fixture(scope="session")
+def real():
+    """Folder of the real corpora."""
+    return REAL
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a file of text or bytes below the test's folder and returns its path."""
+
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write
