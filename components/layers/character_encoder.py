@@ -67,11 +67,13 @@ class CharacterEncoder(keras.layers.Layer):
     @staticmethod
     def _distinct(words):
         """Distinct rows of `words (words, characters)`, and for each row which of them it is."""
-        places = tf.cast(tf.range(tf.shape(words)[1]), tf.uint64) * 2 + 1
-        factors = places * places * tf.constant(0x9E3779B97F4A7C15, tf.uint64) + 0xD1B54A32D192ED03
-        codes = tf.cast(words, tf.uint64) * 0xBF58476D1CE4E5B9
-        codes = tf.bitwise.bitwise_xor(codes, tf.bitwise.right_shift(codes, tf.constant(31, tf.uint64)))
-        prints = tf.bitcast(tf.reduce_sum(codes * factors, axis=1), tf.int64)
+        # The sum over the characters of a random-looking number for each (character, place): splitmix64.
+        codes = tf.cast(words, tf.uint64) + tf.bitwise.left_shift(
+            tf.cast(tf.range(1, tf.shape(words)[1] + 1), tf.uint64), tf.constant(32, tf.uint64)
+        )
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+            codes = tf.bitwise.bitwise_xor(codes, tf.bitwise.right_shift(codes, tf.constant(shift, tf.uint64))) * factor
+        prints = tf.bitcast(tf.reduce_sum(tf.where(words != 0, codes, 0), axis=1), tf.int64)
         _, index = tf.unique(prints)
         count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
         first = tf.math.unsorted_segment_min(tf.range(tf.shape(words)[0]), index, count)

@@ -108,7 +108,11 @@ class NegativeLogLikelihood(keras.losses.Loss):
         if self.reduction in ("none", None):
             return losses * weights
         total = tf.reduce_sum(losses * weights)
-        return total if self.reduction == "sum" else tf.math.divide_no_nan(total, tf.reduce_sum(weights))
+        if self.reduction == "sum":
+            return total
+        # Gradients are summed over replicas; their mean is wanted, as Keras's own losses have it.
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.math.divide_no_nan(total, tf.reduce_sum(weights)) / replicas
 
     def call(self, y_true, y_pred):
         return self(y_true, y_pred)

@@ -1,0 +1,195 @@
+"""Readers: what the formats say, and one clear line where a file breaks them."""
+
+import gzip
+import hashlib
+import http.server
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.errors import InputError
+from components.readers import conll, conllu, dataset, vectors, word_tag
+from components.readers.sentence import Sentence
+
+ODD = ["a\u00a0b", "\u3000", "x\u200by", "\x85", "\u2028", "c\x1dd", "\ufeff", "Ünlü"]
+
+
+def test_conll_columns_blank_lines_and_documents(write):
+    path = write(
+        "a.conll",
+        "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects  VBZ B-VP O\n \t \nPeter NNP B-NP B-PER\n\t\n"
+        "-DOCSTART- -X- -X- O\nLast NNP B-NP B-PER",
+    )
+    assert conll.read(path) == [
+        Sentence(("EU", "rejects"), ("B-ORG", "O")),
+        Sentence(("Peter",), ("B-PER",)),
+        Sentence(("Last",), ("B-PER",)),
+    ]
+    assert conll.read(path, word_column=1, tag_column=2)[0] == Sentence(("NNP", "VBZ"), ("B-NP", "B-VP"))
+
+
+def test_conll_windows_line_ends_gzip_and_byte_order_mark(write, tmp_path):
+    content = "\ufeffa\tO\r\nb\tB-X\r\n\r\nc\tO\r\n".encode()
+    expected = [Sentence(("a", "b"), ("O", "B-X")), Sentence(("c",), ("O",))]
+    assert conll.read(write("a.conll", content)) == expected
+    assert conll.read(write("a.conll.gz", gzip.compress(content))) == expected
+    assert conll.read(write("misnamed.conll", gzip.compress(content))) == expected
+
+
+def test_tokens_come_out_as_they_went_in(write):
+    body = "".join(f"{token}\tO\n" for token in ODD)
+    assert conll.read(write("a.conll", body))[0].tokens == tuple(ODD)
+    assert conll.read(write("b.conll", "".join(f"{token} O\n" for token in ODD)))[0].tokens == tuple(ODD)
+    assert word_tag.read(write("c.txt", " ".join(f"{token}|O" for token in ODD) + "\n"))[0].tokens == tuple(ODD)
+    rows = "".join("\t".join((str(n), token, *"_X______")) + "\n" for n, token in enumerate(ODD, 1))
+    assert conllu.read(write("d.conllu", rows))[0].tokens == tuple(ODD)
+    # Between tabs a token may hold a space.
+    assert conll.read(write("e.conll", "New York\tB-LOC\n"))[0].tokens == ("New York",)
+
+
+_TOKENS = st.text(st.characters(exclude_characters="\t\r\n \f\v", exclude_categories=["Cs"]), min_size=1).filter(
+    lambda token: token != "-DOCSTART-"
+)
+
+
+@given(st.lists(st.lists(_TOKENS, min_size=1, max_size=4), min_size=1, max_size=4), st.sampled_from("\t "))
+def test_conll_round_trip(tmp_path_factory, sentences, separator):
+    path = tmp_path_factory.mktemp("conll") / "a.conll"
+    text = "\n".join("".join(f"{token}{separator}O\n" for token in tokens) for tokens in sentences)
+    path.write_bytes(text.encode("utf-8"))
+    read = [list(sentence.tokens) for sentence in conll.read(path)]
+    # A byte order mark at the very beginning belongs to the file, not to the text.
+    sentences[0][0] = sentences[0][0].removeprefix("\ufeff")
+    if sentences[0][0]:
+        assert read == sentences
+
+
+def test_conllu_ranges_and_empty_nodes_are_not_words(write):
+    rows = [
+        "# text = don't go",
+        "1-2\tdon't\t_\t_\t_\t_\t_\t_\t_\t_",
+        "1\tdo\tdo\tAUX\tVB\tA=1|B=2\t0\troot\t_\t_",
+        "2\tn't\tnot\tPART\tRB\t_\t1\tadvmod\t_\t_",
+        "2.1\tghost\t_\tNOUN\t_\t_\t_\t_\t_\t_",
+        "3\tgo\tgo\tVERB\tVB\t_\t1\txcomp\t_\t_",
+    ]
+    path = write("a.conllu", "\n".join(rows) + "\n\n")
+    assert conllu.read(path) == [Sentence(("do", "n't", "go"), ("AUX", "PART", "VERB"))]
+    assert conllu.read(path, tag="xpos")[0].tags == ("VB", "RB", "VB")
+    assert conllu.read(path, tag="feats")[0].tags[0] == "A=1|B=2"
+    with pytest.raises(InputError, match="no column 'upso'.*did you mean upos"):
+        conllu.read(path, tag="upso")
+
+
+def test_word_tag_splits_at_the_last_bar(write):
+    path = write("a.txt", "a|b|O  New|B-LOC York|I-LOC \n\n|||O\n")
+    assert word_tag.read(path) == [
+        Sentence(("a|b", "New", "York"), ("O", "B-LOC", "I-LOC")),
+        Sentence(("||",), ("O",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "content", "message"),
+    [
+        (conll, "a b O\n\nc O\n", r"a.txt:3: 2 columns, expected 3 \(as in line 1\)"),
+        (conll, "a\n", r"a.txt:1: 1 column, expected a word and a tag"),
+        (conll, b"a O\nb\xff O\n", r"a.txt:2: not UTF-8 \(byte 0xff at column 2\)"),
+        (conll, "a\tO\n\tO\n", r"a.txt:2: the word is empty"),
+        (conllu, "1\ta\tNOUN\n", r"a.txt:1: 3 columns, expected 10"),
+        (word_tag, "a|O b\n", r"a.txt:1: token 2 is 'b', expected word\|TAG"),
+        (conll, gzip.compress(b"a O\n" * 999)[:-20], r"a.txt: cannot be read"),
+    ],
+)
+def test_broken_files(write, reader, content, message):
+    with pytest.raises(InputError, match=message):
+        reader.read(write("a.txt", content))
+
+
+def test_columns_that_are_not_there(write, tmp_path):
+    with pytest.raises(InputError, match=r"a.txt:1: 2 columns, but data.reader.tag_column is 3"):
+        conll.read(write("a.txt", "a O\n"), tag_column=3)
+    with pytest.raises(InputError, match="no such file"):
+        conll.read(tmp_path / "absent")
+
+
+def test_vectors(write):
+    path = write("v.txt", "2 3\nthe 1 2 3\nNew York 4 5 6\nonly 7 8 9\n")
+    found = vectors.read(path, 3, {"the", "New York"})
+    assert sorted(found) == ["New York", "the"]
+    assert found["New York"].tolist() == [4, 5, 6]
+    assert sorted(vectors.read(path, 3, set(), keep=1)) == ["the"]
+    with pytest.raises(InputError, match=r"v.txt:1: vectors of width 3, but model.words.dim is 5"):
+        vectors.read(path, 5, {"the"})
+    with pytest.raises(InputError, match=r"g.txt:1: a vector of width 3, but model.words.dim is 4"):
+        vectors.read(write("g.txt", "the 1 2 3\n"), 4, {"the"})
+    with pytest.raises(InputError, match=r"g.txt:1: a vector of width 3, but model.words.dim is 2"):
+        vectors.read(write("g.txt", "the 1 2 3\n"), 2, {"the"})
+    with pytest.raises(InputError, match=r"h.txt:2: 'a' has a component that is not a number"):
+        vectors.read(write("h.txt", "the 1 2\na 1 x\n"), 2, {"a"})
+
+
+def test_vectors_fall_back_to_lower_case():
+    import numpy as np
+
+    table, matched = vectors.matrix({"Us": [1, 1], "us": [2, 2]}, ["Us", "US", "other"], 5, 2, np.random.default_rng(0))
+    assert matched == 2
+    assert table[2].tolist() == [1, 1] and table[3].tolist() == [2, 2]
+
+
+FILES = {"train": "train.conll.gz", "dev": "dev.conll"}
+
+
+def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TRELLIS_DATA", str(tmp_path / "data"))
+    with pytest.raises(InputError, match=r"data=it not found; tried data.path .*data/it .*cache/it .*no address"):
+        dataset.locate("it", FILES)
+    for part in ("train.conll", "dev.conll"):
+        write(f"cache/it/{part}", "a O\n")
+    assert dataset.locate("it", FILES)["train"] == tmp_path / "cache/it/train.conll"
+    write("data/it/train.conll.gz", "a O\n")
+    with pytest.raises(InputError, match="data/it/dev.conll: no such file"):
+        dataset.locate("it", FILES)
+    write("data/it/dev.conll", "a O\n")
+    assert dataset.locate("it", FILES)["train"] == tmp_path / "data/it/train.conll.gz"
+    own = write("own.txt", "a O\n")
+    assert dataset.locate("it", FILES, {"train": own, "dev": own}) == {"train": own, "dev": own}
+    with pytest.raises(InputError, match="not a folder"):
+        dataset.locate("it", FILES, tmp_path / "nowhere")
+
+
+def test_fetching(tmp_path, monkeypatch):
+    content = b"a O\n\n"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            found = self.path == "/good"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path))
+    monkeypatch.delenv("TRELLIS_DATA", raising=False)
+    address = f"http://127.0.0.1:{server.server_port}"
+    good = {"url": f"{address}/good", "sha256": hashlib.sha256(content).hexdigest()}
+    try:
+        with pytest.raises(InputError, match="sha256 is .*, expected 00"):
+            dataset.locate("it", FILES, download={"train": good | {"sha256": "00"}, "dev": good})
+        assert not any(path.is_file() for path in tmp_path.rglob("*"))
+        with pytest.raises(InputError, match=r"tried data.path .*TRELLIS_DATA \(not set\).*good \("):
+            dataset.locate("it", FILES, download={"train": good, "dev": {"url": f"{address}/bad"}})
+        found = dataset.locate("it", FILES, download={"train": good, "dev": good})
+    finally:
+        server.shutdown()
+    assert gzip.decompress(found["train"].read_bytes()) == content == found["dev"].read_bytes()
+    assert dataset.locate("it", FILES) == found
+    assert len(dataset.digest(found)) == 64
