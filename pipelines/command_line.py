@@ -92,9 +92,8 @@ def _compose(overrides):
     except ConfigCompositionException as error:
         text = f"{error} {error.__cause__ or ''}"
         for override in OverridesParser.create().parse_overrides(overrides):
-            if f"'{override.key_or_group}'" in text or f"'{override.input_line}'" in text:
-                if "could not be" in text.lower() or "not in struct" in text or "No match" in text or "Could not override" in text:
-                    raise InputError(_unknown_key(overrides, override.key_or_group)) from None
+            if f"'{override.key_or_group}'" in text and re.search("Could not override|not in struct|No match", text):
+                raise InputError(_unknown_key(overrides, override.key_or_group)) from None
         raise InputError(_first_line(error)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(_first_line(error)) from None
@@ -106,7 +105,7 @@ def _unknown_key(overrides, wrong):
         config = compose("config", overrides=[o for o in groups if o.split("=")[0] != wrong])
     except HydraException:
         config = compose("config")
-    keys = list(flatten(config)) + ["model", "data", "trainer", "optimizer", "schedule", "tracking", "export", "debug"]
+    keys = [*list(flatten(config)), "model", "data", "trainer", "optimizer", "schedule", "tracking", "export", "debug"]
     last = wrong.rpartition(".")[2]
     # A key typed without its section is as likely as a misspelt one.
     same = [key for key in keys if key.rpartition(".")[2] == last]

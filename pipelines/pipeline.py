@@ -157,7 +157,9 @@ class _Epochs(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.began
         loss = float(logs["loss"])
         if not abs(loss) < float("inf"):
-            raise InputError(f"the loss is {loss} in epoch {epoch + 1}; lower optimizer.learning_rate or trainer.clip_norm")
+            raise InputError(
+                f"the loss is {loss} in epoch {epoch + 1}; lower optimizer.learning_rate or trainer.clip_norm"
+            )
         self.tokens_per_second = self.task.training_tokens / seconds
         metrics = {
             "train/loss": loss,

@@ -12,7 +12,9 @@ def show(config, metrics, folder, tracker, exported, example):
     console = Console(highlight=False)
     part = "test" if any(key.startswith("test/") for key in metrics) else "dev"
     scores = {key: value for key, value in metrics.items() if key.startswith(f"{part}/") and key.count("/") == 1}
-    table = Table(title=f"{config.model.name} on {config.data.name}, {part}", title_justify="left", box=None, pad_edge=False)
+    table = Table(
+        title=f"{config.model.name} on {config.data.name}, {part}", title_justify="left", box=None, pad_edge=False
+    )
     for key in scores:
         table.add_column(key.removeprefix(f"{part}/"), justify="right")
     table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in scores.values()))
@@ -20,8 +22,11 @@ def show(config, metrics, folder, tracker, exported, example):
     console.print(table)
     console.print()
     rows = [
-        ("training", f"{metrics['train/epochs']} epochs, {metrics['train/tokens_per_second']:,.0f} tokens/s, "
-                     f"best in epoch {metrics['dev/best_epoch']}"),
+        (
+            "training",
+            f"{metrics['train/epochs']} epochs, {metrics['train/tokens_per_second']:,.0f} tokens/s, "
+            f"best in epoch {metrics['dev/best_epoch']}",
+        ),
         ("run", _relative(folder)),
         ("checkpoint", _relative(folder / "checkpoints" / "best.keras")),
     ]

@@ -56,7 +56,7 @@ class Tagging:
             if part not in self.parts:
                 raise InputError(f"data.files: no {part} part; one is needed")
         if self.config.limit.overfit:
-            self.parts = {part: self.parts["train"] for part in self.parts}
+            self.parts = dict.fromkeys(self.parts, self.parts["train"])
         if self.entities:
             self._to_bio2()
 
@@ -141,13 +141,13 @@ class Tagging:
     def batch(self):
         """Groups sentences by length."""
         batching = self.config.batching
-        self.buckets = Buckets(
-            self.training_corpus.lengths, batching.tokens, batching.max_shapes, batching.sentences
-        )
+        self.buckets = Buckets(self.training_corpus.lengths, batching.tokens, batching.max_shapes, batching.sentences)
         self.steps, self.training_tokens = self.buckets.steps, self.training_corpus.tokens
         log.info(
             "%d training batches of %d shapes, %.1f %% padding",
-            self.steps, len(self.buckets.shapes), 100 * self.buckets.padding,
+            self.steps,
+            len(self.buckets.shapes),
+            100 * self.buckets.padding,
         )
 
     def training(self, first_epoch):
@@ -164,7 +164,10 @@ class Tagging:
         sizes, embeddings = self.vectorizer.sizes, None
         if self.vectors:
             embeddings, matched = vectors.matrix(
-                self.vectors, self.vectorizer.words, sizes["words"], options["words"]["dim"],
+                self.vectors,
+                self.vectorizer.words,
+                sizes["words"],
+                options["words"]["dim"],
                 np.random.default_rng(self.config.seed),
             )
             log.warning("%d of %d words have a pretrained vector", matched, len(self.vectorizer.words))

@@ -1,4 +1,4 @@
-"""The MLflow face of an export: text in, tokens with tags and confidences out. MLflow copies this file into the model."""
+"""The MLflow face of an export: text in, tokens, tags and confidences out; MLflow copies this file into the model."""
 
 import mlflow
 import pandas
@@ -16,7 +16,9 @@ class Export(mlflow.pyfunc.PythonModel):
         texts = model_input["text"] if hasattr(model_input, "columns") else model_input
         outputs = self.model.signatures["from_text"](text=tf.constant(list(texts), tf.string))
         rows = []
-        for tokens, tags, confidence in zip(*(outputs[k].numpy() for k in ("tokens", "tags", "confidence")), strict=True):
+        for tokens, tags, confidence in zip(
+            *(outputs[k].numpy() for k in ("tokens", "tags", "confidence")), strict=True
+        ):
             length = sum(token != b"" for token in tokens)
             rows.append(
                 {

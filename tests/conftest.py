@@ -36,7 +36,7 @@ REAL = next(
 
 def pytest_collection_modifyitems(items):
     if REAL is None:
-        warnings.warn("REAL CORPORA NOT FOUND: set TRELLIS_DATA to their folder; the tests marked `real` are skipped", stacklevel=1)
+        warnings.warn("REAL CORPORA NOT FOUND: tests marked `real` are skipped; set TRELLIS_DATA", stacklevel=1)
         for item in items:
             if "real" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="real corpora not found; set TRELLIS_DATA"))
@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     if REAL is None:
-        terminalreporter.write_line("REAL CORPORA NOT FOUND: tests marked `real` were skipped; set TRELLIS_DATA", red=True)
+        terminalreporter.write_line("REAL CORPORA NOT FOUND: tests marked `real` were skipped", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -129,9 +129,7 @@ def viterbi(emissions, lengths, transitions, start, end):
 
     last = tf.argmax(best + end, axis=1, output_type=tf.int32)
     path = tf.TensorArray(tf.int32, size=time, element_shape=[None])
-    _, _, path = tf.while_loop(
-        lambda t, *_: t >= 0, trace, (time - 1, last, path), maximum_iterations=time
-    )
+    _, _, path = tf.while_loop(lambda t, *_: t >= 0, trace, (time - 1, last, path), maximum_iterations=time)
     path = tf.transpose(path.stack())
     path = tf.where(tf.sequence_mask(lengths, time), path, 0)
     return path, path_score(emissions, path, lengths, transitions, start, end)
@@ -155,9 +153,7 @@ def _over_steps(values):
 def _either(transitions, branch):
     """`branch(product=True)` where the matrix product is exact, else `branch(product=False)`."""
     spread = tf.reduce_max(transitions) - tf.reduce_min(transitions)
-    return tf.cond(
-        spread <= MATRIX_PRODUCT_RANGE, lambda: branch(product=True), lambda: branch(product=False)
-    )
+    return tf.cond(spread <= MATRIX_PRODUCT_RANGE, lambda: branch(product=True), lambda: branch(product=False))
 
 
 def _messages(emissions, lengths, transitions, start, end):
@@ -248,9 +244,9 @@ def _gradient(upstream, emissions, before, after, lengths, transitions):
             return step + 1, counts + tf.reduce_sum(weighted, axis=0)
 
         counts = tf.zeros([tags, tags], unary.dtype)
-        return tf.while_loop(
-            lambda step, _: step < time - 1, body, (tf.constant(0), counts), maximum_iterations=time
-        )[1]
+        return tf.while_loop(lambda step, _: step < time - 1, body, (tf.constant(0), counts), maximum_iterations=time)[
+            1
+        ]
 
     return unary, _either(transitions, expected_pairs), tf.reduce_sum(unary[:, 0], axis=0), last
 

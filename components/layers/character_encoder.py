@@ -36,7 +36,10 @@ class CharacterEncoder(keras.layers.Layer):
         self.vocabulary, self.kind, self.dim = vocabulary, kind, dim
         self.units, self.window, self.dropout = units, window, dropout
         self.embedding = keras.layers.Embedding(
-            vocabulary, dim, embeddings_initializer=keras.initializers.RandomUniform(-0.15, 0.15), dtype=self.dtype_policy
+            vocabulary,
+            dim,
+            embeddings_initializer=keras.initializers.RandomUniform(-0.15, 0.15),
+            dtype=self.dtype_policy,
         )
         self.drop = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         if kind == "cnn":

@@ -223,9 +223,7 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards, training):
 
 
 def _array(values):
-    array = tf.TensorArray(
-        values.dtype, size=tf.shape(values)[0], element_shape=values.shape[1:]
-    )
+    array = tf.TensorArray(values.dtype, size=tf.shape(values)[0], element_shape=values.shape[1:])
     return array.unstack(values)
 
 
@@ -251,8 +249,7 @@ class _FastLoop:
             and not tf.config.list_logical_devices("GPU")
             and getattr(cell, "reset_after", True)
             and all(
-                getattr(cell, name) is keras.activations.get(function)
-                for name, function in self._activations.items()
+                getattr(cell, name) is keras.activations.get(function) for name, function in self._activations.items()
             )
         )
 
@@ -269,9 +266,7 @@ class _FastLoop:
         dropout = None
         if training and cell.recurrent_dropout:
             dropout = _dropout_factors(states[0], cell.recurrent_dropout, cell)
-        kernel, recurrent_kernel = (
-            tf.cast(w, sequences.dtype) for w in (cell.kernel, cell.recurrent_kernel)
-        )
+        kernel, recurrent_kernel = (tf.cast(w, sequences.dtype) for w in (cell.kernel, cell.recurrent_kernel))
         bias, recurrent_bias = self._biases(sequences.dtype)
 
         inputs = tf.transpose(sequences, [1, 0, 2])

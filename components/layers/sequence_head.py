@@ -102,7 +102,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
             sample_weight = tf.cast(sample_weight, losses.dtype)
             if sample_weight.shape.rank != 1:
                 raise ValueError(
-                    f"sample_weight must have the shape (batch,), one a sequence; it has rank {sample_weight.shape.rank}"
+                    f"sample_weight has rank {sample_weight.shape.rank}, expected the shape (batch,): one a sequence"
                 )
             weights *= sample_weight
         if self.reduction in ("none", None):

@@ -34,9 +34,7 @@ class TaggerModule(tf.Module):
         self.serving_default = tf.function(
             self._tag_tokens, input_signature=[tf.TensorSpec([None, None], tf.string, name="tokens")]
         )
-        self.from_text = tf.function(
-            self._tag_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")]
-        )
+        self.from_text = tf.function(self._tag_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
 
     def _tag_tokens(self, tokens):
         # No time steps at all, as for one empty sentence, would leave the recursions nothing to start from.

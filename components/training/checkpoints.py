@@ -58,7 +58,7 @@ def restore(model, folder):
         ) from None
     variables = _variables(model)
     if len(variables) != len(arrays):
-        raise InputError(f"{path}: {len(arrays)} variables, but this model has {len(variables)}; it is of another model")
+        raise InputError(f"{path}: {len(arrays)} variables, but this model has {len(variables)}")
     for variable, array in zip(variables, arrays, strict=True):
         if tuple(variable.shape) != array.shape:
             raise InputError(f"{path}: {variable.path} is {array.shape} there, {tuple(variable.shape)} in this model")

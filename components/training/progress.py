@@ -43,7 +43,9 @@ class ProgressBar(keras.callbacks.Callback):
             transient=True,
         )
         self.bar.start()
-        self.task = self.bar.add_task("", total=self.epochs * self.steps, completed=self.first_epoch * self.steps, shown="")
+        self.task = self.bar.add_task(
+            "", total=self.epochs * self.steps, completed=self.first_epoch * self.steps, shown=""
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch

@@ -15,7 +15,7 @@ class Enumerated:
     """Everything about one lattice from the list of all its paths, in float64."""
 
     def __init__(self, emissions, length, transitions, start, end):
-        time, tags = emissions.shape
+        _time, tags = emissions.shape
         self.shape, self.length = emissions.shape, length
         self.paths = list(itertools.product(range(tags), repeat=length))
         self.scores = np.array(

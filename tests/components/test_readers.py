@@ -79,7 +79,7 @@ def test_conllu_ranges_and_empty_nodes_are_not_words(write):
     assert conllu.read(path) == [Sentence(("do", "n't", "go"), ("AUX", "PART", "VERB"))]
     assert conllu.read(path, tag="xpos")[0].tags == ("VB", "RB", "VB")
     assert conllu.read(path, tag="feats")[0].tags[0] == "A=1|B=2"
-    with pytest.raises(InputError, match="no column 'upso'.*did you mean upos"):
+    with pytest.raises(InputError, match=r"no column 'upso'.*did you mean upos"):
         conllu.read(path, tag="upso")
 
 
@@ -151,7 +151,7 @@ def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
         write(f"cache/it/{part}", "a O\n")
     assert dataset.locate("it", FILES)["train"] == tmp_path / "cache/it/train.conll"
     write("data/it/train.conll.gz", "a O\n")
-    with pytest.raises(InputError, match="data/it/dev.conll: no such file"):
+    with pytest.raises(InputError, match=r"data/it/dev.conll: no such file"):
         dataset.locate("it", FILES)
     write("data/it/dev.conll", "a O\n")
     assert dataset.locate("it", FILES)["train"] == tmp_path / "data/it/train.conll.gz"
@@ -182,7 +182,7 @@ def test_fetching(tmp_path, monkeypatch):
     address = f"http://127.0.0.1:{server.server_port}"
     good = {"url": f"{address}/good", "sha256": hashlib.sha256(content).hexdigest()}
     try:
-        with pytest.raises(InputError, match="sha256 is .*, expected 00"):
+        with pytest.raises(InputError, match=r"sha256 is .*, expected 00"):
             dataset.locate("it", FILES, download={"train": good | {"sha256": "00"}, "dev": good})
         assert not any(path.is_file() for path in tmp_path.rglob("*"))
         with pytest.raises(InputError, match=r"tried data.path .*TRELLIS_DATA \(not set\).*good \("):

@@ -67,7 +67,9 @@ def test_initial_state_and_no_bias(cell):
     inputs = tf.constant(rng.normal(size=(2, 4, 3)), tf.float32)
     initial = [tf.constant(rng.normal(size=(2, 5)), tf.float32) for _ in range(2 if cell == "LSTM" else 1)]
     for mine, theirs in zip(
-        outputs_and_gradients(ours, inputs, None, initial), outputs_and_gradients(other, inputs, None, initial), strict=True
+        outputs_and_gradients(ours, inputs, None, initial),
+        outputs_and_gradients(other, inputs, None, initial),
+        strict=True,
     ):
         np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=5e-6)
 

@@ -15,7 +15,7 @@ from components.text.batching import UNSEEN, Buckets, EncodedCorpus, _bounds, or
 from components.text.tokenizer import tokenize
 from components.text.vectorizer import TokenVectorizer, normalize
 
-TOKENS = "The cat saw 2 cats in 1999 . THE End iPhone3 3.5".split()
+TOKENS = ["The", "cat", "saw", "2", "cats", "in", "1999", ".", "THE", "End", "iPhone3", "3.5"]
 
 
 def decoded(strings):
@@ -23,7 +23,7 @@ def decoded(strings):
 
 
 def test_vocabularies_are_those_of_the_training_tokens():
-    vectorizer = TokenVectorizer.adapt(TOKENS + ["cat"], min_count=2)
+    vectorizer = TokenVectorizer.adapt([*TOKENS, "cat"], min_count=2)
     assert vectorizer.words == ["the", "cat"]
     ids = vectorizer(tf.constant([["CAT", "dog", "", "the"], ["2", "", "", ""]]))
     assert ids["words"].numpy().tolist() == [[3, 1, 0, 2], [1, 0, 0, 0]]
@@ -47,10 +47,7 @@ def test_casing():
     kinds = [["12", "3,000.5", "1990-91"], ["B2B", "4x"], [".", "--", "。"], ["cat", "über", "rock-n"],
              ["USA", "Ü.N.", "I"], ["Cat", "Élan"], ["iPhone", "McDonald"]]  # fmt: skip
     for number, tokens in enumerate(kinds, 1):
-        expected = 5 if number == 6 else number
-        for token in tokens:
-            got = int(vectorizer.casing_ids(tf.constant(token)))
-            assert got == (number if number != 5 or token != "I" else 5), (token, got, expected)
+        assert vectorizer.casing_ids(tf.constant(tokens)).numpy().tolist() == [number] * len(tokens), tokens
     assert int(vectorizer.casing_ids(tf.constant(""))) == 0
 
 
@@ -64,7 +61,8 @@ def test_long_words_keep_both_ends():
 def test_tokenizer():
     texts = {
         "Mary Smith flew from Oslo to Lima.": "Mary Smith flew from Oslo to Lima .",
-        "I don't think Mr. Smith's 3.5% e-mail (a@b.com) is U.S. news!": "I do n't think Mr. Smith 's 3.5 % e-mail ( a@b.com ) is U.S. news !",
+        "I don't think Mr. Smith's 3.5% e-mail": "I do n't think Mr. Smith 's 3.5% e-mail",
+        "(a@b.com) is U.S. news!": "( a@b.com ) is U.S. news !",
         "See http://x.y/z?q=1, ok…": "See http://x.y/z?q=1 , ok …",
         "": "",
         "  \t ": "",
@@ -73,14 +71,14 @@ def test_tokenizer():
     }
     tokens = decoded(tokenize(tf.constant(list(texts))))
     for got, expected in zip(tokens, texts.values(), strict=True):
-        assert got == expected.replace("3.5 %", "3.5%").split()
+        assert got == expected.split()
     assert decoded(tokenize(tf.constant(["a.b  c!"]), "whitespace")) == [["a.b", "c!"]]
     assert tokenize(tf.constant([""])).shape == (1, 1)
 
 
 def test_tokenizer_loses_no_character():
     rng = np.random.default_rng(0)
-    alphabet = list("ab'-.,3 é中\u00a0") + ["n't", "'s", "..", "U.S."]
+    alphabet = [*list("ab'-.,3 é中\xa0"), "n't", "'s", "..", "U.S."]
     texts = ["".join(rng.choice(alphabet, 12)) for _ in range(500)]
     for text, tokens in zip(texts, decoded(tokenize(tf.constant(texts))), strict=True):
         assert "".join("".join(tokens).split()) == "".join(text.split())
