@@ -56,7 +56,8 @@ def run(config, folder):
         metrics = _fit(model, task, config, folder, tracker)
         model = checkpoints.load_best(folder / "checkpoints")
         metrics |= task.evaluate(model)
-        tracker.log_metrics(metrics)
+        # One step past the epochs, so that what a table of runs shows is the best model.
+        tracker.log_metrics(metrics, step=metrics["train/epochs"] + 1)
         tracker.log_reports(task.reports(folder / "reports"))
 
         exported = None
@@ -116,10 +117,9 @@ def _fit(model, task, config, folder, tracker):
     try:
         if not watch.finished:
             model.fit(
-                task.training(watch.first_epoch),
+                task.training(lambda: watch.epoch),
                 initial_epoch=watch.first_epoch,
                 epochs=config.trainer.epochs,
-                steps_per_epoch=task.steps,
                 callbacks=[watch, bar],
                 verbose=0,
                 shuffle=False,
@@ -140,13 +140,14 @@ class _Epochs(keras.callbacks.Callback):
         state = state or {"epochs": [], "best": None, "best_epoch": None, "waited": 0}
         self.history, self.best = state["epochs"], state["best"]
         self.best_epoch, self.waited = state["best_epoch"], state["waited"]
-        self.first_epoch = len(self.history)
+        self.first_epoch = self.epoch = len(self.history)
         self.score = self.history[-1][self.monitor] if self.history else None
         self.tokens_per_second = self.history[-1]["train/tokens_per_second"] if self.history else None
         self.finished = self.waited >= config.trainer.patience or self.first_epoch >= config.trainer.epochs
         self.score_dev = task.dev_scorer(model)
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
         self.began = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):

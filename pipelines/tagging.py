@@ -150,9 +150,9 @@ class Tagging:
             100 * self.buckets.padding,
         )
 
-    def training(self, first_epoch):
-        """Endless training batches from an epoch on."""
-        return training_batches(self.training_corpus, self.buckets, self.config.seed, first_epoch)
+    def training(self, epoch):
+        """The training batches of an epoch; `epoch()` tells which."""
+        return training_batches(self.training_corpus, self.buckets, self.config.seed, epoch)
 
     # build
 

@@ -68,7 +68,7 @@ class Off:
     def log_data(self, task):
         pass
 
-    def log_metrics(self, metrics, step=None):
+    def log_metrics(self, metrics, step):
         pass
 
     def log_reports(self, folder):
@@ -170,9 +170,9 @@ class MLflow:
         self.client.log_inputs(self.id, datasets=[entry])
         self.client.set_tag(self.id, "trellis.data", task.described())
 
-    def log_metrics(self, metrics, step=None):
+    def log_metrics(self, metrics, step):
         for name, value in metrics.items():
-            if step is not None and name.startswith(("train/loss", "dev/")):
+            if "train/epochs" not in metrics and name.startswith(("train/loss", "dev/")):
                 self.history.setdefault(name, []).append((step, value))
         self.mlflow.log_metrics(metrics, step=step, run_id=self.id)
 

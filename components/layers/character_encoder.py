@@ -60,7 +60,7 @@ class CharacterEncoder(keras.layers.Layer):
         if self.kind == "cnn":
             vectors *= tf.cast(mask, vectors.dtype)[:, :, tf.newaxis]
             vectors = self.encoder(vectors)
-            vectors = tf.where(mask[:, :, tf.newaxis], vectors, vectors.dtype.min)
+            vectors = tf.where(mask[:, :, tf.newaxis], vectors, tf.constant(vectors.dtype.min, vectors.dtype))
             vectors = tf.reduce_max(vectors, axis=1)
         else:
             vectors = self.encoder(vectors, mask=mask, training=training)

@@ -140,6 +140,7 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards, training):
             if masks is not None:
                 keep = masks.read(t)
                 after = [tf.where(keep, new, old) for new, old in zip(after, current, strict=True)]
+            after = _shaped_like(current, after)
             histories = [h.write(t, state) for h, state in zip(histories, after, strict=True)]
             return count + 1, tuple(after), tuple(histories), products.write(t, product)
 
@@ -186,12 +187,12 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards, training):
                 if rest:
                     rest = [gradient * directs.read(t) for gradient in rest]
                     if masks is not None:
-                        hidden += tf.where(masks.read(t), 0.0, gradients[0])
+                        hidden += tf.where(masks.read(t), tf.zeros_like(gradients[0]), gradients[0])
                 elif directs is not None:
                     hidden += gradients[0] * directs.read(t)
                 elif masks is not None:
-                    hidden += tf.where(masks.read(t), 0.0, gradients[0])
-                return count + 1, (hidden, *rest), gates.write(t, gate)
+                    hidden += tf.where(masks.read(t), tf.zeros_like(gradients[0]), gradients[0])
+                return count + 1, tuple(_shaped_like(initial, (hidden, *rest))), gates.write(t, gate)
 
             _, to_initial, gates = tf.while_loop(
                 lambda count, *_: count < time,
@@ -231,12 +232,19 @@ def _empty(like, time):
     return tf.TensorArray(like.dtype, size=time, element_shape=[None, like.shape[-1]])
 
 
+def _shaped_like(before, after):
+    """The states with the static shapes of those before: a loop may not forget a batch size that is known."""
+    for old, new in zip(before, after, strict=True):
+        new.set_shape(old.shape)
+    return after
+
+
 def _dropout_factors(like, rate, cell):
     return keras.random.dropout(tf.ones_like(like), rate, seed=cell.seed_generator)
 
 
 class _FastLoop:
-    """Overrides `inner_loop` of a Keras recurrent layer; `_split` tells how its cell's weights are laid out."""
+    """Overrides `inner_loop` of a Keras recurrent layer; `_cell` is what it computes."""
 
     _cell = None
     _activations = {"activation": "tanh"}

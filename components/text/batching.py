@@ -98,16 +98,20 @@ class Buckets:
         return batches
 
 
-def training_batches(corpus, buckets, seed, first_epoch=0):
-    """Endless shuffled batches `(inputs, tags)`; epoch `n` is the same whichever epoch one starts from."""
+def training_batches(corpus, buckets, seed, epoch):
+    """The shuffled batches `(inputs, tags)` of one epoch; which epoch is asked anew each time one iterates.
+
+    Args:
+        epoch: a function without arguments that tells the epoch's number. The order of the batches follows from it and
+            `seed` alone, so a resumed run sees what the run that was stopped would have seen.
+    """
 
     def batches():
-        epoch = first_epoch
-        while True:
-            yield from buckets.epoch(np.random.default_rng([seed, epoch]))
-            epoch += 1
+        return buckets.epoch(np.random.default_rng([seed, epoch()]))
 
-    return _dataset(batches).map(corpus.batch, num_parallel_calls=1).prefetch(8)
+    dataset = _dataset(batches).map(corpus.batch, num_parallel_calls=1)
+    # The number of batches is told: in Keras, `steps_per_epoch` with several steps a call would round it up.
+    return dataset.apply(tf.data.experimental.assert_cardinality(buckets.steps)).prefetch(8)
 
 
 def ordered_batches(corpus, buckets):

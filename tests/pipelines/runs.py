@@ -1,0 +1,40 @@
+"""Runs of the real entry, in this process and in others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parents[2]
+
+
+def configured(*overrides):
+    """The configuration that these overrides compose."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf"), job_name="train"):
+        return compose("config", overrides=list(overrides))
+
+
+def run(folder, *overrides):
+    """Runs a pipeline in this process, its folder laid out as Hydra does; returns its metrics."""
+    import json
+
+    from pipelines import command_line, pipeline
+
+    config = configured(*overrides)
+    (folder / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
+    command_line.validate(config)
+    pipeline.run(config, folder)
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def python(*arguments, cwd, **variables):
+    """Runs Python in another process from a folder of the test's own."""
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip

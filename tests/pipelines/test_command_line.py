@@ -1,0 +1,109 @@
+"""The configuration tree and what a person at the terminal gets."""
+
+import re
+
+import pytest
+
+from components.errors import InputError
+from pipelines import command_line
+from tests.pipelines.runs import ROOT, configured, python
+
+CONF = ROOT / "conf"
+
+
+def choices(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("data", choices("data"))
+@pytest.mark.parametrize("model", choices("model"))
+def test_every_model_composes_with_every_dataset(model, data):
+    config = configured(f"model={model}", f"data={data}", "data.path=somewhere")
+    assert config.model.name == model and config.data.name == data
+    command_line.validate(config)
+
+
+@pytest.mark.parametrize("group", ["optimizer", "schedule", "tracking", "export", "debug", "experiment", "trainer"])
+def test_every_choice_composes(group):
+    for choice in choices(group):
+        command_line.validate(configured(f"{group}={choice}"))
+
+
+def test_command_line_wins_over_experiment_and_model():
+    config = configured("experiment=conll2003_bilstm_crf", "data=wnut17", "model=gru_crf", "model.units=7")
+    assert (config.data.name, config.model.name, config.model.units) == ("wnut17", "gru_crf", 7)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=bilstm_crff"], r"model=bilstm_crff: no such choice; did you mean bilstm_crf"),
+        (["data=conl2003"], r"data=conl2003: no such choice; did you mean conll2003"),
+        (["modle=gru_crf"], r"modle: no such key; did you mean model"),
+        (["trainer.epocs=3"], r"trainer.epocs: no such key; did you mean trainer.epochs"),
+        (["epochs=3"], r"epochs: no such key; did you mean trainer.epochs"),
+        (["model=gru_crf,rnn_crf"], r"several values need -m"),
+        (["model=["], r"model=\["),
+    ],
+)
+def test_misspelt_choices_and_keys(overrides, message):
+    with pytest.raises(InputError, match=message) as raised:
+        command_line.check(overrides, CONF)
+    assert "\n" not in str(raised.value)
+
+
+def test_every_choice_of_a_sweep_is_checked():
+    command_line.check(["model=gru_crf,rnn_crf", "seed=1,2"], CONF, multirun=True)
+    with pytest.raises(InputError, match="model=rnn_crff: no such choice"):
+        command_line.check(["model=gru_crf,rnn_crff", "seed=1,2"], CONF, multirun=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.units=0", r"model.units=0: must be a whole number, at least 1"),
+        ("model.layers=-1", r"model.layers=-1: must be"),
+        ("model.units=2.5", r"model.units=2.5: must be a whole number"),
+        ("model.dropout.input=1.0", r"model.dropout.input=1.0: must be at least 0 and below 1"),
+        ("model.cell=lstmm", r"model.cell=lstmm: must be rnn \| lstm \| gru"),
+        ("optimizer.learning_rate=-1", r"optimizer.learning_rate=-1: must be above 0"),
+        ("batching.tokens=0", r"batching.tokens=0: must be"),
+        ("data=conll", r"data.path: not given"),
+        ("trainer.epochs=many", r"trainer.epochs=many: must be"),
+    ],
+)
+def test_values_that_cannot_be(override, message):
+    with pytest.raises(InputError, match=message):
+        command_line.validate(configured(override))
+
+
+def test_every_rule_is_about_a_key_that_exists():
+    keys = set(command_line.flatten(configured()))
+    assert set(command_line.RULES) <= keys | {"schedule.warmup"}
+
+
+def test_help_lists_the_choices_and_composing_does_not_import_tensorflow(tmp_path):
+    script = (
+        "import sys, runpy\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally: print('\\nIMPORTED', [m for m in ('tensorflow', 'keras', 'mlflow') if m in sys.modules])\n"
+    )
+    for flags in (["--help"], ["--cfg", "job"]):
+        command = f"import sys; sys.argv = {[str(ROOT / 'train.py'), *flags]}\n{script}"
+        done = python("-c", command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "IMPORTED []" in done.stdout
+        if flags == ["--help"]:
+            for group in ("model", "data", "pipeline"):
+                assert f"{group}: {', '.join(choices(group))}" in done.stdout
+
+
+def test_one_line_and_status_2(tmp_path):
+    done = python(ROOT / "train.py", "model=bilstm_crff", cwd=tmp_path)
+    assert done.returncode == 2
+    assert re.fullmatch(r"train.py: error: model=bilstm_crff: .*\n", done.stderr)
+    done = python(ROOT / "train.py", "model.units=0", cwd=tmp_path)
+    assert (
+        done.returncode == 2 and done.stderr == "train.py: error: model.units=0: must be a whole number, at least 1\n"
+    )
+    assert not list(tmp_path.rglob("metrics.json"))

@@ -1,0 +1,478 @@
+"""The tagging pipeline from files to a served SavedModel, on the sample corpus."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import mlflow
+import numpy as np
+import pandas
+import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from components.errors import InputError
+from components.readers import conll
+from components.saved_model.tagger import TaggerModule
+from components.text.vectorizer import TokenVectorizer
+from pipelines import seeds
+from pipelines.tagging import Tagging
+from tests.pipelines.runs import ROOT, configured, python, run
+
+SMALL = ("model.units=16", "model.words.dim=16", "trainer.epochs=3", "limit.sentences=120", "text.min_count=1")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished, tracked and exported run: its folder, metrics and export."""
+    folder = tmp_path_factory.mktemp("trained")
+    uri = f"sqlite:///{folder}/mlflow.db"
+    os.environ["TRELLIS_ROOT"] = str(ROOT)
+    metrics = run(
+        folder / "run", "model.units=32", "trainer.epochs=10", "trainer.average=0.8", "optimizer.learning_rate=0.01",
+        f"tracking.uri={uri}",
+        f"export.dir={folder}/exports/it", "tracking.register=tagger", "schedule=cosine", "schedule.warmup=0.1",
+    )  # fmt: skip
+    return folder, metrics, folder / "exports" / "it" / "1"
+
+
+@pytest.fixture(scope="module")
+def test_part():
+    return conll.read(ROOT / "samples/ner/test.conll", 0, 1)
+
+
+def padded(sentences):
+    width = max(len(each.tokens) for each in sentences)
+    return tf.constant([[*each.tokens, *[""] * (width - len(each.tokens))] for each in sentences])
+
+
+def served_tags(export, sentences):
+    model = tf.saved_model.load(str(export))
+    rows = model.signatures["serving_default"](tokens=padded(sentences))["tags"].numpy()
+    return [[tag.decode() for tag in row[: len(s.tokens)]] for row, s in zip(rows, sentences, strict=True)]
+
+
+def test_run_folder_and_metrics(trained):
+    folder, metrics, _ = trained
+    run_folder = folder / "run"
+    assert {"metrics.json", "checkpoints", "reports"} <= {path.name for path in run_folder.iterdir()}
+    for name in ("test/f1", "test/precision", "test/recall", "test/accuracy", "test/loss", "dev/f1", "dev/best"):
+        assert isinstance(metrics[name], float), name
+    assert metrics["test/f1"] > 0.3
+    assert metrics["dev/best"] == metrics["dev/f1"]
+    assert metrics["train/tokens_per_second"] > 0
+    reports = {path.name for path in (run_folder / "reports").iterdir()}
+    assert reports == {"per_type.csv", "confusion.png", "learning_curve.png", "errors.html"}
+    rows = (run_folder / "reports" / "per_type.csv").read_text().splitlines()
+    assert rows[0] == "type,precision,recall,f1,support" and {r.split(",")[0] for r in rows[1:]} >= {"PER", "LOC"}
+
+
+def test_what_mlflow_has(trained):
+    folder, metrics, _ = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    experiment = client.get_experiment_by_name("trellis-sample_ner")
+    (record,) = client.search_runs([experiment.experiment_id])
+    assert record.info.status == "FINISHED"
+    assert record.data.params["model.units"] == "32" and record.data.params["seed"] == "1"
+    for name, value in metrics.items():
+        assert record.data.metrics[name] == pytest.approx(value), name
+    steps = [point.step for point in client.get_metric_history(record.info.run_id, "dev/f1")]
+    assert sorted(set(steps)) == list(range(1, 12))
+    assert record.data.tags["trellis.version.keras"] == keras.__version__
+    (data,) = record.inputs.dataset_inputs
+    assert data.dataset.name == "sample_ner" and len(data.dataset.digest) == 36
+    artifacts = {each.path for each in client.list_artifacts(record.info.run_id)}
+    assert {"config.yaml", "reports", "input_example.json"} <= artifacts
+    champion = client.get_model_version_by_alias("tagger", "champion")
+    assert float(champion.tags["dev/f1"]) == pytest.approx(metrics["dev/best"])
+
+
+def test_the_logged_model_tags_strings(trained):
+    folder, _, _ = trained
+    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    model = mlflow.pyfunc.load_model("models:/tagger@champion")
+    frame = model.predict(pandas.DataFrame({"text": ["Mary flew to Oslo.", ""]}))
+    assert list(frame.columns) == ["tokens", "tags", "confidence"]
+    assert frame.tokens[0] == ["Mary", "flew", "to", "Oslo", "."]
+    assert len(frame.tags[0]) == 5 and frame.tags[1] == []
+    assert model.metadata.signature.inputs.input_names() == ["text"]
+
+
+def test_the_checkpoint_is_an_ordinary_keras_model(trained):
+    folder, _, _ = trained
+    model = keras.saving.load_model(folder / "run" / "checkpoints" / "best.keras")
+    assert isinstance(model, keras.Model) and model.get_layer("head").name == "head"
+
+
+def predictions_in_python(folder, sentences, rows, shuffle=None, extra_time=0, dummies=0):
+    """Tags by the Keras model, `rows` sentences a batch, optionally in another order and beside padding."""
+    model = keras.saving.load_model(folder / "run" / "checkpoints" / "best.keras")
+    tokens = [token for s in conll.read(ROOT / "samples/ner/train.conll", 0, 1) for token in s.tokens]
+    vectorizer = TokenVectorizer.adapt(tokens, min_count=2)
+    names = sorted({tag for s in conll.read(ROOT / "samples/ner/train.conll", 0, 1) for tag in s.tags})
+    tag = tf.function(lambda batch: model(vectorizer(batch), training=False), reduce_retracing=True)
+    order = list(range(len(sentences)))
+    if shuffle is not None:
+        np.random.default_rng(shuffle).shuffle(order)
+    tags = [None] * len(sentences)
+    for begin in range(0, len(order), rows):
+        chosen = order[begin : begin + rows]
+        batch = tf.pad(padded([sentences[i] for i in chosen]), [[0, dummies], [0, extra_time]], constant_values="")
+        for index, row in zip(chosen, tag(batch).numpy(), strict=False):
+            tags[index] = [names[tag] for tag in row[: len(sentences[index].tokens)]]
+    return tags
+
+
+def test_a_prediction_never_depends_on_its_company(trained, test_part):
+    folder, _, export = trained
+    alone = predictions_in_python(folder, test_part, 1)
+    assert any(tag != "O" for tags in alone for tag in tags)
+    assert predictions_in_python(folder, test_part, 7, shuffle=1) == alone
+    assert predictions_in_python(folder, test_part, 64, shuffle=2, extra_time=9, dummies=3) == alone
+    assert predictions_in_python(folder, test_part, len(test_part)) == alone
+    assert served_tags(export, test_part) == alone
+    model = tf.saved_model.load(str(export))
+    serve = model.signatures["serving_default"]
+    for sentence, tags in zip(test_part, alone, strict=True):
+        assert [tag.decode() for tag in serve(tokens=padded([sentence]))["tags"].numpy()[0]] == tags
+    wide = serve(tokens=tf.pad(padded(test_part), [[0, 5], [0, 11]], constant_values=""))
+    narrow = serve(tokens=padded(test_part))
+    time = narrow["tags"].shape[1]
+    np.testing.assert_array_equal(wide["tags"][: len(test_part), :time], narrow["tags"])
+    np.testing.assert_allclose(wide["confidence"][: len(test_part), :time], narrow["confidence"], atol=1e-5)
+    assert not tf.strings.length(wide["tags"][len(test_part) :]).numpy().any()
+
+
+def test_corners_of_the_export(trained):
+    _, _, export = trained
+    model = tf.saved_model.load(str(export))
+    tag, read = model.signatures["serving_default"], model.signatures["from_text"]
+    assert tag(tokens=tf.zeros([0, 0], tf.string))["tags"].shape == (0, 0)
+    assert tag(tokens=tf.zeros([3, 0], tf.string))["tags"].shape == (3, 0)
+    assert read(text=tf.zeros([0], tf.string))["tokens"].shape[0] == 0
+    empty = read(text=tf.constant(["", "Oslo ."]))
+    assert empty["tags"].numpy()[0].tolist() == [b"", b""] and not empty["confidence"][0].numpy().any()
+    odd = [["\x00", "a\u00a0b", "😀", "x" * 100_000], ["", "inner", "", ""]]
+    out = tag(tokens=tf.constant(odd))
+    assert all(out["tags"].numpy()[0]) and [bool(t) for t in out["tags"].numpy()[1]] == [True, True, False, False]
+    assert tag(tokens=tf.constant([[b"\xff\xfe", b"ok"]]))["tags"].shape == (1, 2)
+    long = tag(tokens=tf.fill([1, 5000], "Oslo"))
+    assert long["tags"].shape == (1, 5000) and np.isfinite(long["confidence"]).all()
+    confidence = read(text=tf.constant(["Mary Smith flew from Oslo to Lima."]))["confidence"].numpy()
+    assert ((confidence > 0) & (confidence <= 1 + 1e-6)).all()
+
+
+def test_export_in_a_process_without_our_code(trained, test_part, tmp_path):
+    folder, _, export = trained
+    (tmp_path / "tokens.json").write_text(json.dumps([each.tokens for each in test_part]))
+    shutil.copytree(export, tmp_path / "model")
+    script = """
+import json, sys, tensorflow as tf
+rows = json.load(open("tokens.json")); width = max(map(len, rows))
+model = tf.saved_model.load("model")
+out = model.signatures["serving_default"](tokens=tf.constant([r + [""] * (width - len(r)) for r in rows]))
+assert not {m for m in sys.modules if m.split(".")[0] in ("components", "pipelines", "serve")}
+json.dump([[t.decode() for t in tags[:len(r)]] for tags, r in zip(out["tags"].numpy(), rows)], open("tags.json", "w"))
+"""
+    done = python("-c", script, cwd=tmp_path, PYTHONPATH="")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "tags.json").read_text()) == predictions_in_python(folder, test_part, 50)
+
+
+def test_export_through_the_c_api(trained, test_part, tmp_path):
+    """The way TF Serving loads it: no Python in TensorFlow at all."""
+    _, _, export = trained
+    rows = padded(test_part).numpy().tolist()
+    (tmp_path / "tokens.json").write_text(json.dumps([[token.decode() for token in row] for row in rows]))
+    definition = saved_model_pb2.SavedModel.FromString((export / "saved_model.pb").read_bytes())
+    signature = definition.meta_graphs[0].signature_def["serving_default"]
+    names = signature.inputs["tokens"].name, signature.outputs["tags"].name
+    done = python(ROOT / "tests/pipelines/c_api.py", export, tmp_path / "tokens.json", *names, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    tags = [row[: len(s.tokens)] for row, s in zip(json.loads(done.stdout), test_part, strict=True)]
+    assert tags == served_tags(export, test_part)
+
+
+def test_the_same_seed_gives_the_same_metrics(tmp_path):
+    speeds = ("train/tokens_per_second", "train/step_ms")
+    first, again, other = (
+        {k: v for k, v in run(tmp_path / name, *SMALL, "tracking=off", "export=off", f"seed={seed}").items()
+         if k not in speeds}
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )  # fmt: skip
+    assert first == again
+    assert first != other
+
+
+class _Stopped(BaseException):
+    """As sudden as SIGKILL."""
+
+
+@pytest.mark.parametrize("when", ["while training", "before the checkpoint", "after the checkpoint"])
+def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, when):
+    from components.training import checkpoints
+    from pipelines import pipeline
+
+    uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    options = (*SMALL, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
+    whole = run(tmp_path / "whole", *options, "tracking=off")
+
+    save, counted = checkpoints.save, []
+
+    def stopping_save(*arguments):
+        counted.append(1)
+        if len(counted) == 2 and when == "before the checkpoint":
+            raise _Stopped
+        save(*arguments)
+        if len(counted) == 2 and when == "after the checkpoint":
+            raise _Stopped
+
+    def stopping_batch(self, batch, logs=None):
+        if len(self.history) == 2 and when == "while training":
+            raise _Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", stopping_save)
+        patch.setattr(pipeline._Epochs, "on_train_batch_end", stopping_batch)
+        with pytest.raises(_Stopped):
+            run(tmp_path / "killed", *options, uri)
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    assert [each.info.status for each in client.search_runs(experiments)] == ["FAILED"]
+
+    resumed = run(tmp_path / "killed", *options, uri, "resume=true")
+    (record,) = client.search_runs(experiments)
+    assert record.info.status == "FINISHED"
+    steps = [point.step for point in client.get_metric_history(record.info.run_id, "dev/f1")]
+    assert sorted(set(steps)) == [1, 2, 3, 4, 5]
+    for name, value in whole.items():
+        if name not in ("train/tokens_per_second", "train/step_ms"):
+            assert resumed[name] == value, name
+
+
+def test_sigkill_and_resume_from_the_command_line(tmp_path):
+    """The same command with resume=true finds the run by its configuration, and marks nothing RUNNING."""
+    overrides = (
+        "trainer.epochs=40", "trainer.patience=40", "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        "model.units=8", "limit.sentences=40",
+    )  # fmt: skip
+    command = [sys.executable, str(ROOT / "train.py"), *overrides, "resume=true"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    said = [process.stderr.readline() for _ in range(5)]
+    assert "starting anew" in said[0] and said[-1].startswith("epoch "), said
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    assert [each.info.status for each in client.search_runs(experiments)] == ["RUNNING"]
+
+    # Another run on this machine notices the dead one; then SIGTERM, whose record says KILLED.
+    process = subprocess.Popen(
+        [*command[:-1], "seed=2"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr.readline().startswith("epoch 1/")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    statuses = sorted((each.info.status, each.data.tags["trellis.reason"]) for each in client.search_runs(experiments))
+    assert statuses == [("KILLED", "its process was gone"), ("KILLED", "terminated")]
+
+    done = python(ROOT / "train.py", *overrides, "resume=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr.startswith("epoch 1/")
+    assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == 1
+    assert sorted(each.info.status for each in client.search_runs(experiments)) == ["FINISHED", "KILLED"]
+
+
+def test_a_sweep_over_seeds(tmp_path):
+    started = time.time()
+    done = python(
+        ROOT / "train.py", "-m", "model=rnn_crf,bilstm_softmax", "seed=1,2", "debug=limit", "limit.sentences=40",
+        "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if "(n=2)" in line]
+    assert len(lines) == 2 and all(" ± " in line and "test/f1" in line for line in lines)
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    parents = {each.info.run_id: each for each in runs if "trellis.seeds" in each.data.tags}
+    children = [each for each in runs if each.data.tags.get("mlflow.parentRunId") in parents]
+    assert (len(parents), len(children)) == (2, 4)
+    assert all(each.data.metrics["n"] == 2 and "test/f1.sd" in each.data.metrics for each in parents.values())
+    assert time.time() - started < 300
+    (sweep,) = tmp_path.glob("multirun/*/*")
+    again = python("-m", "pipelines.seeds", sweep, cwd=tmp_path)
+    assert again.stdout.splitlines() == lines
+    with pytest.raises(InputError, match="no finished runs"):
+        seeds.collect([tmp_path / "nothing"])
+
+
+# what is wrong with the user's files and settings
+
+
+def conll_folder(write, train="a O\nMary B-PER\n\nb O\n", dev="a O\n\nMary B-PER\n", test="a O\n"):
+    for part, content in (("train", train), ("dev", dev), ("test", test)):
+        path = write(f"own/{part}.conll", content)
+    return path.parent
+
+
+def task_of(folder, *overrides):
+    task = Tagging(configured("data=conll", f"data.path={folder}", *overrides))
+    task.read()
+    return task
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"train": ""}, r"train.conll: no sentences in this file"),
+        ({"train": "a O\nb O\n"}, r"train.conll: every token has the tag 'O'; nothing to learn"),
+        ({"dev": "a O\nb x O\n"}, r"dev.conll:2: 3 columns, expected 2"),
+        ({"dev": b"\xff O\n"}, r"dev.conll:1: not UTF-8"),
+    ],
+)
+def test_broken_data(write, parts, message):
+    with pytest.raises(InputError, match=message) as raised:
+        task_of(conll_folder(write, **parts))
+    assert "\n" not in str(raised.value)
+
+
+def test_a_missing_part(write):
+    folder = conll_folder(write)
+    (folder / "test.conll").unlink()
+    with pytest.raises(InputError, match=r"own/test.conll: no such file"):
+        task_of(folder)
+
+
+def test_a_tag_that_training_never_saw(write, tmp_path, caplog):
+    folder = conll_folder(write, dev="a O\nx B-NEW\ny B-NEW\n\nMary B-PER\n", test="a O\nz B-LATE\n")
+    metrics = run(tmp_path / "run", "data=conll", f"data.path={folder}", *SMALL, "tracking=off", "export=off")
+    assert "dev.conll: tags that training never saw, counted as wrong: B-NEW (2×)" in caplog.text
+    assert metrics["dev/recall"] <= 1 / 3 and np.isfinite(metrics["dev/loss"])
+    assert "test/loss" not in metrics and metrics["test/recall"] == 0.0
+
+
+def test_iob1_is_converted_and_iobes_never_leaves_training(write):
+    folder = conll_folder(write, train="Mary I-PER\nAnn I-PER\nBob B-PER\nhe O\n", dev="Mary I-PER\nx O\n")
+    task = task_of(folder, "data.scheme=iobes")
+    assert task.parts["train"][0].tags == ("B-PER", "I-PER", "B-PER", "O")
+    assert task.parts["dev"][0].tags == ("B-PER", "O")
+    assert task.tags == ["B-PER", "E-PER", "O", "S-PER"]
+    assert task.given == ["B-PER", "I-PER", "O", "B-PER"]
+
+
+def test_iobes_pipeline_scores_and_exports_bio2(tmp_path):
+    options = (
+        *SMALL,
+        "data.scheme=iobes",
+        "tracking=off",
+        f"export.dir={tmp_path}/exports",
+        "trainer.epochs=12",
+        "optimizer.learning_rate=0.01",
+    )
+    metrics = run(tmp_path / "run", *options)
+    assert metrics["dev/f1"] > 0.05
+    given = {
+        t for tags in served_tags(tmp_path / "exports/1", conll.read(ROOT / "samples/ner/dev.conll")) for t in tags
+    }
+    assert {tag[0] for tag in given} <= set("BIO") and "B" in {tag[0] for tag in given}
+
+
+@pytest.mark.parametrize("override", ["model.characters.kind=lstm", "model.characters.kind=none", "model.casing.dim=0",
+                                      "model=gru_crf", "model=lstm_crf", "model.layers=2", "optimizer=sgd",
+                                      "model.precision=mixed_bfloat16", "optimizer=adamw"])  # fmt: skip
+def test_options_train_and_export(tmp_path, override):
+    options = ("tracking=off", f"export.dir={tmp_path}/exports", "debug=limit", "limit.sentences=30")
+    metrics = run(tmp_path / "run", override, *options)
+    assert np.isfinite(metrics["train/loss"])
+    assert served_tags(tmp_path / "exports/1", conll.read(ROOT / "samples/ner/dev.conll")[:3])
+    keras.config.set_dtype_policy("float32")
+
+
+def test_pretrained_vectors(write, tmp_path):
+    path = write("v.txt", "".join(f"{word} {' '.join(['0.5'] * 16)}\n" for word in ("oslo", "zzz", "mary")))
+    options = (*SMALL, "tracking=off", f"export.dir={tmp_path}/exports", f"model.vectors.path={path}")
+    run(tmp_path / "run", *options, "model.words.tune=false")
+    model = keras.saving.load_model(tmp_path / "run/checkpoints/best.keras")
+    table = model.get_layer("word_embedding").get_weights()[0]
+    assert (table == 0.5).all(axis=1).sum() in (1, 2)
+    with pytest.raises(InputError, match=r"v.txt:1: a vector of width 16, but model.words.dim is 8"):
+        run(tmp_path / "other", *options, "model.words.dim=8")
+
+
+def test_long_sentences_are_trained_on_and_tagged_whole(write, tmp_path):
+    long = "".join(f"w{n % 7} {'B-X' if n % 7 == 3 else 'O'}\n" for n in range(3000))
+    folder = conll_folder(write, train=long + "\na O\n", dev=long, test=long)
+    metrics = run(tmp_path / "run", "data=conll", f"data.path={folder}", "model.units=8", "trainer.epochs=2",
+                  "tracking=off", "export=off")  # fmt: skip
+    assert metrics["test/accuracy"] > 0.8
+
+
+def test_pos_scores_known_and_unknown_words_apart(write, tmp_path):
+    folder = conll_folder(write, train="a X\nb Y\n\na X\n", dev="a X\nc Y\n", test="a X\nc Y\n")
+    metrics = run(tmp_path / "run", "data=conll", "data.task=pos", f"data.path={folder}", *SMALL, "tracking=off",
+                  "export=off")  # fmt: skip
+    assert {"test/accuracy", "test/accuracy_known", "test/accuracy_unknown"} <= set(metrics)
+    assert "test/f1" not in metrics
+
+
+def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch):
+    def fail(self, path):
+        path.joinpath("half").write_text("written")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TaggerModule, "save", fail)
+    options = (*SMALL, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"export.dir={tmp_path}/exports")
+    with pytest.raises(InputError, match=r"export.dir=.*: cannot be written \(No space left on device\)"):
+        run(tmp_path / "run", *options)
+    assert not list((tmp_path / "exports").iterdir())
+    assert not (tmp_path / "run/metrics.json").exists()
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (record,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert record.info.status == "FAILED" and "No space left" in record.data.tags["trellis.reason"]
+
+
+def test_an_export_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match=r"export.dir=.*cannot be written to"):
+        run(tmp_path / "run", *SMALL, "tracking=off", f"export.dir={tmp_path}/file/exports")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_tracking_server_that_does_not_answer(tmp_path):
+    with pytest.raises(InputError, match=r"tracking.uri=http://127.0.0.1:9: no MLflow server answers there"):
+        run(tmp_path / "run", *SMALL, "tracking.uri=http://127.0.0.1:9", "export=off")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"x" * 100])
+def test_a_damaged_checkpoint(tmp_path, damage):
+    options = (*SMALL, "tracking=off", "export=off", "trainer.epochs=1")
+    run(tmp_path / "run", *options)
+    (tmp_path / "run/metrics.json").unlink()
+    path = tmp_path / "run/checkpoints/last.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=r"last.npz: damaged checkpoint .*; delete it to start") as raised:
+        run(tmp_path / "run", *options, "resume=true")
+    assert "\n" not in str(raised.value)
+
+
+def test_tracking_off_does_not_import_mlflow(tmp_path):
+    script = (
+        "import sys; from pathlib import Path; from tests.pipelines.runs import run\n"
+        f"run(Path('run'), *{SMALL}, 'tracking=off', 'export=off', 'trainer.epochs=1')\n"
+        "assert 'mlflow' not in sys.modules"
+    )
+    done = python("-c", script, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_debug_overfit_learns_its_sentences_by_heart(tmp_path):
+    metrics = run(tmp_path / "run", "debug=overfit", "limit.sentences=16")
+    assert metrics["test/f1"] > 0.97
