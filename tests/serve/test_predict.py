@@ -1,0 +1,74 @@
+"""Asking an export from the command line."""
+
+import io
+import json
+
+import pytest
+
+from components.errors import InputError
+from components.saved_model import versions
+from serve import predict
+from tests.pipelines.runs import run
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    run(folder / "run", "debug=limit", "tracking=off", "model.units=8", f"export.dir={folder}/it")
+    return folder / "it"
+
+
+def test_a_text_is_printed_readably(exports, capsys):
+    assert predict.main([str(exports), "Mary Smith flew from Oslo to Lima."]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines if line] == ["Mary", "Smith", "flew", "from", "Oslo", "to", "Lima", "."]
+    columns = {line.index(line.split()[1]) for line in lines if line}
+    assert len(columns) == 1
+    assert all(0 <= float(line.split()[2]) <= 1 for line in lines if line)
+
+
+def test_json_and_standard_input(exports, capsys, monkeypatch):
+    lines = "Oslo is cold.\n\nx\u2028y \x85\r\n".encode() + b"bad \xff byte\n" + b"last"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert predict.main([str(exports), "-", "--json"]) == 0
+    results = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
+    assert [len(each["tokens"]) for each in results[:2]] == [4, 0] and len(results) == 5
+    assert all(len(r["tokens"]) == len(r["tags"]) == len(r["confidence"]) for r in results)
+    assert results[3]["tokens"] == ["bad", "\ufffd", "byte"]
+
+
+def test_tokens_as_they_are(exports, capsys):
+    assert predict.main([str(exports), "--tokens", "--json", "do n't split:me"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == ["do", "n't", "split:me"]
+
+
+def test_what_is_wrong_is_one_line(exports, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken/1").mkdir(parents=True)
+    (tmp_path / "broken/1/saved_model.pb").write_bytes(b"nonsense")
+    for name, message in (("absent", "no such export"), ("empty", "no SavedModel here"), ("broken", "not a tagger's")):
+        assert predict.main([str(tmp_path / name), "text"]) == 2
+        said = capsys.readouterr()
+        assert not said.out and said.err.startswith("serve.predict: error: ") and message in said.err
+        assert said.err.count("\n") == 1
+
+
+def test_versions_count_upward_and_appear_whole(tmp_path):
+    folder = tmp_path / "it"
+    seen = []
+
+    def write(path):
+        seen.append(versions.versions(folder))
+        (path / "saved_model.pb").write_text("x")
+
+    for number in (1, 2):
+        assert versions.write_version(folder, write) == folder / str(number)
+    (folder / "10").mkdir()
+    assert versions.write_version(folder, write) == folder / "11"
+    assert seen == [[], [1], [1, 2, 10]]
+    assert versions.latest(folder) == folder / "11" and versions.latest(folder / "2") == folder / "2"
+    with pytest.raises(ZeroDivisionError):
+        versions.write_version(folder, lambda path: 1 / 0)
+    assert sorted(each.name for each in folder.iterdir()) == ["1", "10", "11", "2"]
+    with pytest.raises(InputError, match="no such export"):
+        versions.latest(tmp_path / "absent")

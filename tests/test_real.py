@@ -1,0 +1,102 @@
+"""The real corpora, where they are at hand: no token lost, tags converted rightly, little padding in batches."""
+
+import gzip
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.metrics.tagging import entity_scores
+from components.text import tag_schemes
+from components.text.batching import Buckets, EncodedCorpus, ordered_batches
+from components.text.vectorizer import TokenVectorizer
+from pipelines.tagging import Tagging
+from tests.pipelines.runs import configured
+
+pytestmark = pytest.mark.real
+
+# sentences and tokens of train, dev and test, as the corpora's own documentation counts them
+SIZES = {
+    "conll2003": ((14041, 203621), (3250, 51362), (3453, 46435)),
+    "wnut17": ((3394, 62730), (1009, 15733), (1287, 23394)),
+    "wikiner": ((10000, 248038), (1696, 39007)),
+    "ud_english_ewt": ((12544, 204577), (2001, 25147), (2077, 25094)),
+    "ud_turkish_imst": ((3435, 37522), (1100, 10542), (1100, 10032)),
+}
+ENTITIES = {"conll2003": (23499, 5942, 5648), "wnut17": (1975, 836, 1079)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def corpora(real, request):
+    import os
+
+    former = os.environ.get("TRELLIS_DATA")
+    os.environ["TRELLIS_DATA"] = str(real)
+    yield
+    os.environ.pop("TRELLIS_DATA") if former is None else os.environ.update(TRELLIS_DATA=former)
+
+
+@pytest.fixture(scope="module")
+def read():
+    kept = {}
+
+    def task(name):
+        if name not in kept:
+            kept[name] = Tagging(configured(f"data={name}"))
+            kept[name].read()
+        return kept[name]
+
+    return task
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_sentence_and_token_is_read(read, name):
+    parts = read(name).parts.values()
+    assert tuple((len(part), sum(len(s.tokens) for s in part)) for part in parts) == SIZES[name]
+    assert all(token for part in parts for s in part for token in s.tokens)
+
+
+@pytest.mark.parametrize("name", ENTITIES)
+def test_every_entity_is_found(read, name):
+    parts = read(name).parts.values()
+    assert tuple(sum(len(tag_schemes.entities(s.tags)) for s in part) for part in parts) == ENTITIES[name]
+    gold = [s.tags for s in read(name).parts["test"]]
+    assert entity_scores(gold, gold)["f1"] == 1.0
+
+
+def test_wikiner_is_iob1_and_becomes_bio2(read, real):
+    text = gzip.decompress((real / "wikiner" / "train.txt.gz").read_bytes()).decode()
+    raw = [tuple(f.rpartition("|")[2] for f in line.split(" ") if f) for line in text.split("\n") if line.strip(" ")]
+    assert tag_schemes.detect(raw) == "iob1"
+    assert sum(tag.startswith("B-") for tags in raw for tag in tags) == 47
+    converted = [s.tags for s in read("wikiner").parts["train"]]
+    for before, after in zip(raw, converted, strict=True):
+        assert tag_schemes.entities(before) == tag_schemes.entities(after)
+        assert all(after[each.start].startswith("B-") for each in tag_schemes.entities(after))
+
+
+def test_odd_tokens_come_out_as_they_went_in(read):
+    tokens = {token for s in read("wnut17").parts["dev"] for token in s.tokens}
+    assert any("\u200b" in token for token in tokens) and any("\ufeff" in token for token in tokens)
+    turkish = [token for s in read("ud_turkish_imst").parts["train"] for token in s.tokens]
+    assert 0.36 < np.mean([not token.isascii() for token in turkish]) < 0.38
+
+
+def test_little_padding_and_few_shapes(read):
+    lengths = [len(s.tokens) for s in read("conll2003").parts["train"]]
+    for options in ({"tokens": 512}, {"sentences": 32}):
+        buckets = Buckets(lengths, max_shapes=16, **options)
+        assert buckets.padding < 0.15
+        assert len(set(buckets.shapes)) < 20
+
+
+def test_no_token_is_lost_on_the_way_to_the_model(read):
+    sentences = read("ud_turkish_imst").parts["train"]
+    vectorizer = TokenVectorizer.adapt([t for s in sentences for t in s.tokens], case="turkish", features=["words"])
+    corpus = EncodedCorpus(sentences, vectorizer, read("ud_turkish_imst").tags)
+    total = 0
+    for rows, features, _ in ordered_batches(corpus, Buckets(corpus.lengths, 4096)):
+        total += int(tf.math.count_nonzero(features["words"]))
+        lengths = [len(sentences[row].tokens) if row >= 0 else 0 for row in rows.numpy()]
+        assert tf.math.count_nonzero(features["words"], axis=1).numpy().tolist() == lengths
+    assert total == corpus.tokens
