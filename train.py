@@ -10,7 +10,7 @@ import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 
 from components.errors import InputError  # noqa: E402
-from components.quiet import quiet_start  # noqa: E402
+from components.quiet import held_back  # noqa: E402
 from pipelines import command_line  # noqa: E402
 
 
@@ -19,7 +19,7 @@ def train(config):
     try:
         command_line.validate(config)
         # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
-        with quiet_start():
+        with held_back():
             from pipelines import pipeline
 
         return pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))

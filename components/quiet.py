@@ -1,4 +1,4 @@
-"""TensorFlow imported without its wall of start-up lines."""
+"""Keeps native start-up lines and library chatter off the terminal."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ import tempfile
 
 
 @contextlib.contextmanager
-def quiet_start():
-    """Within it, what native code writes to standard error is kept back; shown after all if an exception leaves it."""
+def held_back():
+    """Within it, standard error is held back, native code's too; what it held is shown if an exception leaves it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     sys.stderr.flush()

@@ -141,7 +141,11 @@ class Tagging:
     def batch(self):
         """Groups sentences by length."""
         batching = self.config.batching
-        self.buckets = Buckets(self.training_corpus.lengths, batching.tokens, batching.max_shapes, batching.sentences)
+        lengths = self.training_corpus.lengths
+        # A small corpus gets fewer shapes: with one batch a shape, the same sentences would always meet.
+        batches = len(lengths) / batching.sentences if batching.sentences else lengths.sum() / batching.tokens
+        shapes = min(batching.max_shapes, max(1, int(batches // 3)))
+        self.buckets = Buckets(lengths, batching.tokens, shapes, batching.sentences)
         self.steps, self.training_tokens = self.buckets.steps, self.training_corpus.tokens
         log.info(
             "%d training batches of %d shapes, %.1f %% padding",

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.metadata
-import json
 import logging
 import os
 import signal
@@ -17,6 +16,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from components.errors import InputError
+from components.quiet import held_back
 from pipelines.command_line import comparable, flatten
 
 log = logging.getLogger(__name__)
@@ -198,23 +198,24 @@ class MLflow:
             ),
         )
         version = importlib.metadata.version
-        with _run_id(self.mlflow, self.id):
+        # MLflow warns that it would like type hints, from which it would infer the signature that is given here.
+        with _run_id(self.mlflow, self.id), held_back():
             info = self.mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).parents[1] / "serve" / "mlflow_model.py"),
                 artifacts={"export": str(exported)},
                 signature=signature,
+                input_example=pandas.DataFrame({"text": [task.example]}),
                 pip_requirements=[f"{name}=={version(name)}" for name in ("tensorflow", "mlflow", "pandas")],
             )
-        example = pandas.DataFrame({"text": [task.example]}).to_dict(orient="split", index=False)
-        self.client.log_text(self.id, json.dumps({"dataframe_split": example}), "input_example.json")
         if self.register:
             self._promote(info.model_uri, task.monitor, metrics["dev/best"])
 
     def _promote(self, model_uri, monitor, score):
         """Registers a model, as `champion` if no champion is as good on dev."""
         name = self.register
-        version = self.mlflow.register_model(model_uri, name, tags={monitor: str(score)})
+        with held_back():
+            version = self.mlflow.register_model(model_uri, name, tags={monitor: str(score)})
         try:
             champion = self.client.get_model_version_by_alias(name, "champion")
             standing = float(champion.tags[monitor])

@@ -8,7 +8,7 @@ import json
 import sys
 
 from components.errors import InputError
-from components.quiet import quiet_start
+from components.quiet import held_back
 from components.saved_model.versions import latest
 
 BATCH = 64
@@ -57,10 +57,10 @@ def predict(folder, texts, tokenized=False):
     Raises:
         InputError: the folder holds no tagger that can be loaded.
     """
-    with quiet_start():
+    with held_back():
         import tensorflow as tf
     try:
-        with quiet_start():
+        with held_back():
             model = tf.saved_model.load(str(folder))
         tag = model.signatures["serving_default" if tokenized else "from_text"]
     except (OSError, KeyError, ValueError) as error:

@@ -12,9 +12,9 @@ sys.path.insert(0, str(ROOT))
 os.environ["TRELLIS_ROOT"] = str(ROOT)
 os.environ.pop("TRELLIS_XLA", None)
 
-from components.quiet import quiet_start  # noqa: E402
+from components.quiet import held_back  # noqa: E402
 
-with quiet_start():
+with held_back():
     import tensorflow as tf
 
 # Two CPU devices, for what has to work over several replicas.
