@@ -1,5 +1,7 @@
 """The flow of every pipeline: read → vectorise → batch → build → fit → evaluate → export."""
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -43,7 +45,7 @@ def run(config, folder):
     if config.export.enabled:
         check_writable(config.export.dir)
 
-    with tracked(config, folder) as tracker:
+    with tracked(config, folder) as tracker, _disk_errors(folder):
         task = hydra.utils.get_class(config.pipeline._target_)(config)
         task.read()
         log.info("%s", task.described())
@@ -71,6 +73,17 @@ def run(config, folder):
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, exported, task.example)
     return metrics["dev/best"]
+
+
+@contextlib.contextmanager
+def _disk_errors(folder):
+    """A full disk or a folder without permission is the user's to mend: one line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise InputError(f"{error.filename or folder}: cannot be written ({os.strerror(error.errno)})") from None
 
 
 def _prepare(config):

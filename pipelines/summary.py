@@ -36,7 +36,8 @@ def show(config, metrics, folder, tracker, exported, example):
         rows.append(("tracked", tracker.described()))
     for name, value in rows:
         console.print(f"{name:<11}{value}", soft_wrap=True, markup=False)
-    console.print("\nnext", style="bold")
+    if tracker.interface() or exported:
+        console.print("\nnext", style="bold")
     if tracker.interface():
         console.print(f"  compare  {tracker.interface()}", soft_wrap=True, markup=False)
     if exported:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import urllib.parse
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 RUN_FILE = "mlflow_run"
 PACKAGES = ("tensorflow", "keras", "numpy", "hydra-core", "mlflow")
+# Without it MLflow opens an experiment on its pages for chat assistants.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 ANSWER_WITHIN = 5  # seconds for a tracking server to say that it is there
 
 
@@ -46,8 +49,10 @@ def tracked(config, folder):
         yield tracker
         tracker.end("FINISHED")
     except (KeyboardInterrupt, Terminated) as error:
-        tracker.end("KILLED", "interrupted" if isinstance(error, KeyboardInterrupt) else "terminated")
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 143) from None
+        word, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("terminated", 143)
+        tracker.end("KILLED", word)
+        print(f"\n{word}; the same command with resume=true goes on after the last whole epoch", file=sys.stderr)
+        raise SystemExit(status) from None
     except BaseException as error:
         tracker.end("FAILED", f"{type(error).__name__}: {error}")
         raise
@@ -125,7 +130,7 @@ class MLflow:
             if found is None:
                 place = f"{self.artifacts}/{self.experiment}" if self.artifacts else None
                 try:
-                    number = self.client.create_experiment(self.experiment, artifact_location=place)
+                    number = self.client.create_experiment(self.experiment, place, tags=EXPERIMENT_TAGS)
                 except mlflow.MlflowException:
                     # Another run of the same sweep was quicker.
                     number = self.client.get_experiment_by_name(self.experiment).experiment_id

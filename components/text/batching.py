@@ -62,7 +62,8 @@ class Buckets:
     """Groups sentences by length so that batches waste little padding and have few distinct shapes.
 
     The bounds are those that waste the fewest cells, found by dynamic programming over the lengths. Every batch of a
-    bucket has the same shape; the last one is filled up with empty rows.
+    bucket has the same shape; the sentences that are left over go into the next longer bucket, and the very last batch
+    is filled up with empty rows.
 
     Args:
         lengths: number of tokens of each sentence.
@@ -76,23 +77,30 @@ class Buckets:
         bounds = _bounds(np.maximum(lengths, 1), max_shapes)
         bucket = np.searchsorted(bounds, np.maximum(lengths, 1))
         self.members = [np.flatnonzero(bucket == index).astype(np.int32) for index in range(len(bounds))]
-        self.shapes = [
-            (min(sentences or max(1, tokens // bound), max(1, len(members))), int(bound))
-            for bound, members in zip(bounds, self.members, strict=True)
-        ]
-        self.steps = sum(-(-len(m) // rows) for m, (rows, _) in zip(self.members, self.shapes, strict=True))
-        cells = sum(-(-len(m) // rows) * rows * time for m, (rows, time) in zip(self.members, self.shapes, strict=True))
-        self.padding = 1 - lengths.sum() / cells
+        self.shapes, waiting = [], 0
+        for bound, members in zip(bounds, self.members, strict=True):
+            waiting += len(members)
+            rows = sentences or max(1, tokens // bound)
+            if bound == bounds[-1]:
+                rows = min(rows, max(1, waiting))
+            self.shapes.append((rows, int(bound)))
+            waiting %= rows
+        batches = self.epoch()
+        self.steps = len(batches)
+        self.padding = 1 - lengths.sum() / sum(len(rows) * time for rows, time in batches)
 
     def epoch(self, generator=None):
         """The batches of one epoch, `(rows, time)` each; shuffled with a NumPy generator, or in order of length."""
-        batches = []
+        batches, left = [], np.zeros(0, np.int32)
         for members, (rows, time) in zip(self.members, self.shapes, strict=True):
             if generator is not None:
                 members = generator.permutation(members)
-            fill = -len(members) % rows
-            filled = np.concatenate([members, np.full(fill, -1, np.int32)])
-            batches += [(batch, time) for batch in filled.reshape(-1, rows)]
+            waiting = np.concatenate([left, members])
+            full = len(waiting) - len(waiting) % rows
+            batches += [(batch, time) for batch in waiting[:full].reshape(-1, rows)]
+            left = waiting[full:]
+        if len(left):
+            batches.append((np.concatenate([left, np.full(rows - len(left), -1, np.int32)]), time))
         if generator is not None:
             batches = [batches[index] for index in generator.permutation(len(batches))]
         return batches

@@ -17,7 +17,7 @@ def save(model, folder, state):
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
     target = folder / LAST
-    part = target.with_name(f".{LAST}.{os.getpid()}.part")
+    part = folder / f".part-{LAST}"
     try:
         with open(part, "wb") as file:
             np.savez(file, state=json.dumps(state), **arrays)

@@ -439,6 +439,22 @@ def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch):
     assert record.info.status == "FAILED" and "No space left" in record.data.tags["trellis.reason"]
 
 
+def test_a_full_disk_while_training(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "last.npz")
+
+    monkeypatch.setattr("components.training.checkpoints.save", fail)
+    with pytest.raises(InputError, match=r"last.npz: cannot be written \(No space left on device\)"):
+        run(tmp_path / "run", *SMALL, "tracking=off", f"export.dir={tmp_path}/exports")
+    assert not (tmp_path / "exports").exists()
+
+
+def test_a_loss_that_is_no_number(tmp_path):
+    wild = ("optimizer=sgd", "optimizer.learning_rate=1e30", "trainer.clip_norm=null")
+    with pytest.raises(InputError, match=r"the loss is .* in epoch 1; lower optimizer.learning_rate"):
+        run(tmp_path / "run", *SMALL, *wild, "tracking=off", "export=off")
+
+
 def test_an_export_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match=r"export.dir=.*cannot be written to"):

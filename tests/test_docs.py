@@ -1,0 +1,35 @@
+"""What the documents say can be typed can be typed."""
+
+import re
+import shlex
+
+import pytest
+
+from pipelines import command_line
+from tests.pipelines.runs import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page):
+    for line in re.findall(r"^(?:    |\$ )?(?:\w+=\S+ )*python train\.py (.*)$", page.read_text(), re.M):
+        yield shlex.split(line.split("  #")[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_compose(page):
+    for arguments in commands(page):
+        overrides = [each for each in arguments if not each.startswith("-") and each != "job"]
+        command_line.check(overrides, ROOT / "conf", multirun="-m" in arguments)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_runs(page):
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
+        exec(compile(code, page.name, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
