@@ -40,6 +40,7 @@ def ours(folder, epochs):
         from components.readers import conll
         from components.text.batching import Buckets, EncodedCorpus, ordered_batches, training_batches
         from components.text.vectorizer import TokenVectorizer
+        from components.training.adam import Adam
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -56,8 +57,8 @@ def ours(folder, epochs):
         words={"dim": 100, "tune": True}, characters={"kind": "cnn", "dim": 30, "units": 50, "window": 3},
         casing={"dim": 0}, dropout={"word": 0.0, "input": 0.5, "recurrent": 0.0, "output": 0.5},
     )  # fmt: skip
-    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=5.0)
-    model.compile(optimizer, loss=NegativeLogLikelihood(), steps_per_execution=8, jit_compile=False)
+    optimizer = Adam(1e-3, global_clipnorm=5.0)
+    model.compile(optimizer, loss=NegativeLogLikelihood(), steps_per_execution=32, jit_compile=False)
     decode = tf.function(lambda features: model(features, training=False), reduce_retracing=True)
 
     def fit(batches):
@@ -65,18 +66,20 @@ def ours(folder, epochs):
         model.fit(batches, verbose=0, shuffle=False)
         return time.perf_counter() - began
 
+    dev_batches = ordered_batches(dev_corpus, dev_buckets)
+    fed = training_batches(corpus, buckets, 0, lambda: epoch)
     for epoch in range(epochs):
-        seconds = fit(training_batches(corpus, buckets, 0, lambda epoch=epoch: epoch))
+        seconds = fit(fed)
         began = time.perf_counter()
-        for rows, features, _ in ordered_batches(dev_corpus, dev_buckets):
+        for rows, features, _ in dev_batches:
             predicted = decode(features).numpy()
             assert len(predicted) == len(rows)
         decoding = time.perf_counter() - began
         yield {"epoch": epoch, "train": corpus.tokens / seconds, "decode": dev_corpus.tokens / decoding}
-    memory = training_batches(corpus, buckets, 0, lambda: 0).cache()
+    memory = fed.cache()
     for _ in memory:
         pass
-    turns = [(fit(training_batches(corpus, buckets, 0, lambda: 0)), fit(memory)) for _ in range(3)]
+    turns = [(fit(fed), fit(memory)) for _ in range(3)]
     yield {
         "fed_over_memory": statistics.median(fed / kept for fed, kept in turns),
         "padding": buckets.padding,

@@ -1,5 +1,6 @@
 """Tagging (NER, POS): what this task does differently from the others in the flow of `pipeline.py`."""
 
+import functools
 import logging
 import time
 from collections import Counter
@@ -217,11 +218,14 @@ class Tagging:
         batching = self.config.batching
         given = np.array(self.given, object)
 
+        @functools.cache
+        def batches(corpus):
+            return ordered_batches(corpus, Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes))
+
         def predict(part):
             corpus = self.corpora[part]
-            buckets = Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes)
             predicted, losses = [None] * len(corpus.lengths), np.zeros(len(corpus.lengths))
-            for rows, features, gold in ordered_batches(corpus, buckets):
+            for rows, features, gold in batches(corpus):
                 tags, nats = (each.numpy() for each in decode(features, gold))
                 for place, row in enumerate(rows.numpy()):
                     if row >= 0:
