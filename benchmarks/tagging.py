@@ -40,7 +40,6 @@ def ours(folder, epochs):
         from components.readers import conll
         from components.text.batching import Buckets, EncodedCorpus, ordered_batches, training_batches
         from components.text.vectorizer import TokenVectorizer
-        from components.training.adam import Adam
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -57,7 +56,7 @@ def ours(folder, epochs):
         words={"dim": 100, "tune": True}, characters={"kind": "cnn", "dim": 30, "units": 50, "window": 3},
         casing={"dim": 0}, dropout={"word": 0.0, "input": 0.5, "recurrent": 0.0, "output": 0.5},
     )  # fmt: skip
-    optimizer = Adam(1e-3, global_clipnorm=5.0)
+    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=5.0)
     model.compile(optimizer, loss=NegativeLogLikelihood(), steps_per_execution=32, jit_compile=False)
     decode = tf.function(lambda features: model(features, training=False), reduce_retracing=True)
 

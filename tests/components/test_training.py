@@ -3,11 +3,9 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from components.errors import InputError
 from components.training import checkpoints, schedules
-from components.training.adam import Adam
 
 
 def rates(schedule, steps):
@@ -51,29 +49,3 @@ def test_of_another_model(tmp_path):
         checkpoints.restore(compiled(4), tmp_path)
     with pytest.raises(InputError, match=r"best.keras: cannot be loaded"):
         checkpoints.load_best(tmp_path)
-
-
-def test_fused_adam_equals_keras():
-    rng = np.random.default_rng(0)
-    ours, theirs = (
-        Adam(0.05, global_clipnorm=2.0, use_ema=True),
-        keras.optimizers.Adam(0.05, global_clipnorm=2.0, use_ema=True),
-    )
-    mine, other = ([keras.Variable(np.ones(shape)) for shape in ((4, 3), (3,))] for _ in range(2))
-    for _ in range(7):
-        gradients = [tf.constant(rng.normal(size=each.shape), tf.float32) for each in mine]
-        ours.apply(gradients, mine)
-        theirs.apply(gradients, other)
-    for a, b in zip([*mine, *ours.variables[1:]], [*other, *theirs.variables[1:]], strict=True):
-        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
-
-
-def test_fused_adam_sums_the_gradients_of_a_row_that_occurs_twice():
-    sparse, dense = Adam(0.1), Adam(0.1)
-    a, b = keras.Variable(np.ones((4, 2))), keras.Variable(np.ones((4, 2)))
-    for step in range(1, 4):
-        rows = tf.constant([[1.0, 2.0], [step, -1.0], [0.5, 0.5]])
-        slices = tf.IndexedSlices(rows, tf.constant([1, 1, 3]), tf.constant([4, 2]))
-        sparse.apply([slices], [a])
-        dense.apply([tf.convert_to_tensor(slices)], [b])
-    np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
