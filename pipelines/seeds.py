@@ -4,7 +4,6 @@ python -m pipelines.seeds multirun/2026-11-21/10-30-00 …
 """
 
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
 
 from components.errors import InputError
+from pipelines import tracking
 from pipelines.command_line import comparable
 
 SHOWN = ("f1", "accuracy", "perplexity", "bleu", "aer", "loss")
@@ -64,35 +64,7 @@ class SummarizeSweep(Callback):
         for label, folders, metrics in groups:
             print(line(label, metrics))
             if len(metrics) > 1:
-                _parent_run(label, folders, metrics)
-
-
-def _parent_run(label, folders, metrics):
-    """Puts the MLflow runs of these folders under one parent run, which has their means and deviations."""
-    from pipelines.tracking import RUN_FILE
-
-    children = [(f / RUN_FILE).read_text().strip() for f in folders if (f / RUN_FILE).exists()]
-    if len(children) != len(folders):
-        return
-    import mlflow
-
-    settings = OmegaConf.load(folders[0] / ".hydra" / "config.yaml")
-    root = Path(os.environ.get("TRELLIS_ROOT", "."))
-    client = mlflow.MlflowClient(settings.tracking.uri or f"sqlite:///{root / 'mlflow.db'}")
-    first = client.get_run(children[0])
-    name = f"{settings.model.name} × {len(children)} seeds"
-    parent = client.create_run(first.info.experiment_id, run_name=name, tags={"trellis.seeds": line(label, metrics)})
-    for key in sorted(set.intersection(*(set(each) for each in metrics))):
-        values = [each[key] for each in metrics]
-        client.log_metric(parent.info.run_id, key, statistics.mean(values))
-        client.log_metric(parent.info.run_id, f"{key}.sd", statistics.stdev(values))
-    client.log_metric(parent.info.run_id, "n", len(metrics))
-    for key, value in first.data.params.items():
-        if key != "seed":
-            client.log_param(parent.info.run_id, key, value)
-    for child in children:
-        client.set_tag(child, "mlflow.parentRunId", parent.info.run_id)
-    client.set_terminated(parent.info.run_id, "FINISHED")
+                tracking.parent_run(folders, metrics, line(label, metrics))
 
 
 def main(arguments):

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -103,10 +104,8 @@ class MLflow:
 
     def __init__(self, config, folder, uri, experiment, register):
         self.config, self.folder, self.register = config, folder, register
-        root = Path(os.environ.get("TRELLIS_ROOT", "."))
-        self.local = uri is None
-        self.uri = uri or f"sqlite:///{root / 'mlflow.db'}"
-        self.artifacts = (root / "mlartifacts").as_uri() if self.local else None
+        self.uri = _address(uri)
+        self.artifacts = (_root() / "mlartifacts").as_uri() if uri is None else None
         self.experiment = experiment
         self.run = None
         self.history = {}
@@ -267,6 +266,45 @@ class MLflow:
             if host == socket.gethostname() and process.isdigit() and not _alive(int(process)):
                 self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
                 self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def parent_run(folders, metrics, line):
+    """Puts the runs of several seeds under one parent run, which has their means and standard deviations.
+
+    Args:
+        folders: of the finished runs; does nothing unless all of them were tracked.
+        metrics: of each run.
+        line: the summary in words.
+    """
+    children = [(f / RUN_FILE).read_text().strip() for f in folders if (f / RUN_FILE).exists()]
+    if len(children) != len(folders):
+        return
+    import mlflow
+
+    settings = OmegaConf.load(folders[0] / ".hydra" / "config.yaml")
+    client = mlflow.MlflowClient(_address(settings.tracking.uri))
+    first = client.get_run(children[0])
+    name = f"{settings.model.name} × {len(children)} seeds"
+    parent = client.create_run(first.info.experiment_id, run_name=name, tags={"trellis.seeds": line})
+    for key in sorted(set.intersection(*(set(each) for each in metrics))):
+        values = [each[key] for each in metrics]
+        client.log_metric(parent.info.run_id, key, statistics.mean(values))
+        client.log_metric(parent.info.run_id, f"{key}.sd", statistics.stdev(values))
+    client.log_metric(parent.info.run_id, "n", len(metrics))
+    for key, value in first.data.params.items():
+        if key != "seed":
+            client.log_param(parent.info.run_id, key, value)
+    for child in children:
+        client.set_tag(child, "mlflow.parentRunId", parent.info.run_id)
+    client.set_terminated(parent.info.run_id, "FINISHED")
+
+
+def _root():
+    return Path(os.environ.get("TRELLIS_ROOT", "."))
+
+
+def _address(uri):
+    return uri or f"sqlite:///{_root() / 'mlflow.db'}"
 
 
 @contextlib.contextmanager

@@ -184,11 +184,8 @@ def run(cell, inputs, kernel, bias, states, mask, dropout, backwards, training):
                 hidden = tf.matmul(product, transposed)
                 if dropout is not None:
                     hidden *= dropout
-                if rest:
-                    rest = [gradient * directs.read(t) for gradient in rest]
-                    if masks is not None:
-                        hidden += tf.where(masks.read(t), tf.zeros_like(gradients[0]), gradients[0])
-                elif directs is not None:
+                rest = [gradient * directs.read(t) for gradient in rest]
+                if directs is not None and not rest:
                     hidden += gradients[0] * directs.read(t)
                 elif masks is not None:
                     hidden += tf.where(masks.read(t), tf.zeros_like(gradients[0]), gradients[0])
