@@ -1,38 +1,20 @@
-"""The linear chain: a lattice of tags over time, walked by the forward, backward and Viterbi recursions.
+"""Sums over all paths of a linear chain, by the forward and the backward recursion; the score of one path.
 
-Every function is a pure function of potentials (log scores):
+Potentials, and what their shapes mean, as in `components.lattice.potentials`. Scores are in nats.
 
-    emissions    (batch, time, tags)  score of each tag at each time step
-    lengths      (batch,)             number of real time steps; later ones are padding and never matter
-    transitions  (tags, tags)         score of going from tag [row] to tag [column]
-    start, end   (tags,)              score of the first and of the last tag
-
-The score of a path is the sum of the potentials along it; a sequence of length 0 has one (empty) path, of score 0.
-Half-precision inputs are computed in float32. Potentials of -inf mean "forbidden" and are treated as -1e30.
-
-Sources: Rabiner 1989 (forward-backward, Viterbi); Lafferty, McCallum and Pereira 2001 (linear-chain CRF).
+Sources: Rabiner 1989 (forward-backward); Lafferty, McCallum and Pereira 2001 (linear-chain CRF); Hernando, Crespi and
+Cybenko 2005 (entropy).
 """
 
-import functools
-import os
+from keras import ops
 
-import tensorflow as tf
+from components.lattice.potentials import FORBIDDEN, at_last_step, pairwise, prepared, unary, valid_steps, varies
+from components.lattice.recursion import compiled, reverse, scan, use_xla
 
-FORBIDDEN = -1e30
-
-# exp() of a float32 underflows below about -87. With transitions that span at most this range, what underflows
-# in the matrix-product recursion weighs less than exp(-87 + 60) ~ 2e-12 of the total, whatever the emissions are.
-MATRIX_PRODUCT_RANGE = 60.0
-
-
-def use_xla(jit_compile=None):
-    """Whether the recursions are compiled with XLA: the argument, else whether TRELLIS_XLA is 1.
-
-    Compiled they run several times faster, and each new shape takes about a second to compile.
-    """
-    if jit_compile is None:
-        return os.environ.get("TRELLIS_XLA") == "1"
-    return bool(jit_compile)
+# A float32 below exp(-87) becomes 0. Where transitions span at most this range, a tag whose weight becomes 0 in the
+# recursion on probabilities is behind another one by exp(-87), and can win back at most this range twice (going in
+# and going out): what is lost weighs less than exp(-87 + 2 * 30) ~ 2e-12 of the total, whatever the emissions are.
+PROBABILITY_RANGE = 30.0
 
 
 def path_score(emissions, tags, lengths, transitions, start, end):
@@ -44,215 +26,260 @@ def path_score(emissions, tags, lengths, transitions, start, end):
     Returns:
         `(batch,)` scores.
     """
-    emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
-    lengths = tf.cast(lengths, tf.int32)
-    time = tf.shape(emissions)[1]
-    valid = tf.sequence_mask(lengths, time)
-    tags = tf.where(valid, tf.cast(tags, tf.int32), 0)
-    steps = tf.gather(emissions, tags, batch_dims=2)
-    unary = tf.reduce_sum(tf.where(valid, steps, 0.0), axis=1)
-    pairs = tf.gather_nd(transitions, tf.stack([tags[:, :-1], tags[:, 1:]], axis=-1))
-    pairwise = tf.reduce_sum(tf.where(valid[:, 1:], pairs, 0.0), axis=1)
-    last = tf.gather(tags, tf.maximum(lengths - 1, 0), batch_dims=1)
-    ends = tf.gather(start, tags[:, 0]) + tf.gather(end, last)
-    return unary + pairwise + tf.where(lengths > 0, ends, 0.0)
+    emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
+    valid, size = valid_steps(emissions, lengths), emissions.shape[-1]
+    tags = ops.where(valid, ops.cast(tags, "int32"), 0)
+    steps = ops.take_along_axis(emissions, tags[:, :, None], axis=2)[:, :, 0]
+    pairs = tags[:, :-1] * size + tags[:, 1:]
+    if varies(transitions):
+        matrices = ops.reshape(transitions, (*ops.shape(pairs), size * size))
+        pairs = ops.take_along_axis(matrices, pairs[:, :, None], axis=2)[:, :, 0]
+    else:
+        pairs = ops.take(ops.reshape(transitions, (-1,)), pairs)
+    last = ops.take_along_axis(tags, ops.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+    return (
+        ops.sum(ops.where(valid, steps, 0.0), axis=1)
+        + ops.sum(ops.where(valid[:, 1:], pairs, 0.0), axis=1)
+        + ops.where(lengths > 0, ops.take(start, tags[:, 0]) + ops.take(end, last), 0.0)
+    )
 
 
 def log_partition(emissions, lengths, transitions, start, end, jit_compile=None):
-    """Log of the summed exp-scores of all paths, in nats; differentiable in every potential.
+    """Log of the summed exp-scores of all paths; differentiable (once) in every potential.
 
-    The gradient comes from the backward messages, not from differentiating the forward loop.
+    The gradient is analytic: it comes from the messages of one walk in both directions, not from a differentiated loop.
 
     Returns:
         `(batch,)`, 0 for sequences of length 0.
     """
-    emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
-    lengths = tf.cast(lengths, tf.int32)
-    tags, xla = emissions.shape[-1], use_xla(jit_compile)
-    messages, gradient = _compiled(_messages, tags, xla), _compiled(_gradient, tags, xla)
+    emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
+    infer, counts = (compiled(each, use_xla(jit_compile)) for each in (_infer, _expected_counts))
 
-    @tf.custom_gradient
-    def partition(emissions, transitions, start, end):
+    @ops.custom_gradient
+    def partition(*potentials):
         # Stopped, or the loop inside would be differentiated as well and keep what that needs.
-        emissions, transitions, start, end = map(tf.stop_gradient, (emissions, transitions, start, end))
-        total, before, after = messages(emissions, lengths, transitions, start, end)
-        return total, lambda upstream: gradient(upstream, emissions, before, after, lengths, transitions)
+        emissions, *chain = map(ops.stop_gradient, potentials)
+        total, *messages = infer(emissions, lengths, *chain)
+
+        def gradient(*arguments, upstream=None):
+            (upstream,) = arguments if upstream is None else (upstream,)
+            return counts(*messages, lengths, chain[0], upstream)
+
+        return total, gradient
 
     return partition(emissions, transitions, start, end)
 
 
 def marginals(emissions, lengths, transitions, start, end, jit_compile=None):
     """Posterior probability of each tag at each time step: `(batch, time, tags)`, zero at padded positions."""
-    emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
-    lengths = tf.cast(lengths, tf.int32)
-    messages = _compiled(_messages, emissions.shape[-1], use_xla(jit_compile))
-    _, before, after = messages(emissions, lengths, transitions, start, end)
-    return _unary(emissions, before, after, lengths)
+    return _posteriors(*prepared(emissions, lengths, transitions, start, end), jit_compile)[0]
 
 
-def viterbi(emissions, lengths, transitions, start, end):
-    """The best path through each lattice; of equal paths, the one with the lower tags at the latest difference.
+def pair_marginals(emissions, lengths, transitions, start, end, jit_compile=None):
+    """Posterior probability of each pair of neighbouring tags: `(batch, time - 1, tags, tags)`, zero where padded."""
+    emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
+    if not varies(transitions):
+        # With a matrix of its own for each pair of steps, the expected counts of transitions are these.
+        batch, time, size = ops.shape(emissions)
+        transitions = ops.broadcast_to(transitions, (batch, time - 1, size, size))
+    return _posteriors(emissions, lengths, transitions, start, end, jit_compile)[1]
+
+
+def expected_counts(emissions, lengths, transitions, start, end, jit_compile=None):
+    """How often each potential is on a path on average, summed over the batch: what EM and learning need.
 
     Returns:
-        tags `(batch, time)` int32, 0 at padded positions, and scores `(batch,)`.
+        counts of tags `(batch, time, tags)`, of transitions, in the shape of the transitions, of first tags `(tags,)`
+        and of last tags `(tags,)`; and the log-partition `(batch,)`.
     """
-    emissions, transitions, start, end = _potentials(emissions, transitions, start, end)
-    lengths = tf.cast(lengths, tf.int32)
-    batch, time, tags = tf.unstack(tf.shape(emissions))
-    size = emissions.shape[-1]
-    steps = _over_steps(tf.transpose(emissions, [1, 0, 2]))
-    identity = tf.range(tags)[tf.newaxis, :]
+    return _posteriors(*prepared(emissions, lengths, transitions, start, end), jit_compile)
 
-    def forward(t, best, pointers):
-        scores = best[:, :, tf.newaxis] + transitions
-        inside = (t < lengths)[:, tf.newaxis]
-        ahead = _normalized(tf.reduce_max(scores, axis=1) + steps.read(t))
-        pointer = tf.argmax(scores, axis=1, output_type=tf.int32)
-        return (
-            t + 1,
-            tf.where(inside, ahead, best),
-            pointers.write(t, tf.where(inside, pointer, identity)),
-        )
 
-    pointers = tf.TensorArray(tf.int32, size=time, element_shape=[None, size])
-    pointers = pointers.write(0, tf.broadcast_to(identity, [batch, tags]))
-    _, best, pointers = tf.while_loop(
-        lambda t, *_: t < time,
-        forward,
-        (tf.constant(1), _normalized(start + emissions[:, 0]), pointers),
-        maximum_iterations=time,
+def _posteriors(emissions, lengths, transitions, start, end, jit_compile):
+    emissions, transitions, start, end = map(ops.stop_gradient, (emissions, transitions, start, end))
+    xla = use_xla(jit_compile)
+    total, *messages = compiled(_infer, xla)(emissions, lengths, transitions, start, end)
+    return *compiled(_expected_counts, xla)(*messages, lengths, transitions, ops.ones_like(total)), total
+
+
+def log_forward(emissions, lengths, transitions, start, end, jit_compile=None):
+    """Forward messages: for each time step and tag the log of the summed exp-scores of all paths up to and including it.
+
+    Shifted so that the largest of each time step is 0: `(batch, time, tags)`, 0 at padded positions. `end` counts at
+    the last real time step.
+    """
+    emissions, lengths, transitions, start, end = map(
+        ops.stop_gradient, prepared(emissions, lengths, transitions, start, end)
+    )
+    return ops.transpose(
+        compiled(_log_forward, use_xla(jit_compile))(emissions, lengths, transitions, start, end), (1, 0, 2)
     )
 
-    def trace(t, tag, path):
-        path = path.write(t, tag)
-        return t - 1, tf.gather(pointers.read(t), tag, batch_dims=1), path
 
-    last = tf.argmax(best + end, axis=1, output_type=tf.int32)
-    path = tf.TensorArray(tf.int32, size=time, element_shape=[None])
-    _, _, path = tf.while_loop(lambda t, *_: t >= 0, trace, (time - 1, last, path), maximum_iterations=time)
-    path = tf.transpose(path.stack())
-    path = tf.where(tf.sequence_mask(lengths, time), path, 0)
-    return path, path_score(emissions, path, lengths, transitions, start, end)
+def entropy(emissions, lengths, transitions, start, end, jit_compile=None):
+    """Entropy of the distribution over paths, in nats, `(batch,)`; 0 for sequences of length 0. Not differentiable."""
+    potentials = map(ops.stop_gradient, prepared(emissions, lengths, transitions, start, end))
+    return compiled(_entropy, use_xla(jit_compile))(*potentials)
 
 
-def _potentials(*tensors):
-    dtype = tf.float64 if tf.convert_to_tensor(tensors[0]).dtype == tf.float64 else tf.float32
-    return [tf.maximum(tf.cast(tensor, dtype), FORBIDDEN) for tensor in tensors]
+class _Probabilities:
+    """Messages as weights of which the largest is 1: fast, and exact while transitions span a moderate range."""
+
+    one = 1.0
+    enter = staticmethod(ops.exp)
+    leave = staticmethod(ops.log)
+    probability = staticmethod(lambda weights: weights)
+    times = staticmethod(ops.multiply)
+    over = staticmethod(ops.divide)
+    total = staticmethod(ops.sum)
+
+    @staticmethod
+    def along(message, matrix):
+        """A message `(..., batch, tags)` through `(..., tags, tags)`, or through `(..., batch, tags, tags)`."""
+        if len(matrix.shape) == len(message.shape):
+            return ops.matmul(message, matrix)
+        return ops.matmul(message[..., None, :], matrix)[..., 0, :]
 
 
-def _normalized(log_weights):
-    """Shifted so that the largest is 0: sums over thousands of steps would lose the differences to rounding."""
-    return log_weights - tf.reduce_max(log_weights, axis=-1, keepdims=True)
+class _Logarithms:
+    """Messages as log weights of which the largest is 0: slower, and exact for any potentials."""
 
+    one = 0.0
+    enter = leave = staticmethod(lambda logs: logs)
+    probability = staticmethod(ops.exp)
+    times = staticmethod(ops.add)
+    over = staticmethod(ops.subtract)
+    total = staticmethod(ops.logsumexp)
 
-def _over_steps(values):
-    """`(time, ...)` as a TensorArray over time."""
-    return tf.TensorArray(values.dtype, size=tf.shape(values)[0], element_shape=values.shape[1:]).unstack(values)
+    @staticmethod
+    def along(message, matrix):
+        if len(matrix.shape) == len(message.shape):
+            matrix = matrix[..., None, :, :]
+        return ops.logsumexp(message[..., :, None] + matrix, axis=-2)
 
 
 def _either(transitions, branch):
-    """`branch(product=True)` where the matrix product is exact, else `branch(product=False)`."""
-    spread = tf.reduce_max(transitions) - tf.reduce_min(transitions)
-    return tf.cond(spread <= MATRIX_PRODUCT_RANGE, lambda: branch(product=True), lambda: branch(product=False))
+    """`branch(space)` in the space that is fast, or where that would not be exact, in the one that always is."""
+    spread = ops.max(transitions, initial=FORBIDDEN) - ops.min(transitions, initial=-FORBIDDEN)
+    return ops.cond(spread <= PROBABILITY_RANGE, lambda: branch(_Probabilities), lambda: branch(_Logarithms))
 
 
-def _messages(emissions, lengths, transitions, start, end):
-    """Both recursions in one loop: step `s` takes the forward one to time `s`, the backward one to `time - 1 - s`.
+def _maximum(message):
+    return ops.max(message, axis=-1, keepdims=True)
 
-    With its own emission counted in, the backward message obeys the forward recursion on the transposed transitions,
-    so the two are one batched product. Every message is shifted so that its largest entry is 0.
+
+def _views(emissions, lengths, transitions, start, end):
+    """Unary potentials with their maxima at 0, these maxima, transitions with their maximum at 0, and this maximum."""
+    scores = unary(emissions, lengths, start, end)
+    top = _maximum(scores)
+    matrices = pairwise(transitions, lengths) if varies(transitions) else transitions
+    highest = ops.max(matrices, initial=FORBIDDEN)
+    return scores - top, top, matrices - highest, highest
+
+
+def _infer(emissions, lengths, transitions, start, end):
+    """The forward recursion, then the backward one over the reversed sequences, with the scales of the forward one.
 
     Returns:
-        the log-partition `(batch,)`, and the messages `(batch, time, tags)` of all paths up to and including a tag,
-        and from and including it.
+        the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and the messages `(time, batch, tags)`
+        up to and including a time step, which sum to one, and from and including a time step, scaled so that
+        left * exp(transition) * right is the posterior of a pair. The messages are in the space that `_either` chooses.
     """
-    time, tags = tf.shape(emissions)[1], emissions.shape[-1]
-    order = tf.transpose(emissions, [1, 0, 2])
-    both = tf.stack([order, order[::-1]], axis=1)
-    times = tf.range(time)[:, tf.newaxis]
-    begins = tf.stack([tf.zeros_like(lengths) == times, lengths - 1 == times[::-1]], axis=1)[..., tf.newaxis]
-    both += tf.where(begins, tf.stack([start, end])[:, tf.newaxis, :], 0.0)
-    goes_on = tf.broadcast_to(tf.cast(~begins, emissions.dtype), tf.shape(both))
-    matrices = tf.stack([transitions, tf.transpose(transitions)])
+    scores, top, matrices, highest = _views(emissions, lengths, transitions, start, end)
+    varying = varies(transitions)
+    turned = reverse(matrices, ops.maximum(lengths - 1, 0)) if varying else matrices
+    turned = ops.swapaxes(turned, -1, -2)
 
-    def run(product):
-        top = tf.reduce_max(transitions)
-        weights = tf.exp(matrices - top)
-        emitted, going_on = _over_steps(both), _over_steps(goes_on)
+    def run(space):
+        emitted, weights, back = space.enter(scores), space.enter(matrices), space.enter(turned)
 
-        def body(step, message, messages, scales):
-            if product:
-                along = tf.math.log(tf.matmul(tf.exp(message), weights)) + top
-            else:
-                along = tf.reduce_logsumexp(message[..., tf.newaxis] + matrices[:, tf.newaxis], axis=-2)
-            message = emitted.read(step) + going_on.read(step) * along
-            scale = tf.reduce_max(message, axis=-1, keepdims=True)
-            message -= scale
-            return step + 1, message, messages.write(step, message), scales.write(step, scale[0, :, 0])
+        def forward(message, inputs):
+            emitted, matrix = inputs if varying else (inputs, weights)
+            outgoing = space.times(space.along(message, matrix), emitted)
+            scale = space.total(outgoing, axis=-1, keepdims=True)
+            message = space.over(outgoing, scale)
+            return message, (message, scale)
 
-        empty = functools.partial(tf.TensorArray, emissions.dtype, size=time)
-        _, _, messages, scales = tf.while_loop(
-            lambda step, *_: step < time,
-            body,
-            (
-                tf.constant(0),
-                tf.zeros_like(both[0]),
-                empty(element_shape=[2, None, tags]),
-                empty(element_shape=[None]),
-            ),
-            maximum_iterations=time,
+        def backward(message, inputs):
+            right, matrix = inputs if varying else (inputs, back)
+            message = space.along(space.times(message, right), matrix)
+            return message, message
+
+        scale = space.total(emitted[0], axis=-1, keepdims=True)
+        first = space.over(emitted[0], scale)
+        messages, scales = scan(forward, first, (emitted[1:], weights) if varying else emitted[1:], like=(first, scale))
+        left = ops.concatenate([first[None], messages], axis=0)
+        scales = ops.concatenate([scale[None], scales], axis=0)
+        emitted = space.over(emitted, scales)
+        inputs = reverse(emitted, lengths)[:-1]
+        nothing = ops.full_like(first, space.one)
+        right = scan(backward, nothing, (inputs, back) if varying else inputs, like=first)
+        right = reverse(ops.concatenate([nothing[None], right], axis=0), lengths)
+        return (
+            space.leave(scales)[..., 0],
+            space.probability(space.times(left, right)),
+            left,
+            space.times(right, emitted),
         )
-        return messages.stack(), scales.stack()
 
-    messages, scales = _either(transitions, run)
-    before = tf.transpose(messages[:, 0], [1, 0, 2])
-    after = tf.transpose(messages[::-1, 1], [1, 0, 2])
-    last = tf.gather(before, tf.maximum(lengths - 1, 0), batch_dims=1)
-    total = tf.reduce_logsumexp(last + end, axis=-1)
-    total += tf.reduce_sum(tf.where(tf.transpose(times < lengths), tf.transpose(scales), 0.0), axis=1)
-    return tf.where(lengths > 0, total, 0.0), before, after
+    scales, posterior, left, right = _either(matrices, run)
+    scales = ops.where(ops.transpose(valid_steps(emissions, lengths)), scales + top[..., 0], 0.0)
+    steps = ops.cast(ops.maximum(lengths - 1, 0), scales.dtype)
+    return ops.sum(scales, axis=0) + highest * steps, posterior, left, right
 
 
-def _unary(emissions, before, after, lengths):
-    valid = tf.sequence_mask(lengths, tf.shape(emissions)[1])
-    # The emission of the step itself is counted in both messages.
-    return tf.where(valid[:, :, tf.newaxis], tf.nn.softmax(before + after - emissions), 0.0)
+def _expected_counts(posterior, left, right, lengths, transitions, upstream):
+    """Gradient of the log-partition times `upstream (batch,)`: expected counts of tags, pairs, first and last tags."""
+    size = posterior.shape[-1]
+    valid = ops.arange(ops.shape(posterior)[0], dtype="int32")[:, None] < lengths
+    weight = ops.where(valid, upstream, 0.0)[..., None]
+    varying = varies(transitions)
+    matrices = pairwise(transitions, lengths) if varying else transitions
+    matrices = matrices - ops.max(matrices, initial=FORBIDDEN)
+    left, right = left[:-1], right[1:]
+
+    def pairs(space):
+        if varying:
+            logs = space.times(space.times(left[..., None], space.enter(matrices)), right[:, :, None, :])
+            return space.probability(logs) * weight[1:, ..., None]
+        if space is _Probabilities:
+            rows = ops.transpose(ops.reshape(left, (-1, size)))
+            return space.enter(matrices) * ops.matmul(rows, ops.reshape(right * weight[1:], (-1, size)))
+
+        def row(nothing, inputs):
+            left, scores = inputs
+            return nothing, ops.sum(ops.exp(left[..., None] + scores + right) * weight[1:], axis=(0, 1))
+
+        return scan(row, matrices[0, 0], (ops.transpose(left, (2, 0, 1)), matrices), like=matrices[0])
+
+    counts, pairs = posterior * weight, _either(matrices, pairs)
+    if varying:
+        pairs = ops.transpose(ops.where(valid[1:, :, None, None], pairs, 0.0), (1, 0, 2, 3))
+    last = ops.sum(at_last_step(counts, lengths), axis=0)
+    return ops.transpose(counts, (1, 0, 2)), pairs, ops.sum(counts[0], axis=0), last
 
 
-def _gradient(upstream, emissions, before, after, lengths, transitions):
-    """Gradient of the log-partition: the expected counts of each tag, pair, first and last tag."""
-    time, tags = tf.shape(emissions)[1], emissions.shape[-1]
-    weight = upstream[:, tf.newaxis]
-    unary = _unary(emissions, before, after, lengths) * weight[:, :, tf.newaxis]
-    last = tf.reduce_sum(tf.gather(unary, tf.maximum(lengths - 1, 0), batch_dims=1), axis=0)
-    inside = tf.cast(tf.sequence_mask(lengths - 1, time - 1), unary.dtype) * weight
-    lefts, rights = before[:, :-1], after[:, 1:]
-
-    def expected_pairs(product):
-        if product:
-            pair = tf.exp(transitions - tf.reduce_max(transitions))
-            left, right = tf.reshape(tf.exp(lefts), [-1, tags]), tf.reshape(tf.exp(rights), [-1, tags])
-            total = tf.reduce_sum(tf.matmul(left, pair) * right, axis=1)
-            left *= (tf.reshape(inside, [-1]) / total)[:, tf.newaxis]
-            return pair * tf.matmul(left, right, transpose_a=True)
-        left, right, insides = (_over_steps(tf.einsum("bt...->tb...", x)) for x in (lefts, rights, inside))
-
-        def body(step, counts):
-            logs = left.read(step)[:, :, tf.newaxis] + transitions + right.read(step)[:, tf.newaxis, :]
-            posteriors = tf.exp(logs - tf.reduce_logsumexp(logs, axis=[1, 2], keepdims=True))
-            weighted = posteriors * insides.read(step)[:, tf.newaxis, tf.newaxis]
-            return step + 1, counts + tf.reduce_sum(weighted, axis=0)
-
-        counts = tf.zeros([tags, tags], unary.dtype)
-        return tf.while_loop(lambda step, _: step < time - 1, body, (tf.constant(0), counts), maximum_iterations=time)[
-            1
-        ]
-
-    return unary, _either(transitions, expected_pairs), tf.reduce_sum(unary[:, 0], axis=0), last
+def _log_forward(emissions, lengths, transitions, start, end):
+    """`(time, batch, tags)`."""
+    _, _, left, _ = _infer(emissions, lengths, transitions, start, end)
+    matrices = pairwise(transitions, lengths) if varies(transitions) else transitions
+    valid = ops.transpose(valid_steps(emissions, lengths))[..., None]
+    return ops.where(valid, _either(matrices, lambda space: space.leave(left)), 0.0)
 
 
-@functools.cache
-def _compiled(function, tags, xla):
-    """One graph for each number of tags, whatever the batch and the time; XLA compiles it once a shape."""
-    del tags
-    return tf.function(function, jit_compile=xla, reduce_retracing=True, autograph=False)
+def _entropy(emissions, lengths, transitions, start, end):
+    forward = _log_forward(emissions, lengths, transitions, start, end)
+    _, _, matrices, _ = _views(emissions, lengths, transitions, start, end)
+    varying = varies(transitions)
+
+    def step(entropies, inputs):
+        left, matrix = inputs if varying else (inputs, matrices)
+        logs = ops.log_softmax(left[..., None] + matrix, axis=-2)
+        entropies = ops.sum(ops.exp(logs) * (entropies[..., None] - logs), axis=-2)
+        return entropies, entropies
+
+    nothing = ops.zeros_like(forward[0])
+    steps = scan(step, nothing, (forward[:-1], matrices) if varying else forward[:-1], like=nothing)
+    steps = ops.concatenate([nothing[None], steps], axis=0)
+    logs = ops.log_softmax(forward, axis=-1)
+    return ops.where(lengths > 0, at_last_step(ops.sum(ops.exp(logs) * (steps - logs), axis=-1), lengths), 0.0)

@@ -2,7 +2,7 @@
 
 import keras
 
-from components.lattice import linear_chain
+from components.lattice import linear_chain, paths
 from components.layers.sequence_head import SequenceHead
 
 
@@ -50,7 +50,7 @@ class CRF(SequenceHead):
         return self.transitions.value, self.start.value, self.end.value
 
     def decode(self, emissions, lengths):
-        tags, _ = linear_chain.viterbi(emissions, lengths, *self._chain())
+        tags, _ = paths.viterbi(emissions, lengths, *self._chain())
         return tags
 
     def marginals(self, emissions, lengths):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.lattice import linear_chain
+from components.lattice import linear_chain, paths, potentials
 
-FORBIDDEN = linear_chain.FORBIDDEN
+FORBIDDEN = potentials.FORBIDDEN
 
 
 class Enumerated:
@@ -17,12 +17,13 @@ class Enumerated:
     def __init__(self, emissions, length, transitions, start, end):
         _time, tags = emissions.shape
         self.shape, self.length = emissions.shape, length
+        matrices = transitions if transitions.ndim == 3 else [transitions] * len(emissions)
         self.paths = list(itertools.product(range(tags), repeat=length))
         self.scores = np.array(
             [
                 (start[path[0]] + end[path[-1]] if path else 0.0)
                 + sum(emissions[t, tag] for t, tag in enumerate(path))
-                + sum(transitions[a, b] for a, b in itertools.pairwise(path))
+                + sum(matrices[t][a, b] for t, (a, b) in enumerate(itertools.pairwise(path)))
                 for path in self.paths
             ]
         )
@@ -45,12 +46,20 @@ class Enumerated:
         return marginals
 
     @property
-    def pairs(self):
-        counts = np.zeros((self.shape[1], self.shape[1]))
+    def pair_marginals(self):
+        marginals = np.zeros((self.shape[0] - 1, self.shape[1], self.shape[1]))
         for path, weight in zip(self.paths, self.posteriors, strict=True):
-            for a, b in itertools.pairwise(path):
-                counts[a, b] += weight
-        return counts
+            for t, (a, b) in enumerate(itertools.pairwise(path)):
+                marginals[t, a, b] += weight
+        return marginals
+
+    @property
+    def pairs(self):
+        return self.pair_marginals.sum(axis=0)
+
+    @property
+    def entropy(self):
+        return -(self.posteriors * np.log(self.posteriors)).sum()
 
 
 def random_lattice(seed, tags=3, time=5, scale=1.0, lengths=(5, 3, 1, 0, 2)):
@@ -59,9 +68,22 @@ def random_lattice(seed, tags=3, time=5, scale=1.0, lengths=(5, 3, 1, 0, 2)):
     return draw(len(lengths), time, tags), np.array(lengths, np.int32), draw(tags, tags), draw(tags), draw(tags)
 
 
-def enumerate_all(emissions, lengths, *chain):
-    chain = [each.astype(np.float64) for each in chain]
-    return [Enumerated(e.astype(np.float64), int(n), *chain) for e, n in zip(emissions, lengths, strict=True)]
+def varying_lattice(seed, scale=1.0):
+    """With transitions of their own for each sequence and each pair of time steps."""
+    emissions, lengths, transitions, start, end = random_lattice(seed, scale=scale)
+    batch, time, tags = emissions.shape
+    rng = np.random.default_rng(seed + 100)
+    transitions = (rng.normal(size=(batch, time - 1, tags, tags)) * scale).astype(np.float32)
+    return emissions, lengths, transitions, start, end
+
+
+def enumerate_all(emissions, lengths, transitions, start, end):
+    emissions, transitions, start, end = (x.astype(np.float64) for x in (emissions, transitions, start, end))
+    transitions = transitions if transitions.ndim == 4 else [transitions] * len(emissions)
+    return [
+        Enumerated(e, int(n), matrices, start, end)
+        for e, n, matrices in zip(emissions, lengths, transitions, strict=True)
+    ]
 
 
 def tensors(lattice, dtype=tf.float32):
@@ -99,7 +121,7 @@ def test_marginals_viterbi_and_path_score(seed):
     exact = enumerate_all(*lattice)
     marginals = linear_chain.marginals(*arguments, jit_compile=False)
     np.testing.assert_allclose(marginals, [each.unary for each in exact], atol=1e-5)
-    tags, scores = linear_chain.viterbi(*arguments)
+    tags, scores = paths.viterbi(*arguments)
     for row, each in enumerate(exact):
         assert tuple(tags[row, : each.length].numpy()) == each.paths[int(each.scores.argmax())]
         assert not tags[row, each.length :].numpy().any()
@@ -128,7 +150,7 @@ def test_large_potentials(scale, xla):
     assert np.isfinite(unary).all()
     if scale < 1e3:
         np.testing.assert_allclose(unary, [each.unary for each in exact], atol=1e-4)
-    tags, _ = linear_chain.viterbi(emissions, lengths, *chain)
+    tags, _ = paths.viterbi(emissions, lengths, *chain)
     for row, each in enumerate(exact):
         assert tuple(tags[row, : each.length].numpy()) == each.paths[int(each.scores.argmax())]
 
@@ -143,7 +165,7 @@ def test_a_state_that_underflows_and_still_wins():
     total = linear_chain.log_partition(*tensors(lattice))
     np.testing.assert_allclose(total, [-1200.0], rtol=1e-6)
     np.testing.assert_allclose(linear_chain.marginals(*tensors(lattice))[0, :, 1], 1.0)
-    assert linear_chain.viterbi(*tensors(lattice))[0].numpy().tolist() == [[1] * 6]
+    assert paths.viterbi(*tensors(lattice))[0].numpy().tolist() == [[1] * 6]
 
 
 @pytest.mark.parametrize("forbidden", [-np.inf, -1e4])
@@ -158,7 +180,7 @@ def test_forbidden_transitions(forbidden):
     )
     marginals = linear_chain.marginals(*tensors(lattice))
     np.testing.assert_allclose(marginals, [each.unary for each in exact], atol=1e-5)
-    tags, _ = linear_chain.viterbi(*tensors(lattice))
+    tags, _ = paths.viterbi(*tensors(lattice))
     for row, length in zip(tags.numpy(), lattice[1], strict=True):
         assert all(transitions[a, b] != forbidden for a, b in itertools.pairwise(row[:length]))
 
@@ -178,7 +200,7 @@ def test_matrix_product_at_the_edge_of_its_range():
 
 def test_ties_go_to_the_lower_tag():
     zeros = (np.zeros((2, 4, 3)), np.array([4, 2], np.int32), np.zeros((3, 3)), np.zeros(3), np.zeros(3))
-    assert not linear_chain.viterbi(*tensors(zeros))[0].numpy().any()
+    assert not paths.viterbi(*tensors(zeros))[0].numpy().any()
 
 
 def test_single_tag_and_double_precision():
@@ -204,3 +226,130 @@ def test_half_precision_is_computed_in_single(dtype):
     half = tensors(lattice, dtype)
     whole = [tf.cast(each, tf.float32) if each.dtype == dtype else each for each in half]
     np.testing.assert_array_equal(linear_chain.log_partition(*half), linear_chain.log_partition(*whole))
+
+
+# Moderate potentials go through probabilities, large ones through logarithms.
+SCALES = [1.0, 20.0]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("xla", [False, True])
+def test_transitions_that_vary(scale, xla):
+    lattice = varying_lattice(1, scale)
+    emissions, lengths, transitions, *ends = tensors(lattice)
+    exact = enumerate_all(*lattice)
+    with tf.GradientTape() as tape:
+        tape.watch(transitions)
+        total = linear_chain.log_partition(emissions, lengths, transitions, *ends, jit_compile=xla)
+    np.testing.assert_allclose(total, [each.log_partition for each in exact], rtol=1e-5, atol=1e-5)
+    expected = [each.pair_marginals for each in exact]
+    np.testing.assert_allclose(tape.gradient(total, transitions), expected, atol=2e-5)
+    unary = linear_chain.marginals(emissions, lengths, transitions, *ends, jit_compile=xla)
+    np.testing.assert_allclose(unary, [each.unary for each in exact], atol=2e-5)
+    tags, scores = paths.viterbi(emissions, lengths, transitions, *ends, jit_compile=xla)
+    for row, each in enumerate(exact):
+        assert tuple(tags[row, : each.length].numpy()) == each.paths[int(each.scores.argmax())]
+        np.testing.assert_allclose(scores[row], each.scores.max(), rtol=1e-5, atol=1e-5)
+
+
+def test_transitions_that_vary_for_the_whole_batch():
+    lattice = list(varying_lattice(2))
+    lattice[2] = np.repeat(lattice[2][:1], len(lattice[0]), axis=0)
+    whole = tensors(lattice)
+    shared = [*whole[:2], whole[2][0], *whole[3:]]
+    np.testing.assert_allclose(linear_chain.log_partition(*shared), linear_chain.log_partition(*whole), rtol=1e-6)
+    np.testing.assert_array_equal(paths.viterbi(*shared)[0], paths.viterbi(*whole)[0])
+
+
+def test_what_stands_at_padding_never_matters():
+    lattice = varying_lattice(4)
+    soiled = [each.copy() for each in lattice]
+    for row, length in enumerate(lattice[1]):
+        soiled[0][row, length:] = 3e4
+        soiled[2][row, max(length - 1, 0) :] = -np.inf
+    for function in (linear_chain.log_partition, linear_chain.marginals, lambda *x: paths.viterbi(*x)[0]):
+        np.testing.assert_array_equal(function(*tensors(lattice)), function(*tensors(soiled)))
+
+
+@pytest.mark.parametrize("make", [random_lattice, varying_lattice])
+@pytest.mark.parametrize("scale", SCALES)
+def test_pair_marginals_and_entropy(make, scale):
+    lattice = make(3, scale=scale)
+    exact = enumerate_all(*lattice)
+    pairs = linear_chain.pair_marginals(*tensors(lattice))
+    np.testing.assert_allclose(pairs, [each.pair_marginals for each in exact], atol=2e-5)
+    np.testing.assert_allclose(linear_chain.entropy(*tensors(lattice)), [each.entropy for each in exact], atol=2e-4)
+
+
+@pytest.mark.parametrize("make", [random_lattice, varying_lattice])
+@pytest.mark.parametrize("scale", SCALES)
+def test_expected_counts(make, scale):
+    lattice = make(8, scale=scale)
+    exact = enumerate_all(*lattice)
+    tags, pairs, first, last, total = linear_chain.expected_counts(*tensors(lattice))
+    np.testing.assert_allclose(tags, [each.unary for each in exact], atol=2e-5)
+    expected = [each.pair_marginals for each in exact]
+    np.testing.assert_allclose(pairs, expected if make is varying_lattice else np.sum(expected, (0, 1)), atol=5e-5)
+    np.testing.assert_allclose(first, sum(each.unary[0] for each in exact), atol=2e-5)
+    np.testing.assert_allclose(last, sum(e.unary[e.length - 1] for e in exact if e.length), atol=2e-5)
+    np.testing.assert_allclose(total, [each.log_partition for each in exact], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [random_lattice, varying_lattice])
+@pytest.mark.parametrize("k", [1, 4, 30])
+def test_k_best_paths(make, k):
+    """30 is more than the number of paths of the shorter sequences."""
+    lattice = make(5)
+    tags, scores = paths.k_best(*tensors(lattice), k=k)
+    for row, each in enumerate(enumerate_all(*lattice)):
+        best = np.argsort(-each.scores)[:k]
+        np.testing.assert_allclose(scores[row, : len(best)], each.scores[best], rtol=1e-5, atol=1e-5)
+        assert [tuple(path) for path in tags[row, : len(best), : each.length].numpy()] == [each.paths[i] for i in best]
+        assert not tags[row, :, each.length :].numpy().any()
+        assert (scores[row, len(best) :].numpy() == -np.inf).all()
+
+
+def test_k_best_leaves_out_forbidden_paths():
+    lattice = (np.zeros((1, 3, 2)), np.array([3], np.int32), np.array([[0, -np.inf], [0, 0]]), np.zeros(2), np.zeros(2))
+    tags, scores = paths.k_best(*tensors(lattice), k=8)
+    assert (scores.numpy() > -np.inf).sum() == 4
+    assert {tuple(path) for path in tags[0, :4].numpy()} == {(0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)}
+
+
+@pytest.mark.parametrize("make", [random_lattice, varying_lattice])
+def test_samples_follow_the_distribution(make):
+    lattice = make(6)
+    drawn = paths.sample(*tensors(lattice), samples=20_000, seed=1).numpy()
+    assert drawn.shape == (5, 20_000, 5)
+    for row, each in enumerate(enumerate_all(*lattice)):
+        seen = np.zeros(len(each.paths))
+        index = {path: i for i, path in enumerate(each.paths)}
+        for path, count in zip(*np.unique(drawn[row, :, : each.length], axis=0, return_counts=True), strict=True):
+            seen[index[tuple(path)]] = count
+        assert np.abs(seen / 20_000 - each.posteriors).sum() < 0.12
+    again = paths.sample(*tensors(lattice), samples=20_000, seed=1)
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_posterior_decoding():
+    lattice = random_lattice(9)
+    tags, confidence = paths.posterior_decoding(*tensors(lattice))
+    for row, each in enumerate(enumerate_all(*lattice)):
+        assert tags[row, : each.length].numpy().tolist() == each.unary[: each.length].argmax(-1).tolist()
+        np.testing.assert_allclose(confidence[row, : each.length], each.unary[: each.length].max(-1), atol=1e-5)
+
+
+def test_sequences_of_one_time_step():
+    for make in (random_lattice, varying_lattice):
+        emissions, _, transitions, start, end = make(1)
+        transitions = transitions[:, :0] if transitions.ndim == 4 else transitions
+        lattice = (emissions[:, :1], np.array([1, 1, 0, 1, 0], np.int32), transitions, start, end)
+        exact = enumerate_all(*lattice)
+        np.testing.assert_allclose(
+            linear_chain.log_partition(*tensors(lattice)), [each.log_partition for each in exact], rtol=1e-5
+        )
+        assert linear_chain.pair_marginals(*tensors(lattice)).shape == (5, 0, 3, 3)
+        assert paths.viterbi(*tensors(lattice))[0].shape == (5, 1)
+        assert paths.k_best(*tensors(lattice), k=2)[0].shape == (5, 2, 1)
+        assert paths.sample(*tensors(lattice), samples=2).shape == (5, 2, 1)
+        np.testing.assert_allclose(linear_chain.entropy(*tensors(lattice)), [each.entropy for each in exact], atol=1e-5)
