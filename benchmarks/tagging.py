@@ -40,6 +40,7 @@ def ours(folder, epochs):
         from components.readers import conll
         from components.text.batching import Buckets, EncodedCorpus, ordered_batches, training_batches
         from components.text.vectorizer import TokenVectorizer
+        from components.training.in_flight import in_flight
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -70,8 +71,7 @@ def ours(folder, epochs):
     for epoch in range(epochs):
         seconds = fit(fed)
         began = time.perf_counter()
-        for rows, features, _ in dev_batches:
-            predicted = decode(features).numpy()
+        for rows, predicted in in_flight(lambda batch: (batch[0], decode(batch[1]).numpy()), dev_batches):
             assert len(predicted) == len(rows)
         decoding = time.perf_counter() - began
         yield {"epoch": epoch, "train": corpus.tokens / seconds, "decode": dev_corpus.tokens / decoding}

@@ -18,6 +18,7 @@ from components.saved_model.tagger import TaggerModule
 from components.text import tag_schemes
 from components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches, training_batches
 from components.text.vectorizer import TokenVectorizer
+from components.training.in_flight import in_flight
 from pipelines import tagging_reports
 
 log = logging.getLogger(__name__)
@@ -215,6 +216,10 @@ class Tagging:
             losses = loss(tf.maximum(gold, 0), tags)
             return tags, tf.where(seen, losses, float("nan"))
 
+        def run(batch):
+            rows, features, gold = batch
+            return rows, *(each.numpy() for each in decode(features, gold))
+
         batching = self.config.batching
         given = np.array(self.given, object)
 
@@ -225,8 +230,7 @@ class Tagging:
         def predict(part):
             corpus = self.corpora[part]
             predicted, losses = [None] * len(corpus.lengths), np.zeros(len(corpus.lengths))
-            for rows, features, gold in batches(corpus):
-                tags, nats = (each.numpy() for each in decode(features, gold))
+            for rows, tags, nats in in_flight(run, batches(corpus)):
                 for place, row in enumerate(rows.numpy()):
                     if row >= 0:
                         predicted[row] = tuple(given[tags[place, : corpus.lengths[row]]])

@@ -56,16 +56,39 @@ class CharacterEncoder(keras.layers.Layer):
         words = tf.reshape(characters, [-1, shape[2]])
         distinct, index = self._distinct(words)
         mask = tf.not_equal(distinct, 0)
-        vectors = self.drop(self.embedding(distinct), training=training)
-        if self.kind == "cnn":
-            vectors *= tf.cast(mask, vectors.dtype)[:, :, tf.newaxis]
-            vectors = self.encoder(vectors)
-            vectors = tf.where(mask[:, :, tf.newaxis], vectors, tf.constant(vectors.dtype.min, vectors.dtype))
-            vectors = tf.reduce_max(vectors, axis=1)
+        if self.kind == "cnn" and not (training and self.dropout):
+            vectors = self._convolve_by_table(distinct, mask)
         else:
-            vectors = self.encoder(vectors, mask=mask, training=training)
+            vectors = self.drop(self.embedding(distinct), training=training)
+            if self.kind == "cnn":
+                vectors = self.encoder(vectors * tf.cast(mask, vectors.dtype)[:, :, tf.newaxis])
+                vectors = tf.where(mask[:, :, tf.newaxis], vectors, tf.constant(vectors.dtype.min, vectors.dtype))
+                vectors = tf.reduce_max(vectors, axis=1)
+            else:
+                vectors = self.encoder(vectors, mask=mask, training=training)
         vectors = tf.where(mask[:, :1], vectors, tf.zeros([], vectors.dtype))
         return tf.reshape(tf.gather(vectors, index), [shape[0], shape[1], self.units])
+
+    def _convolve_by_table(self, distinct, mask):
+        """The convolution and its maximum over real characters only.
+
+        What a character adds to the result at each place of the window depends on nothing else, so it is computed
+        once a character of the vocabulary, and looked up.
+        """
+        embeddings, kernel = (tf.cast(w, self.compute_dtype) for w in (self.embedding.embeddings, self.encoder.kernel))
+        table = tf.einsum("vd,kdu->kvu", embeddings, kernel)
+        table = tf.concat([tf.zeros_like(table[:, :1]), table[:, 1:]], axis=1)
+        table = tf.reshape(table, [self.window * self.vocabulary, self.units])
+        before = (self.window - 1) // 2
+        padded = tf.pad(distinct, [[0, 0], [before, self.window - 1 - before]])
+        places, length = tf.where(mask), tf.shape(distinct)[1]
+        added = [
+            tf.gather(table, tf.gather_nd(padded[:, k : k + length], places) + k * self.vocabulary)
+            for k in range(self.window)
+        ]
+        words = tf.cast(places[:, 0], tf.int32)
+        largest = tf.math.unsorted_segment_max(tf.add_n(added), words, tf.shape(distinct)[0])
+        return largest + tf.cast(self.encoder.bias, self.compute_dtype)
 
     @staticmethod
     def _distinct(words):

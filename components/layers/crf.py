@@ -2,19 +2,21 @@
 
 import keras
 
-from components.lattice import linear_chain, paths
-from components.layers.sequence_head import SequenceHead
+from components.lattice import linear_chain
+from components.layers.linear_chain import LinearChainHead
+from components.layers.sequence_head import allowed_only
 
 
 @keras.saving.register_keras_serializable("trellis")
-class CRF(SequenceHead):
+class CRF(LinearChainHead):
     """Scores whole tag sequences: emissions plus a learned score for each pair of neighbouring tags.
 
     Args:
-        boundaries: also learn a score for each tag as the first and as the last one.
+        boundaries, constraints, tags, constrain_training, checks: as for every `LinearChainHead`.
         jit_compile: compile the training recursions with XLA, faster where shapes are few; None means TRELLIS_XLA=1.
 
-    Input: emissions `(batch, time, tags)` and mask `(batch, time)`. Output: best tags `(batch, time)` int32.
+    Input: emissions `(batch, time, tags)` and mask `(batch, time)`. Output: best tags `(batch, time)` int32; see
+    `SequenceHead` for marginals and the k best paths.
 
     Example:
 
@@ -27,43 +29,16 @@ class CRF(SequenceHead):
     """
 
     def __init__(self, boundaries=True, jit_compile=None, **kwargs):
-        super().__init__(**kwargs)
-        self.boundaries = boundaries
+        super().__init__(boundaries=boundaries, **kwargs)
         self.jit_compile = jit_compile
 
-    def build(self, emissions_shape):
-        tags = emissions_shape[-1]
-        if tags is None:
-            raise ValueError("CRF needs to know the number of tags: the last axis of its emissions is None")
-
-        # float32 whatever the policy: sums over a sequence outgrow the precision of bfloat16.
-        def weight(name, shape, initializer="zeros", trainable=True):
-            return self.add_weight(
-                shape=shape, initializer=initializer, name=name, trainable=trainable, dtype="float32", autocast=False
-            )
-
-        self.transitions = weight("transitions", (tags, tags), keras.initializers.RandomUniform(-0.1, 0.1))
-        self.start = weight("start", (tags,), trainable=self.boundaries)
-        self.end = weight("end", (tags,), trainable=self.boundaries)
-
-    def _chain(self):
-        return self.transitions.value, self.start.value, self.end.value
-
-    def decode(self, emissions, lengths):
-        tags, _ = paths.viterbi(emissions, lengths, *self._chain())
-        return tags
-
-    def marginals(self, emissions, lengths):
-        # Not with XLA: this goes into exports, which a server without XLA has to run.
-        return linear_chain.marginals(emissions, lengths, *self._chain(), jit_compile=False)
-
     def negative_log_likelihood(self, emissions, tags, lengths):
-        total = linear_chain.log_partition(emissions, lengths, *self._chain(), jit_compile=self.jit_compile)
-        return total - linear_chain.path_score(emissions, tags, lengths, *self._chain())
+        emissions, *chain = self.potentials(emissions, constrained=self.constrain_training)
+        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=self.jit_compile)
+        if len(tags.shape) == 2:
+            return total - linear_chain.path_score(emissions, tags, lengths, *chain)
+        allowed = allowed_only(emissions, tags)
+        return total - linear_chain.log_partition(allowed, lengths, *chain, jit_compile=self.jit_compile)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "boundaries": self.boundaries,
-            "jit_compile": self.jit_compile,
-        }
+        return {**super().get_config(), "jit_compile": self.jit_compile}

@@ -3,7 +3,6 @@
 import keras
 import tensorflow as tf
 
-from components.layers.sequence_head import lengths_of
 from components.text.tokenizer import tokenize
 
 
@@ -46,7 +45,6 @@ class TaggerModule(tf.Module):
         valid = tf.sequence_mask(lengths, tf.shape(padded)[1])
         readable = tf.where(valid & (padded == ""), " ", padded)
         emissions = self.scorer(self.vectorizer(readable), training=False)
-        lengths = lengths_of(emissions, valid)
         best = self.head.decode(emissions, lengths)
         confidence = tf.gather(self.head.marginals(emissions, lengths), best, batch_dims=2)
         tags = tf.gather(self._tags, tf.where(valid, best + 1, 0))

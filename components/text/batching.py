@@ -132,9 +132,17 @@ def ordered_batches(corpus, buckets):
 
 
 def _dataset(batches):
-    dataset = tf.data.Dataset.from_generator(
-        batches, output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32))
-    )
+    def epoch():
+        rows, times = zip(*batches(), strict=True)
+        yield np.concatenate(rows), np.cumsum([0, *map(len, rows)]), times
+
+    def one_by_one(rows, bounds, times):
+        steps = tf.data.Dataset.range(tf.size(times, tf.int64))
+        return steps.map(lambda step: (rows[bounds[step] : bounds[step + 1]], times[step]))
+
+    # Python is called once an epoch, not once a batch.
+    spec = tf.TensorSpec([None], tf.int32)
+    dataset = tf.data.Dataset.from_generator(epoch, output_signature=(spec, spec, spec)).flat_map(one_by_one)
     # There is nothing to tune, and the tuner wakes at 10 ms, 30 ms, … 5.11 s, 10.23 s after the start: an iterator that
     # is done in between was seen to wait for it, seconds an epoch.
     options = tf.data.Options()

@@ -80,3 +80,38 @@ def to_bio2(tag):
     """One IOBES tag as the BIO2 tag of the same position."""
     prefix, kind = split(tag)
     return {"S": f"B-{kind}", "E": f"I-{kind}"}.get(prefix, tag)
+
+
+def allowed_transitions(tags, scheme):
+    """What a scheme, `bio` (BIO2) or `iobes`, allows between these tags.
+
+    Returns:
+        booleans as nested lists: whether [row] may be followed by [column], may come first, may come last.
+
+    Raises:
+        ValueError: if a tag is not written in the scheme.
+    """
+    prefixes = {"bio": ("B", "I"), "iobes": ("B", "I", "E", "S")}[scheme]
+    parts = []
+    for tag in tags:
+        prefix, hyphen, _ = tag.partition("-")
+        if tag != "O" and not (hyphen and prefix in prefixes):
+            raise ValueError(f"{tag!r} is not a tag of the scheme {scheme!r}: O, or {', '.join(prefixes)} and a hyphen")
+        parts.append(split(tag))
+
+    def continues(tag):
+        return tag[0] in ("I", "E")
+
+    def goes_on(tag):
+        return scheme == "iobes" and tag[0] in ("B", "I")
+
+    def follows(before, after):
+        if continues(after):
+            return before[1] == after[1] and (before[0] in ("B", "I"))
+        return not goes_on(before)
+
+    return (
+        [[follows(before, after) for after in parts] for before in parts],
+        [not continues(tag) for tag in parts],
+        [not goes_on(tag) for tag in parts],
+    )

@@ -1,18 +1,25 @@
 """CRF and independent tags as Keras layers: everything that one does with a layer."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.layers.crf import CRF
+from components.layers.memm import MEMM
 from components.layers.sequence_head import IndependentTags, NegativeLogLikelihood
+from components.text import tag_schemes
 
-HEADS = {"crf": CRF, "independent": IndependentTags}
+HEADS = {"crf": CRF, "memm": MEMM, "independent": IndependentTags}
 RNG = np.random.default_rng(0)
 LENGTHS = np.array([5, 3, 1, 4, 2, 5])
 WORDS = RNG.integers(1, 20, (6, 5)) * (np.arange(5) < LENGTHS[:, None])
 TAGS = RNG.integers(0, 4, (6, 5))
+
+
+VALID = np.arange(5) < LENGTHS[:, None]
 
 
 def functional(head):
@@ -133,6 +140,167 @@ def test_dummy_rows_and_weights(head):
     np.testing.assert_allclose([filled, weighted], [alone, alone], rtol=1e-6)
     only_padding = loss(TAGS, layer(emissions, mask=tf.zeros((6, 5), tf.bool)))
     assert float(only_padding) == 0.0
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_likelihoods_of_all_paths_sum_to_one(head):
+    emissions = tf.constant(RNG.normal(size=(1, 3, 3)) * 3, tf.float32)
+    layer = HEADS[head]()
+    layer.build((None, None, 3))
+    layer.set_weights([RNG.normal(size=w.shape) for w in layer.weights])
+    every = np.array(list(itertools.product(range(3), repeat=3)))
+    tags = layer(tf.repeat(emissions, 27, axis=0))
+    probabilities = np.exp(-NegativeLogLikelihood(reduction="none")(every, tags).numpy())
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-5)
+    assert every[probabilities.argmax()].tolist() == tags[0].numpy().tolist()
+    if head != "independent":
+        best, _ = layer(emissions, output="k_best", k=4)
+        np.testing.assert_array_equal(best[0], every[np.argsort(-probabilities)[:4]])
+    marginals = layer(emissions, output="marginals").numpy()[0]
+    counted = [[probabilities[every[:, t] == tag].sum() for tag in range(3)] for t in range(3)]
+    np.testing.assert_allclose(marginals, counted, atol=1e-5)
+
+
+def test_memm_is_normalised_at_each_time_step():
+    """Its likelihood is the product of the softmax of each tag given the one before."""
+    emissions = RNG.normal(size=(6, 5, 4)).astype(np.float32)
+    layer = MEMM()
+    tags = layer(emissions, mask=tf.constant(VALID))
+    transitions, start = layer.transitions.numpy(), layer.start.numpy()
+    expected = np.zeros(6)
+    for row, length in enumerate(LENGTHS):
+        for t in range(length):
+            scores = emissions[row, t] + (transitions[TAGS[row, t - 1]] if t else start)
+            expected[row] -= scores[TAGS[row, t]] - np.log(np.exp(scores).sum())
+    np.testing.assert_allclose(NegativeLogLikelihood(reduction="none")(TAGS, tags), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_left_padding(head):
+    emissions = RNG.normal(size=(6, 5, 4)).astype(np.float32)
+    layer, loss = HEADS[head](), NegativeLogLikelihood(reduction="none")
+    turned = lambda values: np.stack([np.roll(v, 5 - n, axis=0) for v, n in zip(values, LENGTHS, strict=True)])  # noqa: E731
+    right, left = layer(emissions, mask=tf.constant(VALID)), layer(turned(emissions), mask=tf.constant(turned(VALID)))
+    np.testing.assert_array_equal(turned(right.numpy()), left)
+    np.testing.assert_allclose(loss(TAGS, right), loss(turned(TAGS), left), rtol=1e-6)
+    for output in ("marginals",) if head == "independent" else ("marginals", "k_best"):
+        outputs = [
+            layer(x, mask=tf.constant(m), output=output, k=2)
+            for x, m in ((emissions, VALID), (turned(emissions), turned(VALID)))
+        ]
+        if output == "k_best":
+            outputs = [np.moveaxis(tags.numpy(), 1, 2) for tags, _ in outputs]
+        np.testing.assert_allclose(turned(np.array(outputs[0])), outputs[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_partial_labels(head):
+    emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
+    tags = HEADS[head]()(emissions, mask=tf.constant(VALID))
+    loss = NegativeLogLikelihood(reduction="none")
+    certain = np.eye(4)[TAGS]
+    np.testing.assert_allclose(loss(certain, tags), loss(TAGS, tags), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(loss(np.ones((6, 5, 4)), tags), np.zeros(6), atol=1e-5)
+    np.testing.assert_allclose(loss(np.zeros((6, 5, 4)), tags), np.zeros(6), atol=1e-5)
+    # Two tags are possible at the second time step: as likely as either of them.
+    doubtful, other = certain.copy(), TAGS.copy()
+    other[:, 1] = (TAGS[:, 1] + 1) % 4
+    doubtful[np.arange(6), 1, other[:, 1]] = 1
+    either = np.logaddexp(-loss(TAGS, tags).numpy(), -loss(other, tags).numpy())
+    long = LENGTHS > 1
+    np.testing.assert_allclose(loss(doubtful, tags)[long], -either[long], rtol=1e-4)
+
+
+@pytest.mark.parametrize("head", [CRF, MEMM])
+@pytest.mark.parametrize("scheme", ["bio", "iobes"])
+def test_constraints(head, scheme, tmp_path):
+    names = ["O", "B-A", "I-A", "B-B", "I-B"]
+    names += ["E-A", "S-A", "E-B", "S-B"] if scheme == "iobes" else []
+    emissions = RNG.normal(size=(200, 5, len(names))).astype(np.float32) * 5
+    mask = tf.constant(np.tile(VALID, (34, 1))[:200])
+    free = head()(emissions, mask=mask)
+    layer = head(constraints=scheme, tags=names)
+    fails = 0
+    for tags in (free, layer(emissions, mask=mask)):
+        fails = 0
+        for row, valid in zip(tags.numpy(), mask.numpy(), strict=True):
+            sequence = tuple(names[tag] for tag in row[valid])
+            wanted = tag_schemes.convert(sequence, "bio2" if scheme == "bio" else "iobes")
+            fails += sequence != wanted
+    assert fails == 0
+    # Trained with the constraints, impossible sequences have no probability, and all others sum to one.
+    every = np.array(list(itertools.product(range(len(names)), repeat=2)))
+    layer = head(constraints=scheme, tags=names, constrain_training=True)
+    losses = NegativeLogLikelihood(reduction="none")(every, layer(np.repeat(emissions[:1, :2], len(every), axis=0)))
+    allowed, first, last = tag_schemes.allowed_transitions(names, scheme)
+    possible = np.array([allowed[a][b] and first[a] and (last[b] or head is MEMM) for a, b in every])
+    probabilities = np.exp(-losses.numpy())
+    assert probabilities[~possible].max() == 0.0
+    assert probabilities.sum() == pytest.approx(1.0, abs=1e-4)
+    again = head.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+def test_class_weights():
+    emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
+    tags = CRF()(emissions, mask=tf.constant(VALID))
+    plain = NegativeLogLikelihood(reduction="none")(TAGS, tags).numpy()
+    weights = np.array([1.0, 1.0, 5.0, 1.0])
+    mean = np.array([weights[row[:n]].mean() for row, n in zip(TAGS, LENGTHS, strict=True)])
+    loss = NegativeLogLikelihood(class_weights={2: 5.0})
+    np.testing.assert_allclose(loss(TAGS, tags), (plain * mean).sum() / mean.sum(), rtol=1e-5)
+    again = NegativeLogLikelihood.from_config(loss.get_config())
+    assert again.class_weights == [1.0, 1.0, 5.0]
+
+
+def test_outputs_in_a_functional_model(tmp_path):
+    words = keras.Input((None,), dtype="int32")
+    emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))
+    crf = CRF()
+    paths, scores = crf(emissions, output="k_best", k=3)
+    model = keras.Model(words, [crf(emissions), crf(emissions, output="marginals"), paths, scores])
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    outputs = loaded.predict(WORDS, verbose=0)
+    assert [each.shape for each in outputs] == [(6, 5), (6, 5, 4), (6, 3, 5), (6, 3)]
+    np.testing.assert_array_equal(outputs[0], outputs[2][:, 0])
+
+
+def test_checks_name_the_place():
+    emissions = np.zeros((2, 3, 4), np.float32)
+    broken = emissions.copy()
+    broken[1, 2, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN at sequence 1, time step 2"):
+        CRF()(broken)
+    with pytest.raises(ValueError, match="one run of real time steps: it changes again at sequence 0, time step 1"):
+        CRF()(emissions, mask=tf.constant([[True, False, True], [True, True, True]]))
+    with pytest.raises(ValueError, match="not one of the 4 tags at sequence 1, time step 0"):
+        NegativeLogLikelihood()(np.array([[0, 1, 2], [4, 0, 0]]), CRF()(emissions))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN"):
+        layer = CRF(checks=True)
+        tf.function(lambda x: layer(x))(broken)
+    for wrong, complaint in (
+        ({"mask": tf.ones((2, 4), tf.bool)}, "4 time steps, the emissions have 3"),
+        ({"mask": tf.ones((2,), tf.bool)}, "rank 1"),
+        ({"output": "posteriors"}, "'tags', 'marginals' or 'k_best'"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            CRF()(keras.KerasTensor((2, 3, 4)) if "output" in wrong else emissions, **wrong)
+    with pytest.raises(ValueError, match="have 4 time steps"):
+        NegativeLogLikelihood()(np.zeros((2, 4)), CRF()(emissions))
+
+
+def test_constraints_that_cannot_be_met():
+    with pytest.raises(ValueError, match="no path for a sentence of 2 tokens"):
+        CRF(constraints=np.zeros((3, 3)))
+    with pytest.raises(ValueError, match="need the names"):
+        CRF(constraints="bio")
+    with pytest.raises(ValueError, match="'X-A' is not a tag of the scheme 'bio'"):
+        CRF(constraints="bio", tags=["O", "X-A"])
+    with pytest.raises(ValueError, match="for 2 tags, the emissions have 4"):
+        CRF(constraints="bio", tags=["O", "B-A"])(np.zeros((1, 2, 4), np.float32))
+    with pytest.raises(ValueError, match="label_smoothing"):
+        NegativeLogLikelihood(label_smoothing=0.1)
 
 
 def test_clear_refusals():

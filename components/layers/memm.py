@@ -1,0 +1,42 @@
+"""The maximum-entropy Markov model as a Keras layer (McCallum, Freitag and Pereira 2000)."""
+
+import keras
+from keras import ops
+
+from components.lattice import linear_chain
+from components.layers.linear_chain import LinearChainHead
+from components.layers.sequence_head import allowed_only
+
+
+@keras.saving.register_keras_serializable("trellis")
+class MEMM(LinearChainHead):
+    """Each tag given the one before it and the emissions of its time step: a softmax for each previous tag.
+
+    Normalised at each time step, so training needs no recursion over paths; the price is label bias: a tag with few
+    ways on passes its whole weight along whatever is observed (Lafferty et al. 2001). The interface is that of `CRF`;
+    there is no score for the last tag, as nothing comes after it.
+
+    Args:
+        boundaries, constraints, tags, constrain_training, checks: as for every `LinearChainHead`.
+    """
+
+    scores_last_tag = False
+
+    def potentials(self, emissions, constrained):
+        """Log-probabilities, all in the transitions `(batch, time - 1, tags, tags)` but for the first tag's.
+
+        The first tag has none before it, so its log-probabilities stand in the emissions; the others are 0 there.
+        """
+        emissions = ops.cast(emissions, "float32")
+        transitions, start, end = self.scores(self.constrain_training)
+        first = ops.log_softmax(emissions[:, :1] + start, axis=-1)
+        steps = ops.log_softmax(emissions[:, 1:, None, :] + transitions, axis=-1)
+        unary = ops.concatenate([first, ops.zeros_like(emissions[:, 1:])], axis=1)
+        chain = steps, ops.zeros_like(start), ops.zeros_like(end)
+        return unary, *(self.with_constraints(chain) if constrained else chain)
+
+    def negative_log_likelihood(self, emissions, tags, lengths):
+        unary, *chain = self.potentials(emissions, constrained=False)
+        if len(tags.shape) == 2:
+            return -linear_chain.path_score(unary, tags, lengths, *chain)
+        return -linear_chain.log_partition(allowed_only(unary, tags), lengths, *chain)

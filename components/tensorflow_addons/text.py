@@ -1,0 +1,224 @@
+"""The CRF functions of `tensorflow_addons.text`, on top of `components.lattice`.
+
+Shapes: `inputs` or `potentials` `(batch, time, tags)`, `sequence_lengths` `(batch,)`, `transition_params`
+`(tags, tags)`, `tag_indices` `(batch, time)`, `tag_bitmap` `(batch, time, tags)` booleans. Scores `(batch,)` have the
+type of the inputs. Corner cases are theirs: a sequence of length 0 scores 0, except that decoding treats it as one time
+step, and so does `crf_multitag_sequence_score` where there is only one.
+"""
+
+import keras
+import tensorflow as tf
+
+from components.lattice import linear_chain, paths
+from components.lattice.recursion import argmax, scan
+from components.layers.sequence_head import NegativeLogLikelihood
+
+__all__ = [
+    "CRFModelWrapper",
+    "crf_binary_score",
+    "crf_constrained_decode",
+    "crf_decode",
+    "crf_decode_backward",
+    "crf_decode_forward",
+    "crf_filtered_inputs",
+    "crf_forward",
+    "crf_log_likelihood",
+    "crf_log_norm",
+    "crf_multitag_sequence_score",
+    "crf_sequence_score",
+    "crf_unary_score",
+    "viterbi_decode",
+]
+
+
+def crf_filtered_inputs(inputs, tag_bitmap):
+    """The inputs with -inf where a tag is not allowed."""
+    inputs = tf.convert_to_tensor(inputs)
+    return tf.where(tf.cast(tag_bitmap, tf.bool), inputs, tf.constant(float("-inf"), inputs.dtype))
+
+
+def crf_sequence_score(inputs, tag_indices, sequence_lengths, transition_params):
+    """Unnormalised score of the tag sequences."""
+    inputs = tf.convert_to_tensor(inputs)
+    score = linear_chain.path_score(inputs, tag_indices, *_chain(inputs, sequence_lengths, transition_params))
+    return tf.cast(score, inputs.dtype)
+
+
+def crf_multitag_sequence_score(inputs, tag_bitmap, sequence_lengths, transition_params):
+    """Log of the summed exp-scores of all tag sequences that `tag_bitmap` allows."""
+    inputs = tf.convert_to_tensor(inputs)
+    lengths = tf.cast(sequence_lengths, tf.int32)
+    lengths = tf.where(tf.shape(inputs)[1] == 1, tf.maximum(lengths, 1), lengths)
+    return crf_log_norm(crf_filtered_inputs(inputs, tag_bitmap), lengths, transition_params)
+
+
+def crf_log_norm(inputs, sequence_lengths, transition_params):
+    """Log of the summed exp-scores of all tag sequences."""
+    inputs = tf.convert_to_tensor(inputs)
+    total = linear_chain.log_partition(inputs, *_chain(inputs, sequence_lengths, transition_params))
+    return tf.cast(total, inputs.dtype)
+
+
+def crf_log_likelihood(inputs, tag_indices, sequence_lengths, transition_params=None):
+    """Log-likelihood of the tag sequences, and the transitions: a new variable if none are given."""
+    inputs = tf.convert_to_tensor(inputs)
+    if transition_params is None:
+        size = inputs.shape[2]
+        transition_params = tf.Variable(keras.initializers.GlorotUniform()((size, size)), name="transitions")
+    transition_params = tf.cast(transition_params, inputs.dtype)
+    score = crf_sequence_score(inputs, tag_indices, sequence_lengths, transition_params)
+    return score - crf_log_norm(inputs, sequence_lengths, transition_params), transition_params
+
+
+def crf_unary_score(tag_indices, sequence_lengths, inputs):
+    """The part of the score that comes from the inputs."""
+    size = tf.shape(inputs)[-1]
+    return crf_sequence_score(inputs, tag_indices, sequence_lengths, tf.zeros([size, size]))
+
+
+def crf_binary_score(tag_indices, sequence_lengths, transition_params):
+    """The part of the score that comes from the transitions."""
+    transition_params = tf.convert_to_tensor(transition_params)
+    shape = [*tf.unstack(tf.shape(tag_indices)), transition_params.shape[0]]
+    inputs = tf.zeros(shape, transition_params.dtype)
+    return crf_sequence_score(inputs, tag_indices, sequence_lengths, transition_params)
+
+
+def crf_forward(inputs, state, transition_params, sequence_lengths):
+    """Alpha values `(batch, tags)` at the last time step.
+
+    Args:
+        inputs: `(batch, time - 1, tags)`, from the second time step on.
+        state: `(batch, tags)`, the inputs of the first one.
+    """
+    transition_params = tf.convert_to_tensor(transition_params)
+
+    def step(alphas, inputs):
+        alphas = inputs + tf.reduce_logsumexp(alphas[:, :, tf.newaxis] + transition_params, axis=1)
+        return alphas, alphas
+
+    state = tf.convert_to_tensor(state)
+    later = scan(step, state, tf.transpose(inputs, [1, 0, 2]), like=state)
+    alphas = tf.transpose(tf.concat([state[tf.newaxis], later], axis=0), [1, 0, 2])
+    last = tf.maximum(tf.cast(sequence_lengths, tf.int32) - 1, 0)
+    return tf.gather(alphas, last, batch_dims=1)
+
+
+def viterbi_decode(score, transition_params):
+    """The best tags of one sequence, a list, and their score.
+
+    Args:
+        score: `(time, tags)`.
+    """
+    score = tf.convert_to_tensor(score)
+    tags, best = crf_decode(score[tf.newaxis], transition_params, tf.shape(score)[:1])
+    return tags.numpy()[0].tolist(), best.numpy()[0]
+
+
+def crf_decode_forward(inputs, state, transition_params, sequence_lengths):
+    """Backpointers `(batch, time, tags)`, 0 at padded positions, and the last scores `(batch, tags)`.
+
+    Args:
+        inputs: `(batch, time, tags)`, from the second time step on, with the lengths counted from there.
+        state: `(batch, tags)`, the inputs of the first time step.
+    """
+    state, transition_params = tf.convert_to_tensor(state), tf.convert_to_tensor(transition_params)
+    valid = tf.transpose(tf.sequence_mask(sequence_lengths, tf.shape(inputs)[1]))[..., tf.newaxis]
+
+    def step(state, values):
+        inputs, valid = values
+        scores = state[:, tf.newaxis, :] + tf.transpose(transition_params)
+        pointers = tf.where(valid, argmax(scores), 0)
+        state = tf.where(valid, inputs + tf.reduce_max(scores, axis=-1), state)
+        return state, (pointers, state)
+
+    like = (tf.cast(state, tf.int32), state)
+    pointers, states = scan(step, state, (tf.transpose(inputs, [1, 0, 2]), valid), like=like)
+    return tf.transpose(pointers, [1, 0, 2]), tf.concat([state[tf.newaxis], states], axis=0)[-1]
+
+
+def crf_decode_backward(inputs, state):
+    """Tags `(batch, time, 1)` from backpointers.
+
+    Args:
+        inputs: backpointers `(batch, time, tags)`, last time step first.
+        state: `(batch, 1)`, the last tag.
+    """
+
+    def step(tag, pointers):
+        tag = tf.gather(pointers, tag, batch_dims=1)
+        return tag, tag
+
+    state = tf.cast(state, tf.int32)
+    pointers = tf.cast(tf.transpose(inputs, [1, 0, 2]), tf.int32)
+    return tf.transpose(scan(step, state, pointers, like=state), [1, 0, 2])
+
+
+def crf_decode(potentials, transition_params, sequence_length):
+    """The best tags `(batch, time)` int32 and their scores `(batch,)`."""
+    potentials = tf.convert_to_tensor(potentials)
+    lengths = tf.maximum(tf.cast(sequence_length, tf.int32), 1)
+    tags, score = paths.viterbi(potentials, *_chain(potentials, lengths, transition_params))
+    return tags, tf.cast(score, potentials.dtype)
+
+
+def crf_constrained_decode(potentials, tag_bitmap, transition_params, sequence_length):
+    """The best tags and their scores among the sequences that `tag_bitmap` allows."""
+    return crf_decode(crf_filtered_inputs(potentials, tag_bitmap), transition_params, sequence_length)
+
+
+def _chain(inputs, sequence_lengths, transition_params):
+    nothing = tf.zeros(tf.shape(inputs)[-1:], inputs.dtype)
+    return tf.cast(sequence_lengths, tf.int32), transition_params, nothing, nothing
+
+
+@keras.saving.register_keras_serializable("trellis")
+class CRFModelWrapper(keras.Model):
+    """A model with a CRF on top of its outputs `(batch, time, features)`; compiled without a loss, it has the CRF's.
+
+    Args:
+        base_model: the model below.
+        units, chain_initializer, use_boundary, boundary_initializer, use_kernel: see `layers.CRF`.
+    """
+
+    def __init__(
+        self,
+        base_model,
+        units,
+        chain_initializer="orthogonal",
+        use_boundary=True,
+        boundary_initializer="zeros",
+        use_kernel=True,
+        **kwargs,
+    ):
+        # The layers stand on these functions, and this model on the layers.
+        from components.tensorflow_addons.layers import CRF
+
+        super().__init__(**kwargs)
+        self.base_model = base_model
+        self.crf_layer = CRF(units, chain_initializer, use_boundary, boundary_initializer, use_kernel, name="crf")
+
+    def build(self, input_shape):
+        self.crf_layer.build(self.base_model.compute_output_shape(input_shape))
+        self.built = True
+
+    def call(self, inputs, training=None, mask=None, return_crf_internal=False):
+        tags, potentials, lengths, kernel = self.crf_layer(self.base_model(inputs, training=training))
+        return ((potentials, lengths, kernel), tags) if return_crf_internal else tags
+
+    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
+        super().compile(optimizer, loss=NegativeLogLikelihood() if loss is None else loss, **kwargs)
+
+    def get_config(self):
+        options = self.crf_layer.get_config()
+        names = ("units", "chain_initializer", "use_boundary", "boundary_initializer", "use_kernel")
+        return {
+            "name": self.name,
+            "base_model": keras.saving.serialize_keras_object(self.base_model),
+            **{name: options[name] for name in names},
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        base_model = keras.saving.deserialize_keras_object(config.pop("base_model"))
+        return cls(base_model, **config)
