@@ -176,7 +176,7 @@ RULES = {
     "data.task": _one_of("ner", "pos"),
     "data.scheme": _one_of("bio2", "iobes"),
     "model.cell": _one_of("rnn", "lstm", "gru"),
-    "model.head": _one_of("crf", "softmax"),
+    "model.head": _one_of("crf", "memm", "softmax"),
     "model.layers": _whole(1),
     "model.units": _whole(1),
     "model.words.dim": _whole(1),
@@ -191,6 +191,13 @@ RULES = {
     "model.dropout.recurrent": _rate(),
     "model.dropout.output": _rate(),
     "model.vectors.keep": _whole(0),
+    "model.min_count": _whole(1),
+    "model.buckets": _whole(1),
+    "model.labelled": (lambda v: isinstance(v, int | float) and 0 < v <= 1, "above 0, at most 1"),
+    "model.smoothing.words": _at_least(0),
+    "model.smoothing.transitions": _at_least(0),
+    "model.l1": _at_least(0),
+    "model.l2": _at_least(0),
     "model.precision": _one_of("float32", "mixed_bfloat16"),
 }
 
@@ -208,8 +215,9 @@ def validate(config):
         value = OmegaConf.select(config, key)
         if value is not None and not holds(value):
             raise InputError(f"{key}={value}: must be {expected}")
-    if config.model.characters.kind == "lstm" and config.model.characters.units % 2:
-        raise InputError(f"model.characters.units={config.model.characters.units}: must be even for kind lstm")
+    units = OmegaConf.select(config, "model.characters.units")
+    if OmegaConf.select(config, "model.characters.kind") == "lstm" and units % 2:
+        raise InputError(f"model.characters.units={units}: must be even for kind lstm")
 
 
 def _where_it_stopped(overrides, conf, multirun):

@@ -15,7 +15,7 @@ from components.layers.sequence_head import NegativeLogLikelihood
 from components.metrics import tagging as scores
 from components.readers import dataset, vectors
 from components.saved_model.tagger import TaggerModule
-from components.text import tag_schemes
+from components.text import tag_schemes, templates
 from components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches, training_batches
 from components.text.vectorizer import TokenVectorizer
 from components.training.in_flight import in_flight
@@ -110,15 +110,21 @@ class Tagging:
     def vectorize(self):
         """Adapts the vocabularies on the training part and turns every part into tensors."""
         text, model = self.config.text, self.config.model
-        features = ["words"]
-        if model.characters.kind != "none":
+        features, attributes = ["words"], ()
+        if "characters" in model and model.characters.kind != "none":
             features.append("characters")
-        if model.casing.dim:
+        if "casing" in model and model.casing.dim:
             features.append("casing")
+        if "templates" in model:
+            features.append("attributes")
+            try:
+                attributes = templates.parse(model.templates).attributes
+            except ValueError as error:
+                raise InputError(f"model.templates: {error}") from None
         tokens = [token for sentence in self.parts["train"] for token in sentence.tokens]
         self.known = set(tokens)
         self.vectors = {}
-        if model.vectors.path:
+        if "vectors" in model and model.vectors.path:
             wanted = self.known | {token.lower() for token in self.known}
             self.vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
         self.vectorizer = TokenVectorizer.adapt(
@@ -129,16 +135,29 @@ class Tagging:
             features=features,
             min_count=text.min_count,
             keep=self.vectors,
+            attributes=attributes,
+            min_value_count=model.get("min_count", 1),
         )
         learned = self.parts["train"]
         if self.config.data.scheme == "iobes" and self.entities:
             learned = [s._replace(tags=tag_schemes.convert(s.tags, "iobes")) for s in learned]
-        self.training_corpus = EncodedCorpus(learned, self.vectorizer, self.tags)
+        self.training_corpus = EncodedCorpus(self._labelled(learned), self.vectorizer, self.tags)
         self.corpora = {
             part: EncodedCorpus(sentences, self.vectorizer, self.given)
             for part, sentences in self.parts.items()
             if part != "train"
         }
+
+    def _labelled(self, sentences):
+        """The sentences, a share of them without tags where the model learns from such (`labelled` below 1)."""
+        share = self.config.model.get("labelled", 1.0)
+        if share == 1.0:
+            return sentences
+        hidden = np.random.default_rng(self.config.seed).permutation(len(sentences))[round(share * len(sentences)) :]
+        sentences = list(sentences)
+        for index in hidden:
+            sentences[index] = sentences[index]._replace(tags=(None,) * len(sentences[index].tags))
+        return sentences
 
     def batch(self):
         """Groups sentences by length."""
@@ -165,11 +184,11 @@ class Tagging:
     def build(self):
         """The model, not compiled."""
         options = OmegaConf.to_container(self.config.model, resolve=True)
-        for key in ("name", "vectors", "precision"):
-            options.pop(key)
-        sizes, embeddings = self.vectorizer.sizes, None
+        for key in ("name", "vectors", "precision", "min_count", "labelled"):
+            options.pop(key, None)
+        sizes = self.vectorizer.sizes
         if self.vectors:
-            embeddings, matched = vectors.matrix(
+            options["vectors"], matched = vectors.matrix(
                 self.vectors,
                 self.vectorizer.words,
                 sizes["words"],
@@ -178,9 +197,7 @@ class Tagging:
             )
             log.warning("%d of %d words have a pretrained vector", matched, len(self.vectorizer.words))
         target = options.pop("_target_")
-        model = hydra.utils.get_method(target)(
-            sizes, len(self.tags), vectors=embeddings, name=self.config.model.name, **options
-        )
+        model = hydra.utils.get_method(target)(sizes, len(self.tags), name=self.config.model.name, **options)
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 
@@ -207,8 +224,17 @@ class Tagging:
     def _predictor(self, model):
         """`part -> (predicted tags of each sentence, nats of each sentence's gold tags)`, in the order of the file."""
         loss = NegativeLogLikelihood(reduction="none")
+        batching = self.config.batching
+        given = np.array(self.given, object)
 
-        @tf.function(reduce_retracing=True)
+        @functools.cache
+        def batches(corpus):
+            return ordered_batches(corpus, Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes))
+
+        # One graph for all shapes, as several threads ask for it at once.
+        _, *signature = batches(self.corpora["dev"]).element_spec
+
+        @tf.function(input_signature=signature)
         def decode(features, gold):
             tags = model(features, training=False)
             # Gold tags that training never saw have no probability; such sentences have no loss.
@@ -219,13 +245,6 @@ class Tagging:
         def run(batch):
             rows, features, gold = batch
             return rows, *(each.numpy() for each in decode(features, gold))
-
-        batching = self.config.batching
-        given = np.array(self.given, object)
-
-        @functools.cache
-        def batches(corpus):
-            return ordered_batches(corpus, Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes))
 
         def predict(part):
             corpus = self.corpora[part]

@@ -103,7 +103,7 @@ def _posteriors(emissions, lengths, transitions, start, end, jit_compile):
 
 
 def log_forward(emissions, lengths, transitions, start, end, jit_compile=None):
-    """Forward messages: for each time step and tag the log of the summed exp-scores of all paths up to and including it.
+    """Forward messages: the log of the summed exp-scores of all paths up to and including each tag.
 
     Shifted so that the largest of each time step is 0: `(batch, time, tags)`, 0 at padded positions. `end` counts at
     the last real time step.
@@ -181,7 +181,7 @@ def _infer(emissions, lengths, transitions, start, end):
     """The forward recursion, then the backward one over the reversed sequences, with the scales of the forward one.
 
     Returns:
-        the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and the messages `(time, batch, tags)`
+        the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and two messages of that shape:
         up to and including a time step, which sum to one, and from and including a time step, scaled so that
         left * exp(transition) * right is the posterior of a pair. The messages are in the space that `_either` chooses.
     """

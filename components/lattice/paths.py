@@ -142,7 +142,7 @@ def _walk_back(backwards, lengths, transitions):
 
 
 def _k_best(emissions, lengths, transitions, start, end, k):
-    """Paths `(batch, k, time)`, and whether there are as many, `(batch, k)`. A state is a tag and a rank, `tag * k + rank`."""
+    """Paths `(batch, k, time)`, and whether there are as many, `(batch, k)`. A state is `tag * k + rank`."""
     scores = unary(emissions, lengths, start, end)
     into, varying = _into(transitions, lengths), varies(transitions)
     batch, tags = ops.shape(scores)[1], emissions.shape[-1]

@@ -17,7 +17,7 @@ FORBIDDEN = -1e30
 
 
 def prepared(emissions, lengths, transitions, start, end):
-    """The potentials in one type, -inf made finite, transitions that vary over time as `(batch, time - 1, tags, tags)`."""
+    """The potentials in one type, -inf made finite, varying transitions as `(batch, time - 1, tags, tags)`."""
     emissions = ops.convert_to_tensor(emissions)
     dtype = "float64" if ops.dtype(emissions) == "float64" else "float32"
     emissions, transitions, start, end = (

@@ -74,8 +74,8 @@ def _scan_in_tensorflow(step, initial, inputs, like):
             for old, new in zip(tree.flatten(before), tree.flatten(carry), strict=True):
                 new.set_shape(old.shape)
             outputs.append(tree.flatten(output))
-        written = [array.write(turn, tf.stack(each)) for array, each in zip(written, zip(*outputs))]
-        return turn + 1, carry, written
+        blocks = [tf.stack(each) for each in zip(*outputs, strict=True)]
+        return turn + 1, carry, [array.write(turn, block) for array, block in zip(written, blocks, strict=True)]
 
     written = [blocks_like(values) for values in tree.flatten(like)]
     _, _, written = tf.while_loop(lambda turn, *_: turn < turns, body, (tf.constant(0), initial, written))

@@ -2,9 +2,7 @@
 
 import keras
 
-from components.lattice import linear_chain
 from components.layers.linear_chain import LinearChainHead
-from components.layers.sequence_head import allowed_only
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -31,14 +29,6 @@ class CRF(LinearChainHead):
     def __init__(self, boundaries=True, jit_compile=None, **kwargs):
         super().__init__(boundaries=boundaries, **kwargs)
         self.jit_compile = jit_compile
-
-    def negative_log_likelihood(self, emissions, tags, lengths):
-        emissions, *chain = self.potentials(emissions, constrained=self.constrain_training)
-        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=self.jit_compile)
-        if len(tags.shape) == 2:
-            return total - linear_chain.path_score(emissions, tags, lengths, *chain)
-        allowed = allowed_only(emissions, tags)
-        return total - linear_chain.log_partition(allowed, lengths, *chain, jit_compile=self.jit_compile)
 
     def get_config(self):
         return {**super().get_config(), "jit_compile": self.jit_compile}

@@ -5,7 +5,7 @@ from keras import ops
 
 from components.lattice import linear_chain, paths
 from components.lattice.potentials import FORBIDDEN
-from components.layers.sequence_head import SequenceHead
+from components.layers.sequence_head import SequenceHead, allowed_only
 from components.text.tag_schemes import allowed_transitions
 
 
@@ -24,6 +24,7 @@ class LinearChainHead(SequenceHead):
     """
 
     scores_last_tag = True
+    jit_compile = False
 
     def __init__(self, boundaries=True, constraints=None, tags=None, constrain_training=False, checks=None, **kwargs):
         super().__init__(checks=checks, **kwargs)
@@ -94,6 +95,14 @@ class LinearChainHead(SequenceHead):
         # Not with XLA: this goes into exports, which a server without XLA has to run.
         emissions, *chain = self.potentials(emissions, constrained=True)
         return linear_chain.marginals(emissions, lengths, *chain, jit_compile=False)
+
+    def negative_log_likelihood(self, emissions, tags, lengths):
+        emissions, *chain = self.potentials(emissions, constrained=self.constrain_training)
+        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=self.jit_compile)
+        if len(tags.shape) == 2:
+            return total - linear_chain.path_score(emissions, tags, lengths, *chain)
+        allowed = allowed_only(emissions, tags)
+        return total - linear_chain.log_partition(allowed, lengths, *chain, jit_compile=self.jit_compile)
 
     def get_config(self):
         return {

@@ -4,12 +4,13 @@ import keras
 
 from components.layers.character_encoder import CharacterEncoder
 from components.layers.crf import CRF
+from components.layers.memm import MEMM
 from components.layers.recurrent import GRU, LSTM, SimpleRNN
 from components.layers.sequence_head import IndependentTags
 from components.layers.word_dropout import WordDropout
 
 CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
-HEADS = {"crf": CRF, "softmax": IndependentTags}
+HEADS = {"crf": CRF, "memm": MEMM, "softmax": IndependentTags}
 
 
 def tagger(
@@ -38,7 +39,7 @@ def tagger(
         features: sizes of the id spaces: `{"words": …, "characters": …, "casing": …}`.
         tags: number of tags.
         cell: `rnn`, `lstm` or `gru`; layers: how many, one above the other; units: width in each direction.
-        head: `crf` or `softmax`.
+        head: `crf`, `memm` or `softmax`.
         words: `{"dim", "tune"}`; characters: `{"kind", "dim", "units", "window"}`; casing: `{"dim"}`.
         dropout: rates `{"word", "input", "recurrent", "output"}`.
         vectors: initial word embeddings `(words, dim)`, or None for random ones.

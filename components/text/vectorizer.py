@@ -4,8 +4,10 @@ from collections import Counter
 
 import tensorflow as tf
 
+from components.text.templates import attribute
+
 PADDING, UNKNOWN = 0, 1
-FEATURES = ("words", "characters", "casing")
+FEATURES = ("words", "characters", "casing", "attributes")
 CASES = ("keep", "lower", "turkish")
 CASING_PATTERNS = (
     # The first that matches decides; 0 is padding, and a token that no pattern matches is of mixed case.
@@ -30,10 +32,24 @@ class TokenVectorizer(tf.Module):
         digits: `keep`, or `zero`: every ASCII digit becomes 0.
         max_characters: characters of a word that are looked at; the first half and the last half of longer words.
         features: which of `FEATURES` to compute.
+        attributes: of feature templates, by name; see `components.text.templates`.
+        values: the vocabulary of attributes, `name=value`.
     """
 
-    def __init__(self, words, characters, case="lower", digits="zero", max_characters=24, features=FEATURES):
+    def __init__(
+        self,
+        words,
+        characters,
+        case="lower",
+        digits="zero",
+        max_characters=24,
+        features=FEATURES[:3],
+        attributes=(),
+        values=(),
+    ):
         super().__init__(name="vectorizer")
+        self.attributes, self.values = tuple(attributes), list(values)
+        self._value_table = _table(self.values, unknown=PADDING, first=1)
         self.features = tuple(features)
         self.words, self.characters = list(words), list(characters)
         self.case, self.digits, self.max_characters = case, digits, max_characters
@@ -41,13 +57,25 @@ class TokenVectorizer(tf.Module):
         self._character_table = _table(self.characters)
 
     @classmethod
-    def adapt(cls, tokens, case="lower", digits="zero", max_characters=24, features=FEATURES, min_count=1, keep=()):
+    def adapt(
+        cls,
+        tokens,
+        case="lower",
+        digits="zero",
+        max_characters=24,
+        features=FEATURES[:3],
+        min_count=1,
+        keep=(),
+        attributes=(),
+        min_value_count=1,
+    ):
         """A vectorizer whose vocabularies are those of `tokens`, most frequent first.
 
         Args:
             tokens: every token of the training part, repeated as it occurs.
             min_count: normalised words that occur less often are unknown words.
             keep: words to keep however rare they are (those with pretrained vectors).
+            min_value_count: values of attributes that occur less often are left out.
         """
         counts = Counter(tokens)
         distinct = list(counts)
@@ -61,7 +89,13 @@ class TokenVectorizer(tf.Module):
         ranked = [word for word, count in words.most_common() if count >= min_count or word in keep]
         known = set(ranked)
         ranked += sorted(keep - known)
-        return cls(ranked, [c for c, _ in characters.most_common()], case, digits, max_characters, features)
+        values = Counter()
+        for name in attributes:
+            for token, value in zip(distinct, attribute(name, tf.constant(distinct, tf.string)).numpy(), strict=True):
+                values[f"{name}={value.decode()}"] += counts[token]
+        values = [value for value, count in values.most_common() if count >= min_value_count]
+        ranked_characters = [character for character, _ in characters.most_common()]
+        return cls(ranked, ranked_characters, case, digits, max_characters, features, attributes, values)
 
     @property
     def sizes(self):
@@ -70,6 +104,7 @@ class TokenVectorizer(tf.Module):
             "words": len(self.words) + 2,
             "characters": len(self.characters) + 2,
             "casing": CASING_SIZE,
+            "attributes": len(self.values) + 1,
         }
 
     def word_ids(self, tokens):
@@ -97,9 +132,20 @@ class TokenVectorizer(tf.Module):
             ids = tf.where(tf.strings.regex_full_match(tokens, pattern), number, ids)
         return tf.where(tokens == "", PADDING, ids)
 
+    def attribute_ids(self, tokens):
+        """`tokens.shape + (attributes,)`, int32; 0 for values that the vocabulary lacks, and for padding."""
+        values = [tf.strings.join([f"{name}=", attribute(name, tokens)]) for name in self.attributes]
+        ids = self._value_table.lookup(tf.stack(values, axis=-1))
+        return tf.where(tokens[..., tf.newaxis] == "", PADDING, ids)
+
     def __call__(self, tokens):
         """The ids of each feature, by name."""
-        compute = {"words": self.word_ids, "characters": self.character_ids, "casing": self.casing_ids}
+        compute = {
+            "words": self.word_ids,
+            "characters": self.character_ids,
+            "casing": self.casing_ids,
+            "attributes": self.attribute_ids,
+        }
         return {name: compute[name](tokens) for name in self.features}
 
 
@@ -115,7 +161,7 @@ def normalize(tokens, case, digits):
     return tokens
 
 
-def _table(entries):
+def _table(entries, unknown=UNKNOWN, first=2):
     keys = tf.constant(["", *entries], tf.string)
-    values = tf.constant([PADDING, *range(2, len(entries) + 2)], tf.int32)
-    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), UNKNOWN)
+    values = tf.constant([PADDING, *range(first, len(entries) + first)], tf.int32)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), unknown)

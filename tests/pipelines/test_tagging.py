@@ -396,6 +396,34 @@ def test_options_train_and_export(tmp_path, override):
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=hmm",),
+        ("model=hmm", "model.labelled=0.5", "trainer.epochs=3"),
+        ("model=feature_crf", "trainer.epochs=4", "model.buckets=5000"),
+        ("model=memm", "trainer.epochs=4", "model.buckets=5000"),
+        ("model=bilstm_memm", *SMALL),
+    ],
+    ids=" ".join,
+)
+def test_classical_models_from_train_to_export(tmp_path, overrides, test_part):
+    metrics = run(tmp_path / "run", *overrides, "tracking=off", f"export.dir={tmp_path}/it")
+    if "bilstm_memm" not in overrides[0]:
+        assert metrics["test/f1"] > 0.3
+    model = keras.saving.load_model(tmp_path / "run/checkpoints/best.keras")
+    assert served_tags(tmp_path / "it/1", test_part[:20]) == served_tags(tmp_path / "it/1", test_part)[:20]
+    vectorizer_free = tf.saved_model.load(str(tmp_path / "it/1")).signatures["from_text"](
+        text=tf.constant(["", "Mary flew to Xyzzyville."])
+    )
+    assert vectorizer_free["tags"].shape == (2, 5) and model.name == overrides[0].split("=")[1]
+
+
+def test_templates_that_cannot_be_read(tmp_path):
+    with pytest.raises(InputError, match=r"model.templates: feature template 'suffix\[0\]'"):
+        run(tmp_path / "run", "model=feature_crf", "model.templates=['suffix[0]']", "tracking=off", "export=off")
+
+
 def test_pretrained_vectors(write, tmp_path):
     path = write("v.txt", "".join(f"{word} {' '.join(['0.5'] * 16)}\n" for word in ("oslo", "zzz", "mary")))
     options = (*SMALL, "tracking=off", f"export.dir={tmp_path}/exports", f"model.vectors.path={path}")

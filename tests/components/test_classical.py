@@ -1,0 +1,243 @@
+"""Classical taggers: feature templates, the log-linear scores, the HMM and its EM, label bias."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.layers.crf import CRF
+from components.layers.feature_scores import FeatureScores
+from components.layers.memm import MEMM
+from components.layers.sequence_head import NegativeLogLikelihood
+from components.models.hmm import hmm
+from components.models.log_linear import log_linear
+from components.text.templates import attribute, parse
+from components.text.vectorizer import TokenVectorizer
+
+
+def test_templates():
+    parsed = parse(["lower[-1:1]", "suffix3", "shape[2]", "lower[-1] & lower[0]"])
+    assert parsed.attributes == ("lower", "suffix3", "shape")
+    assert parsed.singles == ((0, -1), (0, 0), (0, 1), (1, 0), (2, 2))
+    assert parsed.conjunctions == (((0, -1), (0, 0)),)
+
+
+@pytest.mark.parametrize(
+    "template", ["words", "suffix", "suffix0", "lower3", "lower[1:0]", "lower[a]", "lower[0]&", ""]
+)
+def test_templates_that_cannot_be_read(template):
+    with pytest.raises(ValueError, match="feature template"):
+        parse([template])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("word", "Ödön-2021"),
+        ("lower", "ödön-2021"),
+        ("shape", "Xxxx-dddd"),
+        ("pattern", "Xx-d"),
+        ("prefix2", "Öd"),
+        ("suffix4", "2021"),
+        ("suffix9", "Ödön-2021"),
+    ],
+)
+def test_attributes(name, expected):
+    assert attribute(name, tf.constant(["Ödön-2021", "a"])).numpy()[0].decode() == expected
+    if name[-1].isdigit():
+        assert attribute(name, tf.constant("a\nb")).numpy() == b"a\nb"[: int(name[-1])] or "suffix" in name
+
+
+def test_attribute_ids_know_what_training_had():
+    tokens = ["Paris", "paris", "Rome", "Paris"]
+    vectorizer = TokenVectorizer.adapt(
+        tokens, features=("words", "attributes"), attributes=("lower", "shape"), min_value_count=2
+    )
+    assert set(vectorizer.values) == {"lower=paris", "shape=Xxxxx"}
+    ids = vectorizer(tf.constant([["Paris", "Rome", ""]]))["attributes"].numpy()[0]
+    assert (ids[0] > 0).all() and not ids[1:].any() and vectorizer.sizes["attributes"] == 3
+
+
+def test_feature_scores_are_sums_of_weights():
+    layer = FeatureScores(9, ["lower[-1:1]", "suffix3", "lower[0]&suffix3[1]"], 3, buckets=50)
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 9, (2, 4, 2))
+    ids[1, 3:] = 0
+    layer(ids)
+    layer.set_weights([rng.normal(size=w.shape) for w in layer.weights])
+    weights = {w.name: w.numpy() for w in layer.weights}
+    scores = layer(ids).numpy()
+    for row, t in itertools.product(range(2), range(4)):
+        expected = weights["bias"].copy()
+        features = [(offset, ids[row, t + offset, 0]) for offset in (-1, 0, 1) if 0 <= t + offset < 4]
+        for offset, value in [*features, (0, ids[row, t, 1])]:
+            expected += weights[f"offset_{offset}"][value] * (value != 0)
+        both = (ids[row, t, 0], ids[row, t + 1, 1]) if t < 3 else (0, 0)
+        conjunction = scores[row, t] - expected
+        if 0 in both:
+            np.testing.assert_allclose(conjunction, 0.0, atol=1e-5)
+        else:
+            assert np.abs(weights["conjunction_0"] - conjunction).max(axis=1).min() < 1e-5
+
+
+@pytest.mark.parametrize("head", ["crf", "memm", "softmax"])
+def test_log_linear_model_learns_and_saves(head, tmp_path):
+    rng = np.random.default_rng(0)
+    words = rng.integers(1, 8, (12, 6)) * (np.arange(6) < rng.integers(1, 7, 12)[:, None])
+    inputs = {"words": words, "attributes": words[:, :, None]}
+    tags = words % 3
+    model = log_linear(
+        {"attributes": 9}, 3, head=head, templates=["lower[-1:1]", "lower[-1]&lower[0]"], buckets=64, l1=0.0, l2=1e-4
+    )
+    model.compile(keras.optimizers.Adam(0.1), loss=NegativeLogLikelihood())
+    losses = model.fit(inputs, tags, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.1 * losses[0]
+    predicted = model.predict(inputs, verbose=0)
+    assert (predicted == tags)[words > 0].all()
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "m.keras").predict(inputs, verbose=0), predicted)
+
+
+# HMM
+
+
+def small_hmm(words=6, tags=3, smoothing=0.0):
+    keras.utils.set_random_seed(1)
+    model = hmm(
+        {"words": words, "attributes": 5},
+        tags,
+        templates=["pattern", "suffix2", "suffix1"],
+        smoothing={"words": smoothing, "transitions": smoothing},
+    )
+    model.compile()
+    for layer in (model.get_layer("emissions"), model.get_layer("head")):
+        for counts in layer.counts:
+            counts.assign(np.random.default_rng(len(counts.shape)).random(counts.shape))
+        layer.maximize()
+    return model
+
+
+def small_corpus(seed=0, words=6, tags=3):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, 5, 20)
+    valid = np.arange(4) < lengths[:, None]
+    ids = rng.integers(1, words, (20, 4)) * valid
+    attributes = rng.integers(1, 5, (20, 4, 3)) * valid[..., None]
+    return {"words": ids, "attributes": attributes}, rng.integers(0, tags, (20, 4)), lengths
+
+
+def probabilities(model):
+    head, emissions = model.get_layer("head"), model.get_layer("emissions")
+    return [np.exp(each.numpy()) for each in (*head.scores(False), *emissions.tables)]
+
+
+def joint(model, inputs, row, length, path):
+    """Probability of one sentence together with one path, from the tables alone."""
+    transitions, start, end, words, shapes, endings = probabilities(model)
+    value = start[path[0]] * end[path[-1]]
+    for before, after in itertools.pairwise(path):
+        value *= transitions[before, after]
+    for t, tag in enumerate(path):
+        word, (shape, long, short) = inputs["words"][row, t], inputs["attributes"][row, t]
+        value *= words[word, tag] * (shapes[shape, tag] * endings[long or short, tag] if word == 1 else 1.0)
+    return value
+
+
+def test_supervised_hmm_counts():
+    inputs, tags, lengths = small_corpus()
+    model = small_hmm()
+    model.fit(inputs, tags, epochs=1, batch_size=7, verbose=0)
+    transitions, start, end, words, *_ = probabilities(model)
+    first = np.bincount(tags[:, 0], minlength=3)
+    np.testing.assert_allclose(start, first / 20, atol=1e-6)
+    pairs, last, seen = np.zeros((3, 3)), np.zeros(3), np.zeros((6, 3))
+    for row, length in enumerate(lengths):
+        for a, b in itertools.pairwise(tags[row, :length]):
+            pairs[a, b] += 1
+        last[tags[row, length - 1]] += 1
+        for t in range(length):
+            seen[inputs["words"][row, t], tags[row, t]] += 1
+    np.testing.assert_allclose(transitions, pairs / (pairs.sum(1) + last)[:, None], atol=1e-6)
+    np.testing.assert_allclose(end, last / (pairs.sum(1) + last), atol=1e-6)
+    np.testing.assert_allclose(words, seen / seen.sum(0), atol=1e-6)
+    # The loss is the likelihood before the update; a second epoch tells that of the counts, and changes nothing.
+    tables = probabilities(model)
+    loss = model.fit(inputs, tags, epochs=1, verbose=0).history["loss"][0]
+    expected = np.mean([-np.log(joint(model, inputs, r, n, tags[r, :n])) for r, n in enumerate(lengths)])
+    assert loss == pytest.approx(expected, rel=1e-5)
+    for before, after in zip(tables, probabilities(model), strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_baum_welch_against_enumeration():
+    """One iteration of EM from all paths of all sentences."""
+    inputs, _, lengths = small_corpus(1)
+    model = small_hmm()
+    pairs, first, last, seen, log_likelihood = np.zeros((3, 3)), np.zeros(3), np.zeros(3), np.zeros((6, 3)), 0.0
+    for row, length in enumerate(lengths):
+        paths = list(itertools.product(range(3), repeat=length))
+        weights = np.array([joint(model, inputs, row, length, path) for path in paths])
+        log_likelihood += np.log(weights.sum())
+        for path, weight in zip(paths, weights / weights.sum(), strict=True):
+            first[path[0]] += weight
+            last[path[-1]] += weight
+            for a, b in itertools.pairwise(path):
+                pairs[a, b] += weight
+            for t, tag in enumerate(path):
+                seen[inputs["words"][row, t], tag] += weight
+    loss = model.fit(inputs, epochs=1, batch_size=6, verbose=0).history["loss"][0]
+    assert loss == pytest.approx(-log_likelihood / 20, rel=1e-5)
+    transitions, start, end, words, *_ = probabilities(model)
+    np.testing.assert_allclose(start, first / 20, rtol=1e-4)
+    np.testing.assert_allclose(transitions, pairs / (pairs.sum(1) + last)[:, None], rtol=1e-4)
+    np.testing.assert_allclose(end, last / (pairs.sum(1) + last), rtol=1e-4)
+    np.testing.assert_allclose(words, seen / seen.sum(0), rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("known", ["nothing", "some", "sets"])
+def test_the_likelihood_never_falls(known):
+    inputs, tags, _ = small_corpus(2)
+    labels = None
+    if known == "some":
+        labels = np.where(np.random.default_rng(0).random(tags.shape) < 0.3, tags, -1)
+    elif known == "sets":
+        labels = np.eye(3)[tags] + np.eye(3)[(tags + 1) % 3]
+    model = small_hmm()
+    losses = model.fit(inputs, labels, epochs=40, verbose=0).history["loss"]
+    assert all(after <= before + 1e-5 for before, after in itertools.pairwise(losses))
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_hmm_saves_loads_and_goes_on(tmp_path):
+    inputs, tags, _ = small_corpus(3)
+    model = small_hmm(smoothing=0.1)
+    model.fit(inputs, tags, epochs=1, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded.predict(inputs, verbose=0), model.predict(inputs, verbose=0))
+    loaded.compile()
+    assert loaded.fit(inputs, tags, epochs=1, verbose=0).history["loss"] == pytest.approx(
+        model.fit(inputs, tags, epochs=1, verbose=0).history["loss"]
+    )
+
+
+def test_label_bias():
+    """The corpus of docs/structured_prediction.md: the MEMM cannot revise its first step, the CRF can."""
+    letters, states = "rio b".replace(" ", ""), 7
+    paths = {"rib": [0, 1, 2], "rob": [3, 4, 5]}
+    # Three times "rob" for every "rib": whichever way "r" is taken, the middle letter is all that tells them apart.
+    sentences = ["rob"] * 3 + ["rib"]
+    words = np.array([[letters.index(c) + 1 for c in sentence] for sentence in sentences])
+    tags = np.array([paths[sentence] for sentence in sentences])
+    right = {}
+    for name, head in (("crf", CRF), ("memm", MEMM)):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((None,), dtype="int32")
+        emissions = keras.layers.Embedding(6, states, embeddings_initializer="zeros")(inputs)
+        model = keras.Model(inputs, head()(emissions))
+        model.compile(keras.optimizers.Adam(0.1), loss=NegativeLogLikelihood())
+        model.fit(words, tags, epochs=150, verbose=0)
+        right[name] = (model.predict(words, verbose=0) == tags).all(axis=1).tolist()
+    assert right == {"crf": [True] * 4, "memm": [True] * 3 + [False]}
