@@ -1,0 +1,28 @@
+"""The lattice, the CRF and the MEMM on the other Keras backends give what they give on TensorFlow."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from tests.components.backend_answers import answers
+from tests.pipelines.runs import ROOT, python
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return answers()
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_backend(backend, expected):
+    if not importlib.util.find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    done = python(ROOT / "tests/components/backend_answers.py", cwd=ROOT, KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found.keys() == expected.keys()
+    for name in expected:
+        for ours, theirs in zip(found[name], expected[name], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
