@@ -1,6 +1,7 @@
 """The MLflow run around a pipeline; nothing else in the project knows MLflow."""
 
 import contextlib
+import http.client
 import importlib.metadata
 import logging
 import os
@@ -10,7 +11,9 @@ import statistics
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import hydra
@@ -252,11 +255,13 @@ class MLflow:
         address = urllib.parse.urlsplit(self.uri)
         if address.scheme not in ("http", "https"):
             return
-        port = address.port or (443 if address.scheme == "https" else 80)
         try:
-            socket.create_connection((address.hostname, port), ANSWER_WITHIN).close()
-        except OSError as error:
-            reason = error.strerror or error
+            urllib.request.urlopen(self.uri.rstrip("/") + "/health", timeout=ANSWER_WITHIN).close()
+        except urllib.error.HTTPError:
+            pass  # A refusal is an answer: what it means is MLflow's to say.
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            reason = getattr(reason, "strerror", None) or reason
             raise InputError(f"tracking.uri={self.uri}: no MLflow server answers there ({reason})") from None
 
     def _close_orphans(self):

@@ -105,8 +105,8 @@ def _posteriors(emissions, lengths, transitions, start, end, jit_compile):
 def log_forward(emissions, lengths, transitions, start, end, jit_compile=None):
     """Forward messages: the log of the summed exp-scores of all paths up to and including each tag.
 
-    Shifted so that the largest of each time step is 0: `(batch, time, tags)`, 0 at padded positions. `end` counts at
-    the last real time step.
+    Shifted so that their exponentials sum to one at each time step: `(batch, time, tags)`, 0 at padded positions. `end`
+    counts at the last real time step.
     """
     emissions, lengths, transitions, start, end = map(
         ops.stop_gradient, prepared(emissions, lengths, transitions, start, end)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from components.errors import InputError
 from components.readers import conll
 from components.saved_model.tagger import TaggerModule
 from components.text.vectorizer import TokenVectorizer
-from pipelines import seeds
+from pipelines import seeds, tracking
 from pipelines.tagging import Tagging
 from tests.pipelines.runs import ROOT, configured, python, run
 
@@ -493,6 +494,15 @@ def test_an_export_folder_that_cannot_be_written(tmp_path):
 def test_a_tracking_server_that_does_not_answer(tmp_path):
     with pytest.raises(InputError, match=r"tracking.uri=http://127.0.0.1:9: no MLflow server answers there"):
         run(tmp_path / "run", *SMALL, "tracking.uri=http://127.0.0.1:9", "export=off")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_tracking_server_that_takes_the_call_and_says_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "ANSWER_WITHIN", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"tracking.uri={uri}: no MLflow server answers there \(timed out\)"):
+            run(tmp_path / "run", *SMALL, f"tracking.uri={uri}", "export=off")
     assert not (tmp_path / "run/checkpoints").exists()
 
 
