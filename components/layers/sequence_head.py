@@ -30,11 +30,12 @@ class SequenceHead(keras.layers.Layer):
         emissions: `(batch, time, tags)` scores.
         mask: `(batch, time)` booleans, True at real time steps: one run of them, padding on the right or on the left;
             None means no padding.
-        output: `"tags"`; or `"marginals"`; or, for a linear chain, `"k_best"`.
-        k: how many paths `"k_best"` gives.
+        output: `"tags"`; or `"marginals"`; or, for a linear chain, `"k_best"` or `"k_best_scores"`.
+        k: how many paths the last two give.
 
     Output: `(batch, time)` int32 tags, 0 at padded positions. `"marginals"`: `(batch, time, tags)` posterior
-    probabilities. `"k_best"`: tags `(batch, k, time)` and scores `(batch, k)`, -inf where there are fewer paths.
+    probabilities. `"k_best"`: tags `(batch, k, time)`; `"k_best_scores"`: `(batch, k)`, -inf where there are fewer
+    paths. Each is one tensor, as Keras wants it of a layer that a functional model calls several times.
 
     Raises:
         ValueError: with the position, if a check fails.
@@ -51,9 +52,9 @@ class SequenceHead(keras.layers.Layer):
         emissions = _moved(emissions, first)
         if output == "marginals":
             return _moved(self.marginals(emissions, lengths), first, back=True)
-        if output == "k_best":
+        if output in ("k_best", "k_best_scores"):
             tags, scores = self.k_best(emissions, lengths, k)
-            return _moved(tags, first, back=True, axis=2), scores
+            return scores if output == "k_best_scores" else _moved(tags, first, back=True, axis=2)
         tags = _moved(self.decode(emissions, lengths), first, back=True)
         _remember(tags, (self, emissions, lengths, first))
         return tags
@@ -63,9 +64,11 @@ class SequenceHead(keras.layers.Layer):
         if output == "marginals":
             return keras.KerasTensor((batch, time, tags), dtype="float32")
         if output == "k_best":
-            return keras.KerasTensor((batch, k, time), dtype="int32"), keras.KerasTensor((batch, k), dtype="float32")
+            return keras.KerasTensor((batch, k, time), dtype="int32")
+        if output == "k_best_scores":
+            return keras.KerasTensor((batch, k), dtype="float32")
         if output != "tags":
-            raise ValueError(f"output must be 'tags', 'marginals' or 'k_best', not {output!r}")
+            raise ValueError(f"output must be 'tags', 'marginals', 'k_best' or 'k_best_scores', not {output!r}")
         return keras.KerasTensor((batch, time), dtype="int32")
 
     def compute_output_shape(self, emissions_shape):

@@ -154,7 +154,7 @@ def test_likelihoods_of_all_paths_sum_to_one(head):
     assert probabilities.sum() == pytest.approx(1.0, abs=1e-5)
     assert every[probabilities.argmax()].tolist() == tags[0].numpy().tolist()
     if head != "independent":
-        best, _ = layer(emissions, output="k_best", k=4)
+        best = layer(emissions, output="k_best", k=4)
         np.testing.assert_array_equal(best[0], every[np.argsort(-probabilities)[:4]])
     marginals = layer(emissions, output="marginals").numpy()[0]
     counted = [[probabilities[every[:, t] == tag].sum() for tag in range(3)] for t in range(3)]
@@ -189,7 +189,7 @@ def test_left_padding(head):
             for x, m in ((emissions, VALID), (turned(emissions), turned(VALID)))
         ]
         if output == "k_best":
-            outputs = [np.moveaxis(tags.numpy(), 1, 2) for tags, _ in outputs]
+            outputs = [np.moveaxis(tags.numpy(), 1, 2) for tags in outputs]
         np.testing.assert_allclose(turned(np.array(outputs[0])), outputs[1], rtol=1e-5)
 
 
@@ -257,8 +257,8 @@ def test_outputs_in_a_functional_model(tmp_path):
     words = keras.Input((None,), dtype="int32")
     emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))
     crf = CRF()
-    paths, scores = crf(emissions, output="k_best", k=3)
-    model = keras.Model(words, [crf(emissions), crf(emissions, output="marginals"), paths, scores])
+    asked = ({}, {"output": "marginals"}, {"output": "k_best", "k": 3}, {"output": "k_best_scores", "k": 3})
+    model = keras.Model(words, [crf(emissions, **each) for each in asked])
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     outputs = loaded.predict(WORDS, verbose=0)
@@ -282,7 +282,7 @@ def test_checks_name_the_place():
     for wrong, complaint in (
         ({"mask": tf.ones((2, 4), tf.bool)}, "4 time steps, the emissions have 3"),
         ({"mask": tf.ones((2,), tf.bool)}, "rank 1"),
-        ({"output": "posteriors"}, "'tags', 'marginals' or 'k_best'"),
+        ({"output": "posteriors"}, "'tags', 'marginals', 'k_best' or 'k_best_scores'"),
     ):
         with pytest.raises(ValueError, match=complaint):
             CRF()(keras.KerasTensor((2, 3, 4)) if "output" in wrong else emissions, **wrong)
