@@ -212,7 +212,7 @@ def report(options):
         print(row)
 
     print(f"\n{'time steps, 8 × … × 20':<24}{'graph, ms':>12}{'µs a step':>12}{'XLA, ms':>12}{'µs a step':>12}")
-    curves = [ask("trellis", mode, sys.executable, curve=options.curve) for mode in ("graph one", "xla one")]
+    curves = [ask("trellis", mode, sys.executable, curve=options.curve or 4096) for mode in ("graph one", "xla one")]
     for graph, xla in zip(*curves, strict=True):
         steps = graph["shape"][1]
         row = "".join(f"{each['gradient']:>12.2f}{1000 * each['gradient'] / steps:>12.2f}" for each in (graph, xla))
@@ -223,14 +223,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--curve", type=int, default=4096, help="longest sequence of the growth curve")
+    parser.add_argument("--curve", type=int, help="longest sequence of the growth curve (4096)")
     for hidden in ("--library", "--mode"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     parser.add_argument("--memory", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.library:
-        curve = options.curve if "--curve" in " ".join(sys.argv) else 0
-        work(options.library, options.mode, options.memory, curve)
+        work(options.library, options.mode, options.memory, options.curve)
     else:
         report(options)
 

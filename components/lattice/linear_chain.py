@@ -123,9 +123,9 @@ def entropy(emissions, lengths, transitions, start, end, jit_compile=None):
 
 
 class _Probabilities:
-    """Messages as weights of which the largest is 1: fast, and exact while transitions span a moderate range."""
+    """Messages as weights that sum to one: fast, and exact while transitions span a moderate range."""
 
-    one = 1.0
+    one, zero = 1.0, 0.0
     enter = staticmethod(ops.exp)
     leave = staticmethod(ops.log)
     probability = staticmethod(lambda weights: weights)
@@ -142,9 +142,9 @@ class _Probabilities:
 
 
 class _Logarithms:
-    """Messages as log weights of which the largest is 0: slower, and exact for any potentials."""
+    """Messages as the logs of such weights: slower, and exact for any potentials."""
 
-    one = 0.0
+    one, zero = 0.0, FORBIDDEN
     enter = leave = staticmethod(lambda logs: logs)
     probability = staticmethod(ops.exp)
     times = staticmethod(ops.add)
@@ -164,15 +164,11 @@ def _either(transitions, branch):
     return ops.cond(spread <= PROBABILITY_RANGE, lambda: branch(_Probabilities), lambda: branch(_Logarithms))
 
 
-def _maximum(message):
-    return ops.max(message, axis=-1, keepdims=True)
-
-
 def _views(emissions, lengths, transitions, start, end):
     """Unary potentials with their maxima at 0, these maxima, transitions with their maximum at 0, and this maximum."""
     scores = unary(emissions, lengths, start, end)
-    top = _maximum(scores)
-    matrices = pairwise(transitions, lengths) if varies(transitions) else transitions
+    top = ops.max(scores, axis=-1, keepdims=True)
+    matrices = pairwise(transitions, lengths)
     highest = ops.max(matrices, initial=FORBIDDEN)
     return scores - top, top, matrices - highest, highest
 
@@ -186,7 +182,7 @@ def _infer(emissions, lengths, transitions, start, end):
         left * exp(transition) * right is the posterior of a pair. The messages are in the space that `_either` chooses.
     """
     scores, top, matrices, highest = _views(emissions, lengths, transitions, start, end)
-    varying = varies(transitions)
+    varying, valid = varies(transitions), ops.transpose(valid_steps(emissions, lengths))
     turned = reverse(matrices, ops.maximum(lengths - 1, 0)) if varying else matrices
     turned = ops.swapaxes(turned, -1, -2)
 
@@ -215,6 +211,8 @@ def _infer(emissions, lengths, transitions, start, end):
         nothing = ops.full_like(first, space.one)
         right = scan(backward, nothing, (inputs, back) if varying else inputs, like=first)
         right = reverse(ops.concatenate([nothing[None], right], axis=0), lengths)
+        # At padding the recursion went on, and nothing bounds what it met there.
+        right = ops.where(valid[..., None], right, space.zero)
         return (
             space.leave(scales)[..., 0],
             space.probability(space.times(left, right)),
@@ -223,7 +221,7 @@ def _infer(emissions, lengths, transitions, start, end):
         )
 
     scales, posterior, left, right = _either(matrices, run)
-    scales = ops.where(ops.transpose(valid_steps(emissions, lengths)), scales + top[..., 0], 0.0)
+    scales = ops.where(valid, scales + top[..., 0], 0.0)
     steps = ops.cast(ops.maximum(lengths - 1, 0), scales.dtype)
     return ops.sum(scales, axis=0) + highest * steps, posterior, left, right
 
@@ -234,7 +232,7 @@ def _expected_counts(posterior, left, right, lengths, transitions, upstream):
     valid = ops.arange(ops.shape(posterior)[0], dtype="int32")[:, None] < lengths
     weight = ops.where(valid, upstream, 0.0)[..., None]
     varying = varies(transitions)
-    matrices = pairwise(transitions, lengths) if varying else transitions
+    matrices = pairwise(transitions, lengths)
     matrices = matrices - ops.max(matrices, initial=FORBIDDEN)
     left, right = left[:-1], right[1:]
 
@@ -254,7 +252,7 @@ def _expected_counts(posterior, left, right, lengths, transitions, upstream):
 
     counts, pairs = posterior * weight, _either(matrices, pairs)
     if varying:
-        pairs = ops.transpose(ops.where(valid[1:, :, None, None], pairs, 0.0), (1, 0, 2, 3))
+        pairs = ops.transpose(pairs, (1, 0, 2, 3))
     last = ops.sum(at_last_step(counts, lengths), axis=0)
     return ops.transpose(counts, (1, 0, 2)), pairs, ops.sum(counts[0], axis=0), last
 
@@ -262,15 +260,14 @@ def _expected_counts(posterior, left, right, lengths, transitions, upstream):
 def _log_forward(emissions, lengths, transitions, start, end):
     """`(time, batch, tags)`."""
     _, _, left, _ = _infer(emissions, lengths, transitions, start, end)
-    matrices = pairwise(transitions, lengths) if varies(transitions) else transitions
+    matrices = pairwise(transitions, lengths)
     valid = ops.transpose(valid_steps(emissions, lengths))[..., None]
     return ops.where(valid, _either(matrices, lambda space: space.leave(left)), 0.0)
 
 
 def _entropy(emissions, lengths, transitions, start, end):
     forward = _log_forward(emissions, lengths, transitions, start, end)
-    _, _, matrices, _ = _views(emissions, lengths, transitions, start, end)
-    varying = varies(transitions)
+    matrices, varying = pairwise(transitions, lengths), varies(transitions)
 
     def step(entropies, inputs):
         left, matrix = inputs if varying else (inputs, matrices)

@@ -79,9 +79,7 @@ def posterior_decoding(emissions, lengths, transitions, start, end, jit_compile=
 
 def _into(transitions, lengths):
     """Transitions seen from the next tag: `(next, previous)`, or `(time - 1, batch, next, previous)`."""
-    if varies(transitions):
-        return ops.transpose(pairwise(transitions, lengths), (0, 1, 3, 2))
-    return ops.transpose(transitions)
+    return ops.swapaxes(pairwise(transitions, lengths), -1, -2)
 
 
 def _viterbi(emissions, lengths, transitions, start, end, fused=False):

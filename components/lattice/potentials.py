@@ -47,7 +47,9 @@ def unary(emissions, lengths, start, end):
 
 
 def pairwise(transitions, lengths):
-    """Transitions that vary, time first, with 0 between padded steps: `(time - 1, batch, tags, tags)`."""
+    """Transitions that vary, time first, with 0 between padded steps: `(time - 1, batch, tags, tags)`; others as is."""
+    if not varies(transitions):
+        return transitions
     times = ops.arange(ops.shape(transitions)[1], dtype="int32")[:, None, None, None]
     return ops.where(times < lengths[None, :, None, None] - 1, ops.transpose(transitions, (1, 0, 2, 3)), 0.0)
 

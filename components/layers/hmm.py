@@ -118,9 +118,9 @@ class HMM(_Counted, LinearChainHead):
         self.smoothing = smoothing
 
     def build(self, emissions_shape):
-        units = emissions_shape[-1]
+        tags = self.number_of_tags(emissions_shape)
         # One more row, for what comes first, and one more column, for the end.
-        self.table, counts = self._table("transitions", units + 1, units + 1)
+        self.table, counts = self._table("transitions", tags + 1, tags + 1)
         self.counts = (counts,)
         self.built = True
 

@@ -45,7 +45,8 @@ class LinearChainHead(SequenceHead):
         elif constrain_training:
             raise ValueError("constrain_training=True needs constraints")
 
-    def build(self, emissions_shape):
+    def number_of_tags(self, emissions_shape):
+        """Of emissions of this shape; a ValueError if it is not known or not that of the constraints."""
         tags = emissions_shape[-1]
         if tags is None:
             raise ValueError(
@@ -53,6 +54,10 @@ class LinearChainHead(SequenceHead):
             )
         if self._allowed is not None and any(len(each) != tags for each in (self._allowed[0], *self._allowed[0])):
             raise ValueError(f"the constraints are for {len(self._allowed[0])} tags, the emissions have {tags}")
+        return tags
+
+    def build(self, emissions_shape):
+        tags = self.number_of_tags(emissions_shape)
 
         # float32 whatever the policy: sums over a sequence outgrow the precision of bfloat16.
         def weight(name, shape, initializer="zeros"):

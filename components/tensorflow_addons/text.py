@@ -12,6 +12,7 @@ import tensorflow as tf
 from components.lattice import linear_chain, paths
 from components.lattice.recursion import argmax, scan
 from components.layers.sequence_head import NegativeLogLikelihood
+from components.tensorflow_addons.layers import CRF
 
 __all__ = [
     "CRFModelWrapper",
@@ -191,9 +192,6 @@ class CRFModelWrapper(keras.Model):
         use_kernel=True,
         **kwargs,
     ):
-        # The layers stand on these functions, and this model on the layers.
-        from components.tensorflow_addons.layers import CRF
-
         super().__init__(**kwargs)
         self.base_model = base_model
         self.crf_layer = CRF(units, chain_initializer, use_boundary, boundary_initializer, use_kernel, name="crf")

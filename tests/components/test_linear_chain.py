@@ -185,6 +185,29 @@ def test_forbidden_transitions(forbidden):
         assert all(transitions[a, b] != forbidden for a, b in itertools.pairwise(row[:length]))
 
 
+@pytest.mark.parametrize("varying", [False, True])
+def test_a_tag_that_only_ends_a_sentence(varying):
+    """Beyond the end nothing can follow it, and what the recursion meets there must not come back."""
+    transitions = np.array([[0, 0], [-np.inf, -np.inf]])
+    lattice = [np.zeros((2, 6, 2)), np.array([3, 6], np.int32), transitions, np.zeros(2), np.array([-np.inf, 0])]
+    if varying:
+        lattice[2] = np.broadcast_to(transitions, (2, 5, 2, 2))
+    lattice = tensors(lattice)
+    emissions, lengths, transitions, *_ = lattice
+    with tf.GradientTape() as tape:
+        tape.watch([emissions, transitions])
+        total = linear_chain.log_partition(*lattice)
+    np.testing.assert_array_equal(total, [0, 0])
+    of_tags, of_pairs = tape.gradient(total, [emissions, transitions])
+    only_path = np.zeros((2, 6, 2))
+    for row, length in enumerate(lengths.numpy()):
+        only_path[row, : length - 1, 0] = only_path[row, length - 1, 1] = 1
+    np.testing.assert_allclose(of_tags, only_path, atol=1e-6)
+    of_pairs = of_pairs.numpy().reshape(-1, 2, 2).sum(axis=0)
+    np.testing.assert_allclose(of_pairs, [[1 + 4, 2], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(linear_chain.entropy(*lattice), [0, 0], atol=1e-6)
+
+
 def test_matrix_product_at_the_edge_of_its_range():
     """Just inside the range where the matrix product is used, with emissions as bad as they can be."""
     rng = np.random.default_rng(0)
