@@ -174,7 +174,7 @@ def _views(emissions, lengths, transitions, start, end):
 
 
 def _infer(emissions, lengths, transitions, start, end):
-    """The forward recursion, then the backward one over the reversed sequences, with the scales of the forward one.
+    """The forward recursion, and the backward one over the reversed sequences, which does not wait for it.
 
     Returns:
         the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and two messages of that shape:
@@ -199,6 +199,7 @@ def _infer(emissions, lengths, transitions, start, end):
         def backward(message, inputs):
             right, matrix = inputs if varying else (inputs, back)
             message = space.along(space.times(message, right), matrix)
+            message = space.over(message, space.total(message, axis=-1, keepdims=True))
             return message, message
 
         scale = space.total(emitted[0], axis=-1, keepdims=True)
@@ -206,18 +207,18 @@ def _infer(emissions, lengths, transitions, start, end):
         messages, scales = scan(forward, first, (emitted[1:], weights) if varying else emitted[1:], like=(first, scale))
         left = ops.concatenate([first[None], messages], axis=0)
         scales = ops.concatenate([scale[None], scales], axis=0)
-        emitted = space.over(emitted, scales)
         inputs = reverse(emitted, lengths)[:-1]
         nothing = ops.full_like(first, space.one)
         right = scan(backward, nothing, (inputs, back) if varying else inputs, like=first)
         right = reverse(ops.concatenate([nothing[None], right], axis=0), lengths)
+        right = space.over(right, space.total(space.times(left, right), axis=-1, keepdims=True))
         # At padding the recursion went on, and nothing bounds what it met there.
         right = ops.where(valid[..., None], right, space.zero)
         return (
             space.leave(scales)[..., 0],
             space.probability(space.times(left, right)),
             left,
-            space.times(right, emitted),
+            space.times(right, space.over(emitted, scales)),
         )
 
     scales, posterior, left, right = _either(matrices, run)

@@ -10,7 +10,7 @@ import os
 import keras
 from keras import ops, tree
 
-STEPS_A_TURN = 8
+STEPS_A_TURN = 4
 
 
 def use_xla(jit_compile=None):
