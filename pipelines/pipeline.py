@@ -23,6 +23,8 @@ from pipelines.tracking import tracked
 
 log = logging.getLogger(__name__)
 
+LOWER_IS_BETTER = ("loss", "aer")
+
 
 def run(config, folder):
     """Runs the pipeline that a configuration describes.
@@ -72,7 +74,7 @@ def run(config, folder):
                 raise
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, exported, task.example)
-    return metrics["dev/best"]
+    return metrics.get("dev/best", metrics["train/loss"])
 
 
 @contextlib.contextmanager
@@ -149,7 +151,8 @@ class _Epochs(keras.callbacks.Callback):
         super().__init__()
         self.task, self.config, self.folder, self.tracker = task, config, folder, tracker
         self.monitor = task.monitor
-        self.label = self.monitor.replace("/", " ").replace("f1", "F1")
+        self.label = self.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
+        self.keeps_last = getattr(task, "keeps_last", False)
         state = state or {"epochs": [], "best": None, "best_epoch": None, "waited": 0}
         self.history, self.best = state["epochs"], state["best"]
         self.best_epoch, self.waited = state["best_epoch"], state["waited"]
@@ -184,8 +187,8 @@ class _Epochs(keras.callbacks.Callback):
         with self._averaged_weights():
             metrics |= self.score_dev()
             self.score = metrics[self.monitor]
-            sign = -1 if self.monitor.endswith("loss") else 1
-            if self.best is None or sign * self.score > sign * self.best:
+            sign = -1 if self.monitor.endswith(LOWER_IS_BETTER) else 1
+            if self.keeps_last or self.best is None or sign * self.score > sign * self.best:
                 self.best, self.best_epoch, self.waited = self.score, epoch + 1, 0
                 checkpoints.save_best(self.model, self.folder)
             else:
@@ -209,8 +212,7 @@ class _Epochs(keras.callbacks.Callback):
             "train/tokens_per_second": statistics.median(each["train/tokens_per_second"] for each in timed),
             "train/step_ms": statistics.median(each["train/step_ms"] for each in timed),
             "train/epochs": len(self.history),
-            "dev/best": self.best,
-            "dev/best_epoch": self.best_epoch,
+            **({"dev/best": self.best, "dev/best_epoch": self.best_epoch} if self.monitor.startswith("dev/") else {}),
         }
 
 

@@ -10,7 +10,7 @@ from rich.table import Table
 def show(config, metrics, folder, tracker, exported, example):
     """Prints the summary of a finished run."""
     console = Console(highlight=False)
-    part = "test" if any(key.startswith("test/") for key in metrics) else "dev"
+    part = next((each for each in ("test", "dev") if any(key.startswith(f"{each}/") for key in metrics)), "train")
     scores = {key: value for key, value in metrics.items() if key.startswith(f"{part}/") and key.count("/") == 1}
     table = Table(
         title=f"{config.model.name} on {config.data.name}, {part}", title_justify="left", box=None, pad_edge=False
@@ -24,8 +24,8 @@ def show(config, metrics, folder, tracker, exported, example):
     rows = [
         (
             "training",
-            f"{metrics['train/epochs']} epochs, {metrics['train/tokens_per_second']:,.0f} tokens/s, "
-            f"best in epoch {metrics['dev/best_epoch']}",
+            f"{metrics['train/epochs']} epochs, {metrics['train/tokens_per_second']:,.0f} tokens/s"
+            + (f", best in epoch {metrics['dev/best_epoch']}" if "dev/best_epoch" in metrics else ""),
         ),
         ("run", _relative(folder)),
         ("checkpoint", _relative(folder / "checkpoints" / "best.keras")),

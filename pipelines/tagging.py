@@ -105,6 +105,14 @@ class Tagging:
             return "Mary Smith flew from Oslo to Lima."
         return " ".join(self.parts["dev"][0].tokens[:8]).replace('"', "")
 
+    @property
+    def request(self):
+        """A row that MLflow's model takes."""
+        return {"text": self.example}
+
+    # What that model gives back.
+    response = {"tokens": "strings", "tags": "strings", "confidence": "numbers"}
+
     # vectorise and batch
 
     def vectorize(self):

@@ -5,6 +5,7 @@ import html
 
 from components.metrics import tagging as scores
 from components.text import tag_schemes
+from pipelines.pictures import figure
 
 WORST = 50  # sentences on the page of errors
 SHOWN = 20  # tags in the picture of confusions
@@ -26,36 +27,6 @@ def write(folder, sentences, predicted, losses, entities):
     return folder
 
 
-def learning_curve(path, history):
-    """Draws loss and dev scores over the epochs.
-
-    Args:
-        history: `{metric: [(epoch, value), …]}`.
-    """
-    figure, (left, right) = _figure(1, 2, (9, 3.2))
-    for name, points in history.items():
-        axis = left if name.endswith("loss") else right
-        if name.startswith(("train/loss", "dev/")):
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-    for axis, title in ((left, "loss, nats a sentence"), (right, "dev scores")):
-        axis.set_title(title, fontsize=10)
-        axis.set_xlabel("epoch")
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
-    figure.savefig(path, dpi=130)
-
-
-def _figure(rows, columns, size):
-    # Drawn without pyplot, which would look for a screen and keep every figure.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns)
-
-
 def _confusion(path, gold, predicted, entities):
     if entities:
         # By type: which of B- and I- it was says little.
@@ -68,7 +39,7 @@ def _confusion(path, gold, predicted, entities):
         totals[tag] = totals.get(tag, 0) + count
     every = sorted({tag for pair in pairs for tag in pair}, key=lambda tag: -totals.get(tag, 0))[:SHOWN]
     size = 2.2 + 0.5 * len(every)
-    figure, axis = _figure(1, 1, (size + 0.6, size))
+    picture, axis = figure(1, 1, (size + 0.6, size))
     shares = [[pairs[a, b] / max(totals.get(a, 0), 1) for b in every] for a in every]
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, a in enumerate(every):
@@ -80,8 +51,8 @@ def _confusion(path, gold, predicted, entities):
     axis.set_yticks(range(len(every)), every, fontsize=8)
     axis.set_xlabel("predicted")
     axis.set_ylabel("gold")
-    figure.colorbar(image, label="share of the gold tag's tokens", shrink=0.8)
-    figure.savefig(path, dpi=130)
+    picture.colorbar(image, label="share of the gold tag's tokens", shrink=0.8)
+    picture.savefig(path, dpi=130)
 
 
 def _errors(sentences, predicted, losses):

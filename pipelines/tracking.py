@@ -149,7 +149,7 @@ class MLflow:
         if self.config.resume and marker.exists():
             self.run = self.client.get_run(marker.read_text().strip())
             self.client.update_run(self.run.info.run_id, status="RUNNING")
-            for metric in ("train/loss", "dev/f1", "dev/precision", "dev/recall", "dev/accuracy", "dev/loss"):
+            for metric in ("train/loss", *(key for key in self.run.data.metrics if key.startswith("dev/"))):
                 for point in self.client.get_metric_history(self.run.info.run_id, metric):
                     self.history.setdefault(metric, []).append((point.step, point.value))
         else:
@@ -170,7 +170,8 @@ class MLflow:
         from mlflow.entities import DatasetInput, InputTag
 
         download = self.config.data.download
-        source = download["train"]["url"] if download else Path(task.files["train"]).absolute().as_uri()
+        first = next(iter(task.files.values()))
+        source = next(iter(download.values()))["url"] if download else Path(first).absolute().as_uri()
         # MLflow takes digests of 36 characters at most.
         data = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=task.digest[:36])
         entry = DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
@@ -184,7 +185,7 @@ class MLflow:
         self.mlflow.log_metrics(metrics, step=step, run_id=self.id)
 
     def log_reports(self, folder):
-        from pipelines.tagging_reports import learning_curve
+        from pipelines.pictures import learning_curve
 
         if self.history:
             learning_curve(folder / "learning_curve.png", self.history)
@@ -197,12 +198,10 @@ class MLflow:
         from mlflow.types import ColSpec, DataType, Schema
         from mlflow.types.schema import Array
 
-        strings = Array(DataType.string)
+        kinds = {"string": DataType.string, "strings": Array(DataType.string), "numbers": Array(DataType.double)}
         signature = ModelSignature(
-            inputs=Schema([ColSpec(DataType.string, "text")]),
-            outputs=Schema(
-                [ColSpec(strings, "tokens"), ColSpec(strings, "tags"), ColSpec(Array(DataType.double), "confidence")]
-            ),
+            inputs=Schema([ColSpec(DataType.string, name) for name in task.request]),
+            outputs=Schema([ColSpec(kinds[kind], name) for name, kind in task.response.items()]),
         )
         version = importlib.metadata.version
         # MLflow warns that it would like type hints, from which it would infer the signature that is given here.
@@ -212,11 +211,11 @@ class MLflow:
                 python_model=str(Path(__file__).parents[1] / "serve" / "mlflow_model.py"),
                 artifacts={"export": str(exported)},
                 signature=signature,
-                input_example=pandas.DataFrame({"text": [task.example]}),
+                input_example=pandas.DataFrame([task.request]),
                 pip_requirements=[f"{name}=={version(name)}" for name in ("tensorflow", "mlflow", "pandas")],
             )
         if self.register:
-            self._promote(info.model_uri, task.monitor, metrics["dev/best"])
+            self._promote(info.model_uri, task.monitor, metrics.get("dev/best", metrics["train/loss"]))
 
     def _promote(self, model_uri, monitor, score):
         """Registers a model, as `champion` if no champion is as good on dev."""
@@ -228,7 +227,8 @@ class MLflow:
             standing = float(champion.tags[monitor])
         except (self.mlflow.MlflowException, KeyError):
             standing = None
-        better = standing is None or (score < standing if monitor.endswith("loss") else score > standing)
+        lower = monitor.endswith(("loss", "aer"))
+        better = standing is None or (score < standing if lower else score > standing)
         if better:
             self.client.set_registered_model_alias(name, "champion", version.version)
         verdict = "champion" if better else f"the champion stays at {standing:.4f}"

@@ -1,4 +1,7 @@
-"""The MLflow face of an export: text in, tokens, tags and confidences out; MLflow copies this file into the model."""
+"""The MLflow face of an export; MLflow copies this file into the model.
+
+A tagger: text in, tokens, tags and confidences out. An aligner: source and target in, links out.
+"""
 
 import mlflow
 import pandas
@@ -6,13 +9,17 @@ import tensorflow as tf
 
 
 class Export(mlflow.pyfunc.PythonModel):
-    """Calls the `from_text` signature of the SavedModel that was logged with it."""
+    """Calls the signatures of the SavedModel that was logged with it."""
 
     def load_context(self, context):
         # The loaded object has to live as long as its signatures are called.
         self.model = tf.saved_model.load(context.artifacts["export"])
 
     def predict(self, context, model_input, params=None):
+        if "target" in getattr(model_input, "columns", ()):
+            sides = {name: tf.constant(list(model_input[name]), tf.string) for name in ("source", "target")}
+            links = self.model.signatures["serving_default"](**sides)["alignment"].numpy()
+            return pandas.DataFrame({"alignment": [each.decode() for each in links]})
         texts = model_input["text"] if hasattr(model_input, "columns") else model_input
         outputs = self.model.signatures["from_text"](text=tf.constant(list(texts), tf.string))
         rows = []

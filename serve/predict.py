@@ -1,6 +1,7 @@
 """Asks an export: `python -m serve.predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
-Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces.
+Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces. A word aligner
+is asked with `source ||| target`, split at spaces, and answers with links, `0-0 1-2`, a line a pair.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from components.quiet import held_back
 from components.saved_model.versions import latest
 
 BATCH = 64
+CELLS = 2**18  # source words × target words of a batch of sentence pairs
 
 
 def main(arguments=None):
@@ -22,6 +24,9 @@ def main(arguments=None):
     parser.add_argument("text", nargs="+", help="a text, or - for lines of standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a text, for machines")
     parser.add_argument("--tokens", action="store_true", help="texts are tokens already, one space between two")
+    parser.add_argument(
+        "--posteriors", action="store_true", help="of an aligner, with --json: probabilities of all links"
+    )
     options = parser.parse_args(arguments)
     try:
         folder = latest(options.export)
@@ -30,7 +35,16 @@ def main(arguments=None):
             texts = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
         else:
             texts = (text.encode("utf-8", "surrogateescape") for text in options.text)
-        for tokens, tags, confidence in predict(folder, texts, options.tokens):
+        model = load(folder)
+        if is_aligner(model):
+            for source, target, links, *posteriors in align(model, texts):
+                line = {"source": source, "target": target, "alignment": links}
+                if options.posteriors:
+                    line |= {"forward": posteriors[0].round(4).tolist(), "reverse": posteriors[1].round(4).tolist()}
+                text = " ".join(f"{i}-{j}" for i, j in links)
+                print(json.dumps(line, ensure_ascii=False) if options.json else text, flush=True)
+            return 0
+        for tokens, tags, confidence in predict(model, texts, options.tokens):
             if options.json:
                 line = {"tokens": tokens, "tags": tags, "confidence": [round(c, 4) for c in confidence]}
                 print(json.dumps(line, ensure_ascii=False), flush=True)
@@ -46,25 +60,82 @@ def main(arguments=None):
     return 0
 
 
-def predict(folder, texts, tokenized=False):
-    """Yields `(tokens, tags, confidences)` of each text.
-
-    Args:
-        folder: a version of an export.
-        texts: iterable of bytes.
-        tokenized: texts are tokens separated by single spaces.
+def load(folder):
+    """The export in a folder, a version of it.
 
     Raises:
-        InputError: the folder holds no tagger that can be loaded.
+        InputError: the folder holds no export that can be loaded.
     """
     with held_back():
         import tensorflow as tf
     try:
         with held_back():
             model = tf.saved_model.load(str(folder))
-        tag = model.signatures["serving_default" if tokenized else "from_text"]
+        model.signatures["serving_default"]
     except (OSError, KeyError, ValueError) as error:
-        raise InputError(f"{folder}: not a tagger's export ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{folder}: not an export ({str(error).splitlines()[0]})") from None
+    return model
+
+
+def is_aligner(model):
+    """Whether an export takes a source and a target."""
+    return "target" in model.signatures["serving_default"].structured_input_signature[1]
+
+
+def align(model, texts):
+    """Yields source tokens, target tokens, links `[(source, target), …]`, and the posteriors of both directions.
+
+    Args:
+        model: a loaded export of a word aligner.
+        texts: iterable of bytes, `source ||| target`.
+
+    Raises:
+        InputError: a text is not of that form.
+    """
+    import tensorflow as tf
+
+    for batch in _pairs(texts):
+        sides = ([b" ".join(pair[side]) for pair in batch] for side in (0, 1))
+        source, target = (tf.constant(side, tf.string) for side in sides)
+        outputs = model.signatures["serving_default"](source=source, target=target)
+        rows = (outputs[name].numpy() for name in ("alignment", "forward", "reverse"))
+        for pair, links, forward, reverse in zip(batch, *rows, strict=True):
+            source, target = ([token.decode("utf-8", "replace") for token in side] for side in pair)
+            links = [tuple(map(int, link.split(b"-"))) for link in links.split()]
+            yield source, target, links, *(each[: len(source), : len(target)] for each in (forward, reverse))
+
+
+def _pairs(texts):
+    """Batches of `(source tokens, target tokens)` whose longest sentences do not fill the memory."""
+    batch, source, target, place = [], 0, 0, 0
+    for texts_together in _batches(texts):
+        for text in texts_together:
+            place += 1
+            sides = text.split(b"|||")
+            if len(sides) != 2:
+                raise InputError(f"text {place}: {len(sides) - 1} × |||, expected source ||| target")
+            pair = [[token for token in side.split(b" ") if token] for side in sides]
+            wider, longer = max(source, len(pair[0])), max(target, len(pair[1]))
+            if batch and (len(batch) + 1) * wider * longer > CELLS:
+                yield batch
+                batch, wider, longer = [], len(pair[0]), len(pair[1])
+            batch.append(pair)
+            source, target = wider, longer
+        yield batch
+        batch, source, target = [], 0, 0
+
+
+def predict(model, texts, tokenized=False):
+    """Yields `(tokens, tags, confidences)` of each text.
+
+    Args:
+        model: a loaded export of a tagger.
+        texts: iterable of bytes.
+        tokenized: texts are tokens separated by single spaces.
+    """
+    import tensorflow as tf
+
+    tag = model.signatures["serving_default" if tokenized else "from_text"]
     for batch in _batches(texts):
         if tokenized:
             split = [[token for token in text.split(b" ") if token] for text in batch]

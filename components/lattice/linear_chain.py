@@ -229,7 +229,7 @@ def _infer(emissions, lengths, transitions, start, end):
 
 def _expected_counts(posterior, left, right, lengths, transitions, upstream):
     """Gradient of the log-partition times `upstream (batch,)`: expected counts of tags, pairs, first and last tags."""
-    size = posterior.shape[-1]
+    size = ops.shape(posterior)[-1]
     valid = ops.arange(ops.shape(posterior)[0], dtype="int32")[:, None] < lengths
     weight = ops.where(valid, upstream, 0.0)[..., None]
     varying = varies(transitions)

@@ -60,7 +60,7 @@ def locate(name, files, path=None, download=None):
         }
     except OSError as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        tried.append(f"{download['train']['url']} ({reason})")
+        tried.append(f"{next(iter(download.values()))['url']} ({reason})")
         raise InputError(f"data={name} not found; tried {', '.join(tried)}") from None
 
 

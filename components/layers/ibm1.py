@@ -1,0 +1,226 @@
+"""Word translation probabilities learned by expectation-maximisation: IBM Model 1 (Brown et al. 1993).
+
+The layer counts in the E-step and divides in the M-step; nothing is descended to. Its successors (Model 2, fast_align,
+the HMM) have the same table and another idea of positions, see `components.layers.positions`.
+
+Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay and Peto 1995 (hierarchical back-off).
+"""
+
+import keras
+import tensorflow as tf
+
+from components.layers.positions import Uniform
+
+
+class Grid:
+    """A batch of a bitext as one direction sees it: which words are generated, and by which.
+
+    Args:
+        batch: of `components.text.co_occurrence.CoOccurrence`.
+        sizes: numbers of pairs, source words and target words.
+        forward: whether source words generate target words, or the other way round.
+
+    Cells are `(tokens, source)` in both directions: a row for each target word of all sentences in turn. Values of the
+    generated words are `(tokens,)` forward and `(batch, source)` in reverse.
+    """
+
+    def __init__(self, batch, sizes, forward=True):
+        self.batch, self.sizes, self.forward = batch, sizes, forward
+        self.pairs, self.sentences = batch["pairs"], batch["sentences"]
+        self.source_lengths = tf.reduce_sum(tf.cast(batch["sources"] != sizes[1], tf.int32), axis=1)
+        self.target_lengths = tf.math.segment_sum(tf.ones_like(self.sentences), self.sentences)
+        starts = tf.cumsum(self.target_lengths, exclusive=True)
+        self.places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
+
+    def turned(self):
+        """The same batch in the other direction."""
+        return Grid(self.batch, self.sizes, not self.forward)
+
+    @property
+    def words(self):
+        """Ids of the generated words."""
+        return self.batch["targets" if self.forward else "sources"]
+
+    @property
+    def real(self):
+        """Which generated words are none of padding, as 1.0 and 0.0."""
+        padding = self.sizes[2 if self.forward else 1]
+        return tf.cast(self.words != padding, tf.float32)
+
+    def choices(self):
+        """How many words may have generated each word, in the shape of its values or broadcasting to it."""
+        if self.forward:
+            return tf.cast(tf.gather(self.source_lengths, self.sentences), tf.float32)
+        return tf.cast(self.target_lengths, tf.float32)[:, tf.newaxis]
+
+    def summed(self, cells):
+        """Sum over the words that may have generated each word."""
+        return tf.reduce_sum(cells, axis=1) if self.forward else tf.math.segment_sum(cells, self.sentences)
+
+    def dense(self, cells):
+        """Cells as `(batch, source, target)`, 0 at padding."""
+        places = tf.stack([self.sentences, self.places], axis=1)
+        shape = [tf.shape(self.source_lengths)[0], tf.reduce_max(self.target_lengths), tf.shape(cells)[1]]
+        return tf.transpose(tf.scatter_nd(places, cells, shape), [0, 2, 1])
+
+    def spread(self, values):
+        """Values of generated words, beside every cell of theirs."""
+        return values[:, tf.newaxis] if self.forward else tf.gather(values, self.sentences)
+
+
+@keras.saving.register_keras_serializable("trellis")
+class IBM1(keras.layers.Layer):
+    """Probability of each generated word given the word that generates it, for the pairs that co-occur alone.
+
+    Args:
+        pairs: number of pairs of words that co-occur.
+        given, words: sizes of the vocabularies that generate and that are generated; NULL generates as well.
+        levels: for each level of back-off, from coarse to fine, the number of its pairs and of its generating classes.
+        strength: of the back-off: as many counts as the next coarser level is worth. 0: none, plain maximum likelihood.
+        concentration: of a Dirichlet prior on each word's translations, by variational Bayes; 0: none.
+
+    With back-off the probability of a word is that of its class, smoothed with the one of its coarser class and so on,
+    down to how frequent the word is; it is worth `strength` counts, so that what is rare is decided by what it looks
+    like.
+    """
+
+    def __init__(self, pairs, given, words, levels=(), strength=0.0, concentration=0.0, **kwargs):
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
+        self.pairs, self.given, self.words = pairs, given, words
+        self.levels = [list(level) for level in levels]
+        self.strength, self.concentration = strength, concentration
+        if strength < 0 or concentration < 0:
+            raise ValueError("strength and concentration must be at least 0")
+        if strength and concentration:
+            raise ValueError("back-off (strength) and a Dirichlet prior (concentration) exclude each other")
+        # A place more at the end of each, for padding: no translation has it, and NULL generates it for sure.
+        self.table = self._variable("table", pairs + 1)
+        self.null_table = self._variable("null_table", words + 1)
+        self.counts, self.null_counts = self._variable("counts", pairs + 1), self._variable("null_counts", words + 1)
+        self.given_of = self._variable("given_of", pairs, "int32")
+        self.frequency = self._variable("frequency", words)
+        self.unigram = self._variable("unigram", pairs if strength else 0)
+        self.classes = [
+            {
+                "pair": self._variable(f"level{number}_pair", pairs, "int32"),
+                "given": self._variable(f"level{number}_given", count, "int32"),
+                "share": self._variable(f"level{number}_share", pairs),
+            }
+            for number, (count, _) in enumerate(self.levels)
+        ]
+        self.built = True
+
+    def _variable(self, name, size, dtype="float32"):
+        # What replicas count is added up.
+        how = {"aggregation": "sum"} if "counts" in name else {}
+        return self.add_weight(shape=(size,), initializer="zeros", dtype=dtype, name=name, trainable=False, **how)
+
+    def adapt(self, words, levels=(), forward=True):
+        """Takes over which words meet, and starts with every translation as likely as any other.
+
+        Args:
+            words, levels: `Level`s of `CoOccurrence`, the latter from coarse to fine.
+            forward: whether source words generate target words.
+        """
+        side, other = ("source", "target") if forward else ("target", "source")
+        self.given_of.assign(getattr(words, side))
+        frequency = getattr(words, f"{other}_count") / getattr(words, f"{other}_count").sum()
+        self.frequency.assign(frequency)
+        if self.strength:
+            generated = getattr(words, other)
+            self.unigram.assign(frequency[generated])
+            for weights, level in zip(self.classes, levels, strict=True):
+                weights["pair"].assign(level.pair)
+                weights["given"].assign(getattr(level, side))
+                of_class = getattr(level, f"{other}_count")[getattr(level, f"{other}_class")]
+                weights["share"].assign((getattr(words, f"{other}_count") / of_class)[generated])
+        self.table.assign(tf.concat([tf.fill([self.pairs], 1.0 / self.words), [0.0]], axis=0))
+        self.null_table.assign(tf.concat([tf.fill([self.words], 1.0 / self.words), [1.0]], axis=0))
+
+    def translation(self, grid):
+        """Probability of each generated word given each word of its sentence: cells `(tokens, source)`."""
+        return tf.gather(tf.convert_to_tensor(self.table), grid.pairs)
+
+    def null(self, grid):
+        """Probability of each generated word given NULL."""
+        return tf.gather(tf.convert_to_tensor(self.null_table), grid.words)
+
+    def posteriors(self, grid, positions=None):
+        """Posterior probability of every link: `Posteriors` of `components.layers.positions`."""
+        return (positions or Uniform()).posteriors(grid, self.translation(grid), self.null(grid))
+
+    def reset_counts(self):
+        """Before an E-step."""
+        self.counts.assign(tf.zeros_like(self.counts))
+        self.null_counts.assign(tf.zeros_like(self.null_counts))
+
+    def count(self, grid, cells, null):
+        """E-step: adds posterior probabilities of cells and of NULL."""
+        for counts, ids, values in ((self.counts, grid.pairs, cells), (self.null_counts, grid.words, null)):
+            counts.assign_add(_bincount(ids, counts.shape[0], values))
+
+    def maximize(self):
+        """M-step: the most likely tables given what was counted (with back-off or a prior, the smoothed ones)."""
+        counts = tf.convert_to_tensor(self.counts)[:-1]
+        null = tf.convert_to_tensor(self.null_counts)[:-1]
+        totals = _bincount(self.given_of, self.given, counts)
+        given = tf.convert_to_tensor(self.given_of)
+        if self.concentration:
+            kinds = _bincount(self.given_of, self.given, tf.ones_like(counts))
+            table = _expected_log(counts, tf.gather(totals, given), tf.gather(kinds, given), self.concentration)
+            null = _expected_log(null, tf.reduce_sum(null), float(self.words), self.concentration)
+        elif self.strength:
+            levels = [(*self.level_counts(number), each["share"]) for number, each in enumerate(self.classes)]
+            seen = [
+                (tf.gather(of_pairs, each["pair"]), tf.gather(of_given, tf.gather(each["given"], each["pair"])), share)
+                for (of_pairs, of_given, share), each in zip(levels, self.classes, strict=True)
+            ]
+            seen.append((counts, tf.gather(totals, given), 1.0))
+            table = backed_off(tf.convert_to_tensor(self.unigram), seen, self.strength)
+            null = (null + self.strength * self.frequency) / (tf.reduce_sum(null) + self.strength)
+        else:
+            table = tf.math.divide_no_nan(counts, tf.gather(totals, given))
+            null = tf.math.divide_no_nan(null, tf.reduce_sum(null))
+        self.table.assign(tf.concat([table, [0.0]], axis=0))
+        self.null_table.assign(tf.concat([null, [1.0]], axis=0))
+
+    def level_counts(self, number):
+        """Counts of the pairs of classes of a level, and of its generating classes."""
+        each, (pairs, given) = self.classes[number], self.levels[number]
+        of_pairs = _bincount(each["pair"], pairs, tf.convert_to_tensor(self.counts)[:-1])
+        return of_pairs, _bincount(each["given"], given, of_pairs)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pairs": self.pairs,
+            "given": self.given,
+            "words": self.words,
+            "levels": self.levels,
+            "strength": self.strength,
+            "concentration": self.concentration,
+        }
+
+
+def backed_off(probability, levels, strength):
+    """Probability of words given words, smoothed level by level.
+
+    Args:
+        probability: of each generated word whatever generates it.
+        levels: from coarse to fine, the counts of the pair of classes, the count of the generating class, and how much
+            of its class the generated word is.
+        strength: counts that the coarser level is worth.
+    """
+    for pair, given, share in levels:
+        probability = (pair + strength * probability / share) / (given + strength) * share
+    return probability
+
+
+def _expected_log(counts, totals, kinds, concentration):
+    """exp of the expected log-probability under the Dirichlet posterior."""
+    return tf.exp(tf.math.digamma(counts + concentration) - tf.math.digamma(totals + concentration * kinds))
+
+
+def _bincount(ids, size, weights):
+    ids = tf.reshape(tf.convert_to_tensor(ids), [-1])
+    return tf.math.bincount(ids, tf.reshape(weights, [-1]), minlength=size, maxlength=size)

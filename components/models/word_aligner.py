@@ -1,0 +1,196 @@
+"""Word alignment models for both directions, trained by EM: an epoch of `fit` is an iteration."""
+
+import keras
+import tensorflow as tf
+
+from components.layers.ibm1 import IBM1, Grid
+from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
+
+STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
+
+
+@keras.saving.register_keras_serializable("trellis")
+class WordAligner(keras.Model):
+    """Source words generate target words, and the other way round.
+
+    `fit` takes the batches of `CoOccurrence.dataset()`; the loss is the negative log-likelihood of both sides given
+    the other one, in nats a word, before the epoch's update. Full-batch EM without prior never raises it as long as the
+    stage stays the same and the directions do not have to agree.
+
+    Args:
+        pairs, source_words, target_words: sizes.
+        iterations: `{"ibm1": 5, "hmm": 5}`: which models to train one after the other, each with the word translations
+            of the one before, and for how many epochs; the last goes on for ever.
+        agreement: count only links that both directions see (Liang, Taskar and Klein 2006).
+        levels: `(pairs, source classes, target classes)` of each level of back-off, from coarse to fine.
+        strength, concentration: see `IBM1`.
+        null_probability: `{stage: probability}` where it is not the stage's own.
+        stepwise: None for full-batch EM; else the power with which later batches count less (Liang and Klein 2009),
+            above 0.5, at most 1.
+        sizes: `(source length, target length)` of all sentence pairs; Model 2 alone wants them.
+    """
+
+    def __init__(
+        self,
+        pairs,
+        source_words,
+        target_words,
+        iterations,
+        agreement=False,
+        levels=(),
+        strength=0.0,
+        concentration=0.0,
+        null_probability=None,
+        stepwise=None,
+        sizes=(),
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "pairs": pairs,
+            "source_words": source_words,
+            "target_words": target_words,
+            "iterations": dict(iterations),
+            "agreement": agreement,
+            "levels": [list(level) for level in levels],
+            "strength": strength,
+            "concentration": concentration,
+            "null_probability": dict(null_probability or {}),
+            "stepwise": stepwise,
+            "sizes": [list(size) for size in sizes],
+        }
+        self.sizes, self.agreement, self.stepwise = (pairs, source_words, target_words), agreement, stepwise
+        self.iterations = dict(iterations)
+        self.directions = []
+        for forward, given, words in ((True, source_words, target_words), (False, target_words, source_words)):
+            name = "forward" if forward else "reverse"
+            of_direction = [(level[0], level[1 if forward else 2]) for level in levels]
+            lexicon = IBM1(pairs, given, words, of_direction, strength, concentration, name=f"{name}_lexicon")
+            positions = []
+            for stage in self.iterations:
+                options = {"name": f"{name}_{stage}"}
+                if stage in (null_probability or {}):
+                    options["null_probability"] = null_probability[stage]
+                if stage == "ibm2":
+                    options |= {"sizes": sizes, "forward": forward}
+                positions.append(STAGES[stage](**options))
+            self.directions.append([lexicon, *positions])
+        self.done = self.add_weight(shape=(), dtype="int32", initializer="zeros", trainable=False, name="iterations")
+        self.batches = self.add_weight(shape=(), initializer="ones", trainable=False, name="batches")
+        self.steps = self.add_weight(shape=(), initializer="zeros", trainable=False, name="steps")
+        self._loss = keras.metrics.Mean(name="loss")
+        self.built = True
+
+    @property
+    def metrics(self):
+        return [self._loss]
+
+    def adapt(self, words, levels=(), batches=1):
+        """Takes over which words meet, `Level`s of `CoOccurrence`, and the number of batches of an epoch."""
+        self.batches.assign(batches)
+        for forward, (lexicon, *_) in zip((True, False), self.directions, strict=True):
+            lexicon.adapt(words, levels, forward)
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        """As every `fit`; the tables are updated at the end of each epoch, if not stepwise then only there."""
+        return super().fit(*args, callbacks=[_Iteration(), *(callbacks or ())], **kwargs)
+
+    def stage(self):
+        """Number of the stage of the current epoch, a scalar tensor."""
+        ends = tf.cumsum(list(self.iterations.values())[:-1] or [0])
+        stage = tf.reduce_sum(tf.cast(tf.convert_to_tensor(self.done) >= ends, tf.int32))
+        return stage if len(self.iterations) > 1 else tf.constant(0)
+
+    def _by_stage(self, branch):
+        if len(self.iterations) == 1:
+            return branch(0)
+        return tf.switch_case(self.stage(), [lambda n=n: branch(n) for n in range(len(self.iterations))])
+
+    def call(self, batch):
+        """Posteriors of links by the last stage that was reached, `(tokens, source)` forward and in reverse."""
+
+        def posteriors(stage):
+            grid = Grid(batch, self.sizes)
+            forward, reverse = self._posteriors(grid, stage)
+            return forward.cells, reverse.cells
+
+        return self._by_stage(posteriors)
+
+    def _posteriors(self, grid, stage):
+        return [
+            lexicon.posteriors(each, positions[stage])
+            for each, (lexicon, *positions) in zip((grid, grid.turned()), self.directions, strict=True)
+        ]
+
+    @tf.autograph.experimental.do_not_convert
+    def train_step(self, batch):
+        if isinstance(batch, tuple):
+            (batch,) = batch
+        nats, words = self._by_stage(lambda stage: self._count(batch, stage))
+        if self.stepwise:
+            self._by_stage(self._maximize)
+            self.steps.assign_add(1.0)
+        self._loss.update_state(nats / words, sample_weight=words)
+        return {"loss": self._loss.result()}
+
+    def _count(self, batch, stage):
+        grid = Grid(batch, self.sizes)
+        both = self._posteriors(grid, stage)
+        nats, words = -(both[0].log_likelihood + both[1].log_likelihood), 0.0
+        if self.agreement:
+            agreed = both[0].cells * both[1].cells
+            both_counted = [each._replace(cells=agreed) for each in both]
+        else:
+            both_counted = both
+        weight = self._fade() if self.stepwise else 1.0
+        for each, counted, own, (lexicon, *positions) in zip(
+            (grid, grid.turned()), both_counted, both, self.directions, strict=True
+        ):
+            lexicon.count(each, counted.cells * weight, counted.null * weight)
+            positions[stage].count(each, own)
+            words += tf.reduce_sum(each.real)
+        return nats, words
+
+    def _fade(self):
+        """Makes what was counted before weigh less; the weight of a new batch, as many as if it were the corpus."""
+        rate = (tf.convert_to_tensor(self.steps) + 2.0) ** -self.stepwise
+        for counts in self._all_counts():
+            counts.assign(counts * (1.0 - rate))
+        return rate * tf.convert_to_tensor(self.batches)
+
+    def _all_counts(self):
+        for lexicon, *positions in self.directions:
+            yield lexicon.counts
+            yield lexicon.null_counts
+            for each in positions:
+                yield from each._counts()
+
+    def reset_counts(self):
+        for lexicon, *positions in self.directions:
+            for each in (lexicon, *positions):
+                each.reset_counts()
+
+    def _maximize(self, stage):
+        for lexicon, *positions in self.directions:
+            lexicon.maximize()
+            positions[stage].maximize()
+        return tf.constant(0)
+
+    @tf.function(autograph=False)
+    def maximize(self):
+        """M-step."""
+        self._by_stage(self._maximize)
+
+    def get_config(self):
+        return {**self.settings, "name": self.name}
+
+
+class _Iteration(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self.model.stepwise:
+            self.model.reset_counts()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.model.stepwise:
+            self.model.maximize()
+        self.model.done.assign_add(1)

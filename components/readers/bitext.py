@@ -1,0 +1,175 @@
+"""Bitexts: sentence pairs, in two line-parallel files, between bars, or in columns; with gold alignments or without.
+
+Tokens are split at the ASCII space alone: a token may hold U+00A0 or U+3000, and every gold link counts on it.
+"""
+
+import logging
+import re
+from itertools import zip_longest
+from typing import NamedTuple
+
+from components.errors import InputError
+from components.readers.lines import read_lines
+
+log = logging.getLogger(__name__)
+
+_LINK = re.compile(r"([0-9]+)([-p?])([0-9]+)")
+
+
+class SentencePair(NamedTuple):
+    """Tokens of both sides. Links `(source, target)`, from 0; the possible ones hold the sure ones; None: no gold."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    sure: frozenset | None = None
+    possible: frozenset | None = None
+
+
+def read_parallel(source, target, sure=None, possible=None, **options):
+    """Pairs of two files with a sentence a line each; gold alignments in one or two more.
+
+    Args:
+        source, target: paths.
+        sure, possible: paths of gold links, a line a pair.
+        options: see `_pairs`.
+
+    Raises:
+        InputError: the files differ in their numbers of lines.
+    """
+    paths = [path for path in (source, target, sure, possible) if path is not None]
+    count = dict.fromkeys(paths, 0)
+
+    def rows():
+        for lines in zip_longest(*map(read_lines, paths)):
+            for path, line in zip(paths, lines, strict=True):
+                count[path] += line is not None
+            if None not in lines:
+                yield lines[0][0], [line for _, line in lines]
+
+    found = list(rows())
+    for path in paths[1:]:
+        if count[path] != count[paths[0]]:
+            raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
+    names = [name for name, path in (("sure", sure), ("possible", possible)) if path is not None]
+    return _pairs(source, ((number, *texts) for number, texts in found), names, sure or source, **options)
+
+
+def read_bars(path, gold=None, separator="|||", **options):
+    """Pairs of a file with `source ||| target` lines, gold alignments in another, a line a pair.
+
+    Raises:
+        InputError: `file:line` without exactly one separator, or the files differ in their numbers of lines.
+    """
+    pairs = []
+    for number, line in read_lines(path):
+        sides = line.split(separator)
+        if len(sides) != 2:
+            raise InputError(f"{path}:{number}: {len(sides) - 1} × {separator}, expected source {separator} target")
+        pairs.append((number, *sides))
+    if gold is None:
+        return _pairs(path, pairs, (), path, **options)
+    links = [line for _, line in read_lines(gold)]
+    if len(links) != len(pairs):
+        raise InputError(f"{path} has {len(pairs)} lines, {gold} has {len(links)}")
+    rows = ((*pair, line) for pair, line in zip(pairs, links, strict=True))
+    return _pairs(path, rows, ("gold",), gold, **options)
+
+
+def read_columns(path, source_column=0, target_column=1, gold_column=None, **options):
+    """Pairs of a file with columns by tabs.
+
+    Raises:
+        InputError: `file:line` with too few columns.
+    """
+    columns = [each for each in (source_column, target_column, gold_column) if each is not None]
+
+    def rows():
+        for number, line in read_lines(path):
+            fields = line.split("\t")
+            if len(fields) <= max(columns):
+                raise InputError(f"{path}:{number}: {len(fields)} columns, expected {max(columns) + 1} at least")
+            yield number, *(fields[column] for column in columns)
+
+    return _pairs(path, rows(), () if gold_column is None else ("gold",), path, **options)
+
+
+def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
+    """Sentence pairs of rows `(line number, source, target, links…)`.
+
+    Args:
+        gold: what each links field holds: `sure`, `possible`, or `gold`, where `p` or `?` instead of `-` means possible.
+        first: the number of the first word in links.
+        swapped: links are written `target-source`.
+        strict: empty sides and links outside their sentences are errors; otherwise they are left out and counted.
+
+    Raises:
+        InputError: `file:line` of a link that cannot be read, or of what `strict` refuses.
+    """
+    pairs, empty, outside = [], 0, []
+    for number, source, target, *fields in rows:
+        pair = SentencePair(*(tuple(word for word in side.split(" ") if word) for side in (source, target)))
+        if not (pair.source and pair.target):
+            if strict:
+                raise InputError(f"{path}:{number}: the {'target' if pair.source else 'source'} side is empty")
+            empty += 1
+            continue
+        links = {"sure": set(), "possible": set()}
+        for kind, field in zip(gold, fields, strict=True):
+            for text in field.split():
+                link, sure = _link(text, f"{gold_path}:{number}", first, swapped)
+                if not (0 <= link[0] < len(pair.source) and 0 <= link[1] < len(pair.target)):
+                    where = f"{gold_path}:{number}: link {text} is outside its sentences"
+                    if strict:
+                        raise InputError(f"{where} ({len(pair.source)} and {len(pair.target)} words)")
+                    outside.append(where)
+                    continue
+                links["sure" if kind == "sure" or (kind == "gold" and sure) else "possible"].add(link)
+        if gold:
+            sure = frozenset(links["sure"])
+            pair = pair._replace(sure=sure, possible=sure | links["possible"])
+        pairs.append(pair)
+    if empty:
+        log.warning("%s: %d pairs with an empty side left out", path, empty)
+    if outside:
+        log.warning("%s%s; left out", outside[0], f", and {len(outside) - 1} more" if len(outside) > 1 else "")
+    return pairs
+
+
+def _link(text, where, first, swapped):
+    """`((source, target), whether it is sure)`."""
+    match = _LINK.fullmatch(text)
+    if not match:
+        raise InputError(f"{where}: {text!r} is not a link such as 3-4, or 3p4 for a possible one")
+    i, j = int(match[1]) - first, int(match[3]) - first
+    return ((j, i) if swapped else (i, j)), match[2] == "-"
+
+
+def read_naacl(path, pairs, sure_mark="S", strict=False):
+    """Gold links in the NAACL-2003 format, `sentence source target [S|P]`, all counted from 1, put into `pairs`.
+
+    Raises:
+        InputError: `file:line` that is not such a link, or whose sentence is not there.
+    """
+    found = {}
+    for number, line in read_lines(path):
+        fields = line.split()
+        if not fields:
+            continue
+        if not (3 <= len(fields) <= 5 and all(field.isdigit() for field in fields[:3])):
+            raise InputError(f"{path}:{number}: expected 'sentence source target S|P'")
+        row, i, j = (int(field) - 1 for field in fields[:3])
+        if not 0 <= row < len(pairs):
+            raise InputError(f"{path}:{number}: sentence {row + 1}, but there are {len(pairs)}")
+        if not (0 <= i < len(pairs[row].source) and 0 <= j < len(pairs[row].target)):
+            where = f"{path}:{number}: link {i + 1}-{j + 1} is outside its sentences"
+            if strict:
+                raise InputError(where)
+            log.warning("%s; left out", where)
+            continue
+        found.setdefault(row, {})[i, j] = len(fields) == 3 or fields[3] == sure_mark
+    return [
+        pair._replace(sure=frozenset(link for link, sure in found[row].items() if sure), possible=frozenset(found[row]))
+        if row in found
+        else pair
+        for row, pair in enumerate(pairs)
+    ]
