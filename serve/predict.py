@@ -1,6 +1,6 @@
 """Asks an export: `python -m serve.predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
-Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces. A word aligner
+Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces. An aligner
 is asked with `source ||| target`, split at spaces, and answers with links, `0-0 1-2`, a line a pair.
 """
 

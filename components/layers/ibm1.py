@@ -9,7 +9,7 @@ Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay an
 import keras
 import tensorflow as tf
 
-from components.layers.positions import Uniform
+from components.layers.positions import Uniform, add
 
 
 class Grid:
@@ -136,6 +136,9 @@ class IBM1(keras.layers.Layer):
                 weights["share"].assign((getattr(words, f"{other}_count") / of_class)[generated])
         self.table.assign(tf.concat([tf.fill([self.pairs], 1.0 / self.words), [0.0]], axis=0))
         self.null_table.assign(tf.concat([tf.fill([self.words], 1.0 / self.words), [1.0]], axis=0))
+        # For stepwise EM, where a word may come late: until then it keeps what it begins with.
+        self.counts.assign(self.table)
+        self.null_counts.assign(tf.concat([self.null_table[:-1], [0.0]], axis=0))
 
     def translation(self, grid):
         """Probability of each generated word given each word of its sentence: cells `(tokens, source)`."""
@@ -157,7 +160,7 @@ class IBM1(keras.layers.Layer):
     def count(self, grid, cells, null):
         """E-step: adds posterior probabilities of cells and of NULL."""
         for counts, ids, values in ((self.counts, grid.pairs, cells), (self.null_counts, grid.words, null)):
-            counts.assign_add(_bincount(ids, counts.shape[0], values))
+            add(counts, _bincount(ids, counts.shape[0], values))
 
     def maximize(self):
         """M-step: the most likely tables given what was counted (with back-off or a prior, the smoothed ones)."""

@@ -1,6 +1,6 @@
 """Which word of its sentence generates a word: the part of a word alignment model that looks at positions alone.
 
-Every class has one interface: `posteriors` for the E-step, `count` to keep what its M-step needs, and `maximize`.
+Every class has one interface: `posteriors` and `statistics` for the E-step, `counts` to add these up, and `maximize`.
 Each also may generate a word from NULL, with `null_probability`; None: as likely as each of the words.
 
 Sources: Brown et al. 1993 (Models 1 and 2); Dyer, Chahuneau and Smith 2013 (the diagonal of fast_align); Vogel, Ney and
@@ -20,16 +20,30 @@ UNREACHABLE = -28.0
 
 
 class Posteriors(NamedTuple):
-    """Posterior probabilities of links `(tokens, source)` and of NULL for each generated word; total nats."""
+    """Posterior probabilities of links `(tokens, source)` and of NULL for each generated word; nats of the whole batch.
+
+    The HMM knows how often it jumps how far on average as well.
+    """
 
     cells: tf.Tensor
     null: tf.Tensor
     log_likelihood: tf.Tensor
-    statistics: tf.Tensor | None = None
+    jumps: tf.Tensor | None = None
+
+
+def add(counts, values):
+    """Adds to counts, over all replicas; Keras's own `assign_add` would add up what was there before as well."""
+    counts.value.assign_add(values)
 
 
 class Positions(keras.layers.Layer):
-    """Base: every word is generated on its own."""
+    """Base: every word is generated on its own.
+
+    Attributes:
+        counts: what the M-step needs, the sum of `statistics` over the corpus; None where nothing is learned.
+    """
+
+    counts = None
 
     def __init__(self, null_probability=None, **kwargs):
         super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
@@ -49,14 +63,12 @@ class Positions(keras.layers.Layer):
         return Posteriors(joint * grid.spread(1.0 / total), grid.real * null / total, likelihood)
 
     def reset_counts(self):
-        for counts in self._counts():
-            counts.assign(tf.zeros_like(counts))
+        """Before an E-step."""
+        if self.counts is not None:
+            self.counts.assign(tf.zeros_like(self.counts))
 
-    def _counts(self):
-        return ()
-
-    def count(self, grid, posteriors):
-        """E-step."""
+    def statistics(self, grid, posteriors):
+        """What a batch adds to `counts`."""
 
     def maximize(self):
         """M-step."""
@@ -124,13 +136,10 @@ class PositionTable(Positions):
         weights *= grid.spread(tf.math.divide_no_nan(1.0 - null, grid.summed(weights)))
         return weights, null, 0.0
 
-    def _counts(self):
-        return (self.counts,)
-
-    def count(self, grid, posteriors):
+    def statistics(self, grid, posteriors):
         numbers = tf.reshape(self._numbers(grid), [-1])
         cells, size = tf.reshape(posteriors.cells, [-1]), self.counts.shape[0]
-        self.counts.assign_add(tf.math.bincount(numbers, cells, minlength=size, maxlength=size))
+        return tf.math.bincount(numbers, cells, minlength=size, maxlength=size)
 
     def maximize(self):
         # Only ratios matter: `prior` makes the positions of each word sum to one.
@@ -184,15 +193,12 @@ class Diagonal(Positions):
         null = tf.convert_to_tensor(self.null_weight)
         return (1.0 - null) * self._diagonal(grid)[0], null, 0.0
 
-    def _counts(self):
-        return (self.counts,)
-
-    def count(self, grid, posteriors):
+    def statistics(self, grid, posteriors):
         prior, distance = self._diagonal(grid)
         aligned = grid.summed(posteriors.cells)
         mean, square = grid.summed(prior * distance), grid.summed(prior * distance**2)
         totals = (posteriors.cells * distance, aligned * mean, aligned * (square - mean**2), posteriors.null, grid.real)
-        self.counts.assign_add(tf.stack([tf.reduce_sum(each) for each in totals]))
+        return tf.stack([tf.reduce_sum(each) for each in totals])
 
     def maximize(self):
         seen, expected, variance, null, words = tf.unstack(tf.convert_to_tensor(self.counts))
@@ -216,7 +222,7 @@ class Jumps(Positions):
         smoothing: added to the count of every jump.
     """
 
-    def __init__(self, null_probability=0.1, widest=100, smoothing=0.5, **kwargs):
+    def __init__(self, null_probability=0.1, widest=100, smoothing=0.05, **kwargs):
         super().__init__(null_probability=null_probability, **kwargs)
         self.widest, self.smoothing = widest, smoothing
         jumps = tf.range(-widest, widest + 1, dtype=tf.float32)
@@ -270,11 +276,8 @@ class Jumps(Positions):
         cells, from_null = dense.flat(tags[:, :, :width]), dense.flat_words(tf.reduce_sum(tags[:, :, width:], axis=2))
         return Posteriors(cells, from_null, tf.reduce_sum(total), jumped)
 
-    def _counts(self):
-        return (self.counts,)
-
-    def count(self, grid, posteriors):
-        self.counts.assign_add(posteriors.statistics)
+    def statistics(self, grid, posteriors):
+        return posteriors.jumps
 
     def maximize(self):
         smoothed = tf.convert_to_tensor(self.counts) + self.smoothing

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from components.layers.ibm1 import IBM1, Grid
-from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
+from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
 
 STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
 
@@ -126,44 +126,45 @@ class WordAligner(keras.Model):
     def train_step(self, batch):
         if isinstance(batch, tuple):
             (batch,) = batch
-        nats, words = self._by_stage(lambda stage: self._count(batch, stage))
+        grids = [Grid(batch, self.sizes)]
+        grids.append(grids[0].turned())
+        cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(grids[0], stage))
+        weight = self._fade() if self.stepwise else 1.0
+        # Added outside of the choice of stages, inside of which replicas could not wait for each other.
+        for grid, of_cells, of_null, each, (lexicon, *positions) in zip(
+            grids, cells, null, statistics, self.directions, strict=True
+        ):
+            lexicon.count(grid, of_cells * weight, of_null * weight)
+            learned = (position.counts for position in positions if position.counts is not None)
+            for counts, values in zip(learned, each, strict=True):
+                add(counts, values * weight)
         if self.stepwise:
             self._by_stage(self._maximize)
             self.steps.assign_add(1.0)
+        words = tf.add_n([tf.reduce_sum(grid.real) for grid in grids])
         self._loss.update_state(nats / words, sample_weight=words)
         return {"loss": self._loss.result()}
 
-    def _count(self, batch, stage):
-        grid = Grid(batch, self.sizes)
-        both = self._posteriors(grid, stage)
-        nats, words = -(both[0].log_likelihood + both[1].log_likelihood), 0.0
+    def _expectation(self, grid, stage):
+        """E-step: what to count of cells, of NULL and of every stage's positions, in both directions; and the nats."""
+        both, statistics = self._posteriors(grid, stage), []
+        for each, posteriors, (_, *positions) in zip((grid, grid.turned()), both, self.directions, strict=True):
+            seen = positions[stage].statistics(each, posteriors)
+            learned = (position for position in positions if position.counts is not None)
+            statistics.append([seen if p is positions[stage] else tf.zeros(p.counts.shape) for p in learned])
+        cells = [posteriors.cells for posteriors in both]
         if self.agreement:
-            agreed = both[0].cells * both[1].cells
-            both_counted = [each._replace(cells=agreed) for each in both]
-        else:
-            both_counted = both
-        weight = self._fade() if self.stepwise else 1.0
-        for each, counted, own, (lexicon, *positions) in zip(
-            (grid, grid.turned()), both_counted, both, self.directions, strict=True
-        ):
-            lexicon.count(each, counted.cells * weight, counted.null * weight)
-            positions[stage].count(each, own)
-            words += tf.reduce_sum(each.real)
-        return nats, words
+            cells = [cells[0] * cells[1]] * 2
+        nats = -(both[0].log_likelihood + both[1].log_likelihood)
+        return cells, [posteriors.null for posteriors in both], nats, statistics
 
     def _fade(self):
         """Makes what was counted before weigh less; the weight of a new batch, as many as if it were the corpus."""
         rate = (tf.convert_to_tensor(self.steps) + 2.0) ** -self.stepwise
-        for counts in self._all_counts():
-            counts.assign(counts * (1.0 - rate))
-        return rate * tf.convert_to_tensor(self.batches)
-
-    def _all_counts(self):
         for lexicon, *positions in self.directions:
-            yield lexicon.counts
-            yield lexicon.null_counts
-            for each in positions:
-                yield from each._counts()
+            for counts in (lexicon.counts, lexicon.null_counts, *(p.counts for p in positions if p.counts is not None)):
+                counts.assign(counts * (1.0 - rate))
+        return rate * tf.convert_to_tensor(self.batches)
 
     def reset_counts(self):
         for lexicon, *positions in self.directions:

@@ -97,7 +97,7 @@ def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
     """Sentence pairs of rows `(line number, source, target, links…)`.
 
     Args:
-        gold: what each links field holds: `sure`, `possible`, or `gold`, where `p` or `?` instead of `-` means possible.
+        gold: what each links field holds: `sure`, `possible`, or `gold`, where `p` or `?` in place of `-` is possible.
         first: the number of the first word in links.
         swapped: links are written `target-source`.
         strict: empty sides and links outside their sentences are errors; otherwise they are left out and counted.
