@@ -32,6 +32,8 @@ class Alignment:
 
     def __init__(self, config):
         self.config = config
+        if config.data.task != "alignment":
+            raise InputError(f"data={config.data.name}: has no sentence pairs for model={config.model.name} to align")
         if config.trainer.epochs is None:
             with open_dict(config):
                 config.trainer.epochs = sum(config.model.iterations.values())
@@ -230,7 +232,7 @@ class Alignment:
 def _choice(name):
     """The configuration of another dataset, `data.also`."""
     folder = Path(os.environ.get("TRELLIS_ROOT", ".")) / "conf" / "data"
-    names = [file.stem for file in folder.glob("*.yaml") if "scored" in OmegaConf.load(file)]
+    names = [file.stem for file in folder.glob("*.yaml") if OmegaConf.load(file).get("task") == "alignment"]
     if name not in names:
         raise InputError(f"data.also: no bitext {name!r}; did you mean {nearest(name, names)}?")
     return OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)

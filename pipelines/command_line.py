@@ -148,6 +148,23 @@ def _one_of(*choices):
     return lambda v: v in choices, " | ".join(map(str, choices))
 
 
+STAGES = ("ibm1", "ibm2", "fast_align", "hmm")
+
+
+def _iterations():
+    def holds(v):
+        return len(v) > 0 and all(k in STAGES and _whole(1)[0](n) for k, n in v.items())
+
+    return holds, f"a whole number, at least 1, for each of some of {' | '.join(STAGES)}"
+
+
+def _null_probability():
+    def holds(v):
+        return all(k in STAGES and (n is None or _rate()[0](n)) for k, n in v.items())
+
+    return holds, f"at least 0 and below 1, for each of some of {' | '.join(STAGES)}"
+
+
 # What a value may be, for the keys that a run would trip over later or, worse, not at all. None is checked by nobody:
 # where a key may be null, null means "not used".
 RULES = {
@@ -173,7 +190,12 @@ RULES = {
     "text.tokenizer": _one_of("words", "whitespace"),
     "text.min_count": _whole(1),
     "text.max_characters": _whole(1),
-    "data.task": _one_of("ner", "pos"),
+    "batching.cells": _whole(1),
+    "report.lexicon_cutoff": _rate(),
+    "report.posteriors": _one_of(True, False),
+    "data.task": _one_of("ner", "pos", "alignment"),
+    "data.strict": _one_of(True, False),
+    "data.max_length": _whole(1),
     "data.scheme": _one_of("bio2", "iobes"),
     "model.cell": _one_of("rnn", "lstm", "gru"),
     "model.head": _one_of("crf", "memm", "softmax"),
@@ -198,6 +220,16 @@ RULES = {
     "model.smoothing.transitions": _at_least(0),
     "model.l1": _at_least(0),
     "model.l2": _at_least(0),
+    "model.iterations": _iterations(),
+    "model.agreement": _one_of(True, False),
+    "model.concentration": _at_least(0),
+    "model.backoff.strength": _at_least(0),
+    "model.null_probability": _null_probability(),
+    "model.stepwise": (lambda v: isinstance(v, int | float) and 0.5 < v <= 1, "above 0.5, at most 1"),
+    "model.symmetrization": _one_of(
+        "posterior", "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and"
+    ),
+    "model.threshold": _rate(),
     "model.precision": _one_of("float32", "mixed_bfloat16"),
 }
 
@@ -215,6 +247,9 @@ def validate(config):
         value = OmegaConf.select(config, key)
         if value is not None and not holds(value):
             raise InputError(f"{key}={value}: must be {expected}")
+    backoff = OmegaConf.select(config, "model.backoff.strength")
+    if backoff and OmegaConf.select(config, "model.concentration"):
+        raise InputError(f"model.backoff.strength={backoff}: cannot be with model.concentration, one of them must be 0")
     units = OmegaConf.select(config, "model.characters.units")
     if OmegaConf.select(config, "model.characters.kind") == "lstm" and units % 2:
         raise InputError(f"model.characters.units={units}: must be even for kind lstm")

@@ -29,6 +29,8 @@ class Tagging:
 
     def __init__(self, config):
         self.config = config
+        if config.data.task not in ("ner", "pos"):
+            raise InputError(f"data={config.data.name}: has no tagged sentences for model={config.model.name} to learn")
         self.entities = config.data.task == "ner"
         self.monitor = config.trainer.monitor
         if self.monitor == "auto":

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.errors import InputError
 from components.metrics.tagging import entity_scores
 from components.text import tag_schemes
 from components.text.batching import Buckets, EncodedCorpus, ordered_batches
 from components.text.vectorizer import TokenVectorizer
+from pipelines.alignment import Alignment
 from pipelines.tagging import Tagging
-from tests.pipelines.runs import configured
+from tests.pipelines.runs import configured, run
 
 pytestmark = pytest.mark.real
 
@@ -100,3 +102,51 @@ def test_no_token_is_lost_on_the_way_to_the_model(read):
         lengths = [len(sentences[row].tokens) if row >= 0 else 0 for row in rows.numpy()]
         assert tf.math.count_nonzero(features["words"], axis=1).numpy().tolist() == lengths
     assert total == corpus.tokens
+
+
+# pairs, sure links and links that are possible only, as the corpora's own documentation counts them
+ALIGNED = {
+    "czenali": (2501, 44292, 23131),  # and one outside of its sentences
+    "hansards_en_fr": (447, 4038, 13400),
+    "wpt03_ro_en": (248, 6198, 0),
+    "kftt_ja_en": (582, 13562, 0),
+}
+
+
+@pytest.mark.parametrize("name", ALIGNED)
+def test_no_gold_link_is_lost(name):
+    task = Alignment(configured("model=ibm1", f"data={name}", f"data.strict={str(name != 'czenali').lower()}"))
+    task.read()
+    sure = sum(len(pair.sure) for pair in task.pairs)
+    assert (len(task.pairs), sure, sum(len(pair.possible) for pair in task.pairs) - sure) == ALIGNED[name]
+
+
+@pytest.mark.parametrize("name", ["xlwa_es", "xlwa_it", "xlwa_nl", "xlwa_hu", "tanaka", "multi30k_en_cs"])
+def test_bitexts(name):
+    task = Alignment(configured("model=ibm1", f"data={name}", "data.strict=true"))
+    task.read()
+    assert len(task.pairs) == {"tanaka": 10_000, "multi30k_en_cs": 29_000}.get(name, len(task.pairs))
+    if name.startswith("xlwa"):
+        assert len(task.parts["train"]) == 1002
+        # The links of the training part are automatic: none of them is gold.
+        assert set(task.scored) == {"dev", "test"}
+
+
+def test_a_link_outside_its_sentences_is_named():
+    with pytest.raises(InputError, match=r"gold\.sure\.gz:1431: link 60-44 is outside its sentences"):
+        Alignment(configured("model=ibm1", "data=czenali", "data.strict=true")).read()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "highest"),
+    [
+        ("czenali_ibm1", 0.44),
+        ("czenali_fast_align", 0.36),
+        ("czenali_hmm", 0.27),
+        ("czenali_agreement_words", 0.207),
+        ("czenali_agreement", 0.149),
+    ],
+)
+def test_alignment_error_rates(tmp_path, experiment, highest):
+    metrics = run(tmp_path / "run", f"experiment={experiment}", "tracking=off", "export=off")
+    assert metrics["test/aer"] < highest
