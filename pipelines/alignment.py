@@ -158,14 +158,20 @@ class Alignment:
     def dev_scorer(self, model):
         """A function that scores the model as it then is on dev: `{"dev/aer": …}`; without gold, nothing."""
         aligned = self._aligner(model)
-        return lambda: self._score("dev", aligned) if "dev" in self.scored else {}
+        rows = self.gold_rows("dev")
+        return lambda: self._score("dev", {row: links for row, _, links in aligned(rows)}) if rows else {}
 
     def evaluate(self, model):
-        """Scores the parts that have gold alignments."""
-        self.model, self.aligned = model, self._aligner(model)
+        """Aligns every pair, and scores the parts that have gold alignments."""
+        self.model, self.links, self.posteriors = model, {}, {}
+        shown = alignment_reports.shown(self)
+        for row, posteriors, links in self._aligner(model)(range(len(self.pairs))):
+            self.links[row] = links
+            if row in shown or self.config.report.posteriors:
+                self.posteriors[row] = posteriors
         metrics = {}
         for part in self.scored:
-            metrics |= self._score(part, self.aligned)
+            metrics |= self._score(part, self.links)
         return metrics
 
     def _aligner(self, model):
@@ -194,14 +200,17 @@ class Alignment:
 
         return aligned
 
-    def _score(self, part, aligned):
+    def gold_rows(self, part):
+        """The numbers of a part's pairs with gold alignments, among those of all parts."""
         first = 0
         for name, pairs in self.parts.items():
             if name == part:
-                break
+                return [first + row for row in self.scored.get(part, ())]
             first += len(pairs)
-        rows = [first + row for row in self.scored[part]]
-        predicted = {row: links for row, _, links in aligned(rows)}
+        return []
+
+    def _score(self, part, predicted):
+        rows = self.gold_rows(part)
         scores = link_scores(
             [predicted.get(row, set()) for row in rows],
             [self.pairs[row].sure for row in rows],

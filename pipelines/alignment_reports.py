@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 
+from components.alignment import soft_alignments
 from pipelines.pictures import figure
 
 GRIDS = 6  # sentence pairs in the picture
@@ -19,37 +20,24 @@ def write(folder, task):
     count; `grids.png`; and with `report.posteriors` the file that `components.alignment.soft_alignments` reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [""] * len(task.pairs)
-    shown, soft = _choose(task), {}
-    grids = {}
-    for row, posteriors, links in task.aligned(range(len(task.pairs))):
-        lines[row] = " ".join(f"{i}-{j}" for i, j in sorted(links))
-        if row in shown:
-            grids[row] = posteriors, links
-        if task.config.report.posteriors:
-            soft[row] = posteriors
+    links = (task.links.get(row, ()) for row in range(len(task.pairs)))
+    lines = (" ".join(f"{i}-{j}" for i, j in sorted(each)) for each in links)
     (folder / "alignments.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     for number, name in enumerate(("forward", "reverse")):
         _lexicon(folder / f"lexicon.{name}.tsv", task, number, task.config.report.lexicon_cutoff)
+    grids = [(task.pairs[row], task.posteriors[row], task.links[row]) for row in sorted(shown(task) & set(task.links))]
     if grids:
-        _grids(folder / "grids.png", [(task.pairs[row], *grids[row]) for row in sorted(grids)])
-    if soft:
-        from components.alignment import soft_alignments
-
-        soft_alignments.write(folder / "posteriors.npz", soft)
+        _grids(folder / "grids.png", grids)
+    if task.config.report.posteriors:
+        soft_alignments.write(folder / "posteriors.npz", task.posteriors)
     return folder
 
 
-def _choose(task):
-    """A few pairs for the picture, those with gold alignments first."""
-    first, gold = 0, []
-    for part, pairs in task.parts.items():
-        gold += [first + row for row in task.scored.get(part, ())]
-        first += len(pairs)
-    rows = [
-        row for row in (gold or task.rows) if 4 <= max(map(len, (task.pairs[row][0], task.pairs[row][1]))) <= WIDEST
-    ]
-    return set(rows[:: max(1, len(rows) // GRIDS)][:GRIDS])
+def shown(task):
+    """Numbers of a few pairs for the picture, of those with gold alignments if there are any."""
+    gold = [row for part in task.scored for row in task.gold_rows(part)]
+    fit = [row for row in gold or task.rows if 4 <= max(map(len, task.pairs[row][:2])) <= WIDEST]
+    return set(fit[:: max(1, len(fit) // GRIDS)][:GRIDS])
 
 
 def _lexicon(path, task, direction, cutoff):
@@ -70,15 +58,15 @@ def _lexicon(path, task, direction, cutoff):
             rows.writerow((word, translation, f"{table[number]:.4f}", f"{counts[number]:.2f}"))
 
 
-def _grids(path, shown):
+def _grids(path, grids):
     """Posteriors as shades; predicted links as squares; gold ones as dots, hollow where only possible."""
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
+    columns = min(3, len(grids))
+    rows = -(-len(grids) // columns)
     picture, axes = figure(rows, columns, (5.5 * columns, 5.0 * rows))
     axes = np.atleast_1d(axes).ravel()
-    for axis in axes[len(shown) :]:
+    for axis in axes[len(grids) :]:
         axis.axis("off")
-    for axis, (pair, posteriors, links) in zip(axes, shown, strict=False):
+    for axis, (pair, posteriors, links) in zip(axes, grids, strict=False):
         axis.imshow(posteriors.T, cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for i, j in links:
             axis.plot(i, j, marker="s", markersize=11, fillstyle="none", color="#d95f02")

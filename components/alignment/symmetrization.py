@@ -42,62 +42,104 @@ def best_links(posteriors, axis):
 
 def grow_diag(forward, reverse):
     """From the intersection, links of the union beside links, as long as one of their words has none."""
-    candidates = forward | reverse
-
-    def beside(links, i, j):
-        for down, right in NEIGHBOURS:
-            links |= _at(links, i + down, j + right) & candidates & (_free(links, 2) | _free(links, 1))
-        return links
-
-    def grow(links, _):
-        grown = _one_by_one(links, links, beside)
-        return grown, tf.reduce_any(grown & ~links)
-
-    links = forward & reverse
-    return tf.while_loop(lambda _, growing: growing, grow, (links, tf.reduce_any(links)))[0]
+    return _Growing(forward, reverse).grow().links()
 
 
 def grow_diag_final(forward, reverse):
     """And then links of either direction with a word that has none."""
-    return _final(grow_diag(forward, reverse), forward, reverse, tf.logical_or)
+    return _Growing(forward, reverse).grow().finish(forward, reverse, tf.logical_or).links()
 
 
 def grow_diag_final_and(forward, reverse):
     """And then links of either direction both of whose words have none."""
-    return _final(grow_diag(forward, reverse), forward, reverse, tf.logical_and)
+    return _Growing(forward, reverse).grow().finish(forward, reverse, tf.logical_and).links()
 
 
-def _final(links, forward, reverse, enough):
-    def add(links, i, j):
-        return links | (_at(links, i, j) & enough(_free(links, 2), _free(links, 1)))
+class _Growing:
+    """Links that are added one after the other, of all sentence pairs at once.
 
-    for direction in (forward, reverse):
-        links = _one_by_one(links, direction & ~links, add)
-    return links
+    What was added decides on what comes next, so each step looks at one place of each pair. The tables are flat, so that
+    a place needs one number, and have a border, so that its neighbours are always there. Above and on the left it is
+    wide enough for a place all of whose neighbours are border: the one that pairs without a place left look at.
+    """
 
+    border, nowhere = (3, 1), 1
 
-def _free(links, axis):
-    """Words without a link."""
-    return ~tf.reduce_any(links, axis=axis, keepdims=True)
+    def __init__(self, forward, reverse):
+        self.shape = tf.shape(forward)
+        self.height, self.width = self.shape[1] + 4, self.shape[2] + 4
+        both = forward & reverse
+        self.candidates = self._flat(forward | reverse)
+        # Which places are links, which source words have none, which target words have none.
+        self.state = (
+            self._flat(both),
+            ~tf.reshape(tf.pad(tf.reduce_any(both, axis=2), [[0, 0], self.border]), [-1]),
+            ~tf.reshape(tf.pad(tf.reduce_any(both, axis=1), [[0, 0], self.border]), [-1]),
+        )
 
+    def _flat(self, links):
+        return tf.reshape(tf.pad(links, [[0, 0], self.border, self.border]), [-1])
 
-def _at(links, i, j):
-    """True at one place of each sentence pair."""
-    rows = tf.range(tf.shape(links)[1])[tf.newaxis, :, tf.newaxis] == i[:, tf.newaxis, tf.newaxis]
-    return rows & (tf.range(tf.shape(links)[2])[tf.newaxis, tf.newaxis, :] == j[:, tf.newaxis, tf.newaxis])
+    def links(self):
+        """`(batch, source, target)`."""
+        return tf.reshape(self.state[0], [self.shape[0], self.height, self.width])[:, 3:-1, 3:-1]
 
+    def grow(self):
+        """Adds neighbours of links until there are no more to add."""
 
-def _one_by_one(links, chosen, step):
-    """Folds `step(links, i, j)` over the chosen places, by source and then target word, of all pairs at once."""
-    places = tf.cast(tf.where(chosen), tf.int32)
-    rows = tf.RaggedTensor.from_value_rowids(places[:, 1:], places[:, 0], nrows=tf.shape(links)[0])
-    # Where a pair has fewer of them than others, the rest are places that no neighbour of a word is.
-    places = rows.to_tensor(-9, shape=[None, None, 2])
+        def around(state, i, j):
+            for down, right in NEIGHBOURS:
+                state = self._add(state, i + down, j + right, self.candidates, tf.logical_or)
+            return state
 
-    def body(number, links):
-        return number + 1, step(links, places[:, number, 0], places[:, number, 1])
+        def grow(state, _):
+            before = tf.math.count_nonzero(state[0])
+            links = tf.reshape(state[0], [self.shape[0], self.height, self.width])
+            state = self._one_by_one(state, links, around)
+            return state, tf.math.count_nonzero(state[0]) > before
 
-    return tf.while_loop(lambda number, _: number < tf.shape(places)[1], body, (0, links))[1]
+        self.state = tf.while_loop(lambda _, growing: growing, grow, (self.state, tf.constant(True)))[0]
+        return self
+
+    def finish(self, forward, reverse, enough):
+        """Adds links of the one, then of the other direction, where enough of their two words have none."""
+        for direction in (forward, reverse):
+            links = self._flat(direction)
+
+            def add(state, i, j, links=links):
+                return self._add(state, i, j, links, enough)
+
+            chosen = tf.reshape(links & ~self.state[0], [self.shape[0], self.height, self.width])
+            self.state = self._one_by_one(self.state, chosen, add)
+        return self
+
+    def _add(self, state, i, j, candidates, enough):
+        """Makes one place of each pair a link, if it is a candidate and enough of its words have none."""
+        links, sources, targets = state
+        row = tf.range(self.shape[0])
+        at, source, target = (row * self.height + i) * self.width + j, row * self.height + i, row * self.width + j
+        free_source, free_target = tf.gather(sources, source), tf.gather(targets, target)
+        new = tf.gather(candidates, at) & ~tf.gather(links, at) & enough(free_source, free_target)
+
+        def put(table, index, values):
+            return tf.tensor_scatter_nd_update(table, index[:, tf.newaxis], values)
+
+        return (
+            put(links, at, tf.gather(links, at) | new),
+            put(sources, source, free_source & ~new),
+            put(targets, target, free_target & ~new),
+        )
+
+    def _one_by_one(self, state, chosen, step):
+        """Folds `step(state, i, j)` over the chosen places, by source and then by target word."""
+        places = tf.cast(tf.where(chosen), tf.int32)
+        rows = tf.RaggedTensor.from_value_rowids(places[:, 1:], places[:, 0], nrows=self.shape[0])
+        places = rows.to_tensor(self.nowhere, shape=[None, None, 2])
+
+        def body(number, state):
+            return number + 1, step(state, places[:, number, 0], places[:, number, 1])
+
+        return tf.while_loop(lambda number, _: number < tf.shape(places)[1], body, (0, state))[1]
 
 
 METHODS = {
