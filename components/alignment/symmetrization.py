@@ -58,7 +58,7 @@ def grow_diag_final_and(forward, reverse):
 class _Growing:
     """Links that are added one after the other, of all sentence pairs at once.
 
-    What was added decides on what comes next, so each step looks at one place of each pair. The tables are flat, so that
+    What was added decides on what comes next, so a step looks at one place of each pair. The tables are flat, so that
     a place needs one number, and have a border, so that its neighbours are always there. Above and on the left it is
     wide enough for a place all of whose neighbours are border: the one that pairs without a place left look at.
     """
