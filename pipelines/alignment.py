@@ -255,7 +255,7 @@ def _read(data, limit):
             wanted[part] = files
         else:
             wanted |= {f"{part}.{role}": file for role, file in files.items()}
-    found = dataset.locate(data["name"], wanted, data["path"], data["download"])
+    found = dataset.locate(data["name"], wanted, data["path"], data["download"], data.get("folder"))
     options = {**data["reader"], "strict": data["strict"]}
     reader = hydra.utils.get_method(options.pop("_target_"))
     parts = {}

@@ -14,11 +14,12 @@ PARTS = ("train", "dev", "test")
 TIMEOUT = 30  # seconds without a byte
 
 
-def locate(name, files, path=None, download=None):
+def locate(name, files, path=None, download=None, folder=None):
     """The file of each part of a dataset.
 
     Looked for in this order: `path` (a folder, or `{part: file}`), the folder `$TRELLIS_DATA/NAME`, the cache
-    (`$TRELLIS_CACHE`, by default `~/.cache/trellis`), the network. A file counts with or without `.gz`.
+    (`$TRELLIS_CACHE`, by default `~/.cache/trellis`), the network. A file counts with or without `.gz`. The folder may
+    have another name, `folder`.
 
     Args:
         files: `{part: file name}`.
@@ -33,20 +34,19 @@ def locate(name, files, path=None, download=None):
     if path is not None:
         if not isinstance(path, str | os.PathLike):
             return {part: _existing(Path(file)) for part, file in path.items()}
-        folder = Path(path)
-        if not folder.is_dir():
-            raise InputError(f"data.path: {folder} is not a folder")
-        return {part: _existing(folder / file) for part, file in files.items()}
+        if not Path(path).is_dir():
+            raise InputError(f"data.path: {path} is not a folder")
+        return {part: _existing(Path(path) / file) for part, file in files.items()}
 
     tried = ["data.path (not given)"]
     if "TRELLIS_DATA" in os.environ:
-        folder = Path(os.environ["TRELLIS_DATA"]) / name
-        if folder.is_dir():
-            return {part: _existing(folder / file) for part, file in files.items()}
-        tried.append(f"{folder} (no such folder)")
+        place = Path(os.environ["TRELLIS_DATA"]) / (folder or name)
+        if place.is_dir():
+            return {part: _existing(place / file) for part, file in files.items()}
+        tried.append(f"{place} (no such folder)")
     else:
         tried.append("$TRELLIS_DATA (not set)")
-    cache = Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / name
+    cache = Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / (folder or name)
     found = {part: _variant(cache / file) for part, file in files.items()}
     if all(found.values()):
         return found

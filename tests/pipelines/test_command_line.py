@@ -80,6 +80,8 @@ def test_values_that_cannot_be(override, message):
 def test_every_rule_is_about_a_key_that_exists():
     models = [path.stem for path in (ROOT / "conf/model").glob("*.yaml")]
     keys = set().union(*(command_line.flatten(configured(f"model={model}")) for model in models))
+    # A rule may be about a whole section.
+    keys |= {key.rpartition(".")[0] for key in keys}
     assert set(command_line.RULES) <= keys | {"schedule.warmup"}
 
 
