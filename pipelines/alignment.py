@@ -163,10 +163,15 @@ class Alignment:
 
     def evaluate(self, model):
         """Aligns every pair, and scores the parts that have gold alignments."""
-        self.model, self.links, self.posteriors = model, {}, {}
+        self.model, self.posteriors = model, {}
+        # As text, and as links only where these are needed: sets for every pair would outgrow everything else.
+        self.lines, self.links = [""] * len(self.pairs), {}
         shown = alignment_reports.shown(self)
+        wanted = shown.union(*(self.gold_rows(part) for part in self.scored))
         for row, posteriors, links in self._aligner(model)(range(len(self.pairs))):
-            self.links[row] = links
+            self.lines[row] = " ".join(f"{i}-{j}" for i, j in sorted(links))
+            if row in wanted:
+                self.links[row] = links
             if row in shown or self.config.report.posteriors:
                 self.posteriors[row] = posteriors
         metrics = {}

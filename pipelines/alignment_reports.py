@@ -20,9 +20,7 @@ def write(folder, task):
     count; `grids.png`; and with `report.posteriors` the file that `components.alignment.soft_alignments` reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    links = (task.links.get(row, ()) for row in range(len(task.pairs)))
-    lines = (" ".join(f"{i}-{j}" for i, j in sorted(each)) for each in links)
-    (folder / "alignments.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    (folder / "alignments.txt").write_text("".join(f"{line}\n" for line in task.lines), encoding="utf-8")
     for number, name in enumerate(("forward", "reverse")):
         _lexicon(folder / f"lexicon.{name}.tsv", task, number, task.config.report.lexicon_cutoff)
     grids = [(task.pairs[row], task.posteriors[row], task.links[row]) for row in sorted(shown(task) & set(task.links))]

@@ -44,14 +44,13 @@ def read_parallel(source, target, sure=None, possible=None, **options):
             for path, line in zip(paths, lines, strict=True):
                 count[path] += line is not None
             if None not in lines:
-                yield lines[0][0], [line for _, line in lines]
+                yield lines[0][0], *(text for _, text in lines)
+        for path in paths[1:]:
+            if count[path] != count[paths[0]]:
+                raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
 
-    found = list(rows())
-    for path in paths[1:]:
-        if count[path] != count[paths[0]]:
-            raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
     names = [name for name, path in (("sure", sure), ("possible", possible)) if path is not None]
-    return _pairs(source, ((number, *texts) for number, texts in found), names, sure or source, **options)
+    return _pairs(source, rows(), names, sure or source, **options)
 
 
 def read_bars(path, gold=None, separator="|||", **options):
@@ -106,8 +105,11 @@ def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
         InputError: `file:line` of a link that cannot be read, or of what `strict` refuses.
     """
     pairs, empty, outside = [], 0, []
+    words = {}  # each word once: a string a token would fill the memory with copies
     for number, source, target, *fields in rows:
-        pair = SentencePair(*(tuple(word for word in side.split(" ") if word) for side in (source, target)))
+        pair = SentencePair(
+            *(tuple(words.setdefault(word, word) for word in side.split(" ") if word) for side in (source, target))
+        )
         if not (pair.source and pair.target):
             if strict:
                 raise InputError(f"{path}:{number}: the {'target' if pair.source else 'source'} side is empty")

@@ -127,7 +127,7 @@ def test_corners_of_the_export(trained):
     assert answers[6][3][0, 0] > 0.3
 
 
-def test_a_sentence_of_two_thousand_words(trained):
+def test_a_sentence_of_five_hundred_words(trained):
     _, _, export = trained
     words = " ".join(["the house"] * 250), " ".join(["la casa"] * 250)
     ((*_, forward, _),) = served(export, [words])

@@ -77,6 +77,28 @@ def test_values_that_cannot_be(override, message):
         command_line.validate(configured(override))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.iterations.ibm1=0", r"model.iterations=.*: must be a whole number, at least 1, for each of"),
+        ("+model.iterations.ibm3=5", r"ibm3.*: must be .* ibm1 \| ibm2 \| fast_align \| hmm"),
+        ("+model.null_probability.ibm1=1.0", r"model.null_probability=.*: must be at least 0 and below 1"),
+        ("model.symmetrization=grow", r"model.symmetrization=grow: must be posterior \| intersection"),
+        ("model.stepwise=0.5", r"model.stepwise=0.5: must be above 0.5, at most 1"),
+        ("model.backoff.strength=-1", r"model.backoff.strength=-1: must be at least 0"),
+        ("data.max_length=0", r"data.max_length=0: must be a whole number"),
+    ],
+)
+def test_values_of_aligners_that_cannot_be(override, message):
+    with pytest.raises(InputError, match=message):
+        command_line.validate(configured("model=ibm1", override))
+
+
+def test_back_off_and_a_prior_exclude_each_other():
+    with pytest.raises(InputError, match="cannot be with model.concentration"):
+        command_line.validate(configured("model=agreement", "model.concentration=0.1"))
+
+
 def test_every_rule_is_about_a_key_that_exists():
     models = [path.stem for path in (ROOT / "conf/model").glob("*.yaml")]
     keys = set().union(*(command_line.flatten(configured(f"model={model}")) for model in models))
