@@ -95,7 +95,7 @@ def test_values_of_aligners_that_cannot_be(override, message):
 
 
 def test_back_off_and_a_prior_exclude_each_other():
-    with pytest.raises(InputError, match="cannot be with model.concentration"):
+    with pytest.raises(InputError, match=r"cannot be with model\.concentration"):
         command_line.validate(configured("model=agreement", "model.concentration=0.1"))
 
 
