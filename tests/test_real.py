@@ -140,10 +140,8 @@ def test_a_link_outside_its_sentences_is_named():
 @pytest.mark.parametrize(
     ("experiment", "highest"),
     [
-        ("czenali_ibm1", 0.44),
         ("czenali_fast_align", 0.36),
         ("czenali_hmm", 0.27),
-        ("czenali_agreement_words", 0.207),
         ("czenali_agreement", 0.149),
     ],
 )
