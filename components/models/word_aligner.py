@@ -129,15 +129,15 @@ class WordAligner(keras.Model):
         grids = [Grid(batch, self.sizes)]
         grids.append(grids[0].turned())
         cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(grids[0], stage))
-        weight = self._fade() if self.stepwise else 1.0
+        weighted = self._fade() if self.stepwise else lambda counts: counts
         # Added outside of the choice of stages, inside of which replicas could not wait for each other.
         for grid, of_cells, of_null, each, (lexicon, *positions) in zip(
             grids, cells, null, statistics, self.directions, strict=True
         ):
-            lexicon.count(grid, of_cells * weight, of_null * weight)
+            lexicon.count(grid, weighted(of_cells), weighted(of_null))
             learned = (position.counts for position in positions if position.counts is not None)
             for counts, values in zip(learned, each, strict=True):
-                add(counts, values * weight)
+                add(counts, weighted(values))
         if self.stepwise:
             self._by_stage(self._maximize)
             self.steps.assign_add(1.0)
@@ -159,12 +159,13 @@ class WordAligner(keras.Model):
         return cells, [posteriors.null for posteriors in both], nats, statistics
 
     def _fade(self):
-        """Makes what was counted before weigh less; the weight of a new batch, as many as if it were the corpus."""
+        """Makes what was counted before weigh less; a function that makes a batch weigh as if it were the corpus."""
         rate = (tf.convert_to_tensor(self.steps) + 2.0) ** -self.stepwise
         for lexicon, *positions in self.directions:
             for counts in (lexicon.counts, lexicon.null_counts, *(p.counts for p in positions if p.counts is not None)):
                 counts.assign(counts * (1.0 - rate))
-        return rate * tf.convert_to_tensor(self.batches)
+        weight = rate * tf.convert_to_tensor(self.batches)
+        return lambda counts: counts * weight
 
     def reset_counts(self):
         for lexicon, *positions in self.directions:
