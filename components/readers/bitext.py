@@ -25,30 +25,39 @@ class SentencePair(NamedTuple):
     possible: frozenset | None = None
 
 
-def read_parallel(source, target, sure=None, possible=None, **options):
+def read_parallel(source, target, sure=None, possible=None, naacl=None, **options):
     """Pairs of two files with a sentence a line each; gold alignments in one or two more.
 
     Args:
         source, target: paths.
         sure, possible: paths of gold links, a line a pair.
+        naacl: or path of gold links in the NAACL-2003 format, `sentence source target [S|P]`, all from 1.
         options: see `_pairs`.
 
     Raises:
         InputError: the files differ in their numbers of lines.
     """
+    texts, lines = _naacl(naacl) if naacl else ({}, {})
     paths = [path for path in (source, target, sure, possible) if path is not None]
     count = dict.fromkeys(paths, 0)
 
     def rows():
-        for lines in zip_longest(*map(read_lines, paths)):
-            for path, line in zip(paths, lines, strict=True):
+        for together in zip_longest(*map(read_lines, paths)):
+            for path, line in zip(paths, together, strict=True):
                 count[path] += line is not None
-            if None not in lines:
-                yield lines[0][0], *(text for _, text in lines)
+            if None not in together:
+                number = together[0][0]
+                gold = [texts.get(number, "")] if naacl else []
+                yield number, *(text for _, text in together), *gold
         for path in paths[1:]:
             if count[path] != count[paths[0]]:
                 raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
+        for sentence, line in lines.items():
+            if not 1 <= sentence <= count[source]:
+                raise InputError(f"{naacl}:{line}: sentence {sentence}, but there are {count[source]}")
 
+    if naacl:
+        return _pairs(source, rows(), ("gold",), f"{naacl}:sentence", **{**options, "first": 1})
     names = [name for name, path in (("sure", sure), ("possible", possible)) if path is not None]
     return _pairs(source, rows(), names, sure or source, **options)
 
@@ -146,32 +155,17 @@ def _link(text, where, first, swapped):
     return ((j, i) if swapped else (i, j)), match[2] == "-"
 
 
-def read_naacl(path, pairs, sure_mark="S", strict=False):
-    """Gold links in the NAACL-2003 format, `sentence source target [S|P]`, all counted from 1, put into `pairs`.
-
-    Raises:
-        InputError: `file:line` that is not such a link, or whose sentence is not there.
-    """
-    found = {}
+def _naacl(path):
+    """Links of the NAACL-2003 format, `sentence source target [S|P]`, as the text of each sentence's, by its number."""
+    texts, lines = {}, {}
     for number, line in read_lines(path):
         fields = line.split()
         if not fields:
             continue
         if not (3 <= len(fields) <= 5 and all(field.isdigit() for field in fields[:3])):
             raise InputError(f"{path}:{number}: expected 'sentence source target S|P'")
-        row, i, j = (int(field) - 1 for field in fields[:3])
-        if not 0 <= row < len(pairs):
-            raise InputError(f"{path}:{number}: sentence {row + 1}, but there are {len(pairs)}")
-        if not (0 <= i < len(pairs[row].source) and 0 <= j < len(pairs[row].target)):
-            where = f"{path}:{number}: link {i + 1}-{j + 1} is outside its sentences"
-            if strict:
-                raise InputError(where)
-            log.warning("%s; left out", where)
-            continue
-        found.setdefault(row, {})[i, j] = len(fields) == 3 or fields[3] == sure_mark
-    return [
-        pair._replace(sure=frozenset(link for link, sure in found[row].items() if sure), possible=frozenset(found[row]))
-        if row in found
-        else pair
-        for row, pair in enumerate(pairs)
-    ]
+        sentence, source, target = map(int, fields[:3])
+        sign = "p" if fields[3:] and fields[3] == "P" else "-"
+        texts[sentence] = f"{texts.get(sentence, '')} {source}{sign}{target}"
+        lines[sentence] = number
+    return texts, lines

@@ -39,16 +39,19 @@ def test_gold_in_one_field(write):
 
 
 def test_naacl_2003(write):
-    pairs = bitext.read_columns(write("x.tsv", "a b\tx y\nc\tz\n"))
-    gold = write("gold", "0001 1 2 S\n0001 2 1 P\n")
-    first, second = bitext.read_naacl(gold, pairs)
+    files = write("a.en", "a b\n\nc\n"), write("a.ro", "x y\nw\nz\n")
+    gold = write("gold", "0001 1 2 S\n0001 2 1 P\n\n3 1 1\n")
+    first, last = bitext.read_parallel(*files, naacl=gold)  # the second has an empty side
     assert first.sure == {(0, 1)}
     assert first.possible == {(0, 1), (1, 0)}
-    assert second.sure is None
-    with pytest.raises(InputError, match=r"gold2:1: sentence 3, but there are 2"):
-        bitext.read_naacl(write("gold2", "3 1 1 S\n"), pairs)
-    with pytest.raises(InputError, match=r"gold3:2: expected 'sentence source target S\|P'"):
-        bitext.read_naacl(write("gold3", "1 1 1\n1-1\n"), pairs)
+    assert last.sure == {(0, 0)}
+    for name, text, message in (
+        ("gold2", "4 1 1 S\n", r"gold2:1: sentence 4, but there are 3"),
+        ("gold3", "1 1 1\n1-1\n", r"gold3:2: expected 'sentence source target S\|P'"),
+        ("gold4", "3 1 2\n", r"gold4:sentence:3: link 1-2 is outside its sentences"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bitext.read_parallel(write("b.en", "a b\nd\nc\n"), files[1], naacl=write(name, text), strict=True)
 
 
 def test_line_counts_that_differ(write):
