@@ -199,6 +199,7 @@ RULES = {
     "data.scheme": _one_of("bio2", "iobes"),
     "model.cell": _one_of("rnn", "lstm", "gru"),
     "model.head": _one_of("crf", "memm", "softmax"),
+    "model.constraints": _one_of("decoding", "training"),
     "model.layers": _whole(1),
     "model.units": _whole(1),
     "model.words.dim": _whole(1),

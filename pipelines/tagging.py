@@ -196,6 +196,8 @@ class Tagging:
         options = OmegaConf.to_container(self.config.model, resolve=True)
         for key in ("name", "vectors", "precision", "min_count", "labelled"):
             options.pop(key, None)
+        if options.get("constraints"):
+            options["constraints"] = self._constraints(options["constraints"])
         sizes = self.vectorizer.sizes
         if self.vectors:
             options["vectors"], matched = vectors.matrix(
@@ -210,6 +212,16 @@ class Tagging:
         model = hydra.utils.get_method(target)(sizes, len(self.tags), name=self.config.model.name, **options)
         log.info("%s: %d weights", model.name, model.count_params())
         return model
+
+    def _constraints(self, when):
+        """What the head has to know to keep to the scheme, at decoding or in training too."""
+        model = self.config.model
+        if not self.entities:
+            raise InputError(f"model.constraints={when}: data.task=pos has no scheme that could rule out anything")
+        if model.head == "softmax":
+            raise InputError(f"model.constraints={when}: model.head=softmax takes each tag on its own; use crf or memm")
+        scheme = "iobes" if self.config.data.scheme == "iobes" else "bio"
+        return {"constraints": scheme, "tags": self.tags, "constrain_training": when == "training"}
 
     # evaluate
 

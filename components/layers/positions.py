@@ -50,7 +50,10 @@ class Positions(keras.layers.Layer):
         self.null_probability = null_probability
 
     def prior(self, grid):
-        """Probability of each position, `(tokens, source)` or 1; of NULL; and log of what both are a multiple of."""
+        """Probability of each position, `(tokens, source)`, None where all are alike; of NULL; the log of their factor.
+
+        Both may lack a factor that is the same for all choices of a word.
+        """
         raise NotImplementedError
 
     def posteriors(self, grid, translation, null):

@@ -26,6 +26,7 @@ def tagger(
     characters,
     casing,
     dropout,
+    constraints=None,
     vectors=None,
     name="tagger",
 ):
@@ -42,6 +43,7 @@ def tagger(
         head: `crf`, `memm` or `softmax`.
         words: `{"dim", "tune"}`; characters: `{"kind", "dim", "units", "window"}`; casing: `{"dim"}`.
         dropout: rates `{"word", "input", "recurrent", "output"}`.
+        constraints: of the head, see `LinearChainHead`: `{"constraints", "tags", "constrain_training"}`, or None.
         vectors: initial word embeddings `(words, dim)`, or None for random ones.
     """
     inputs = {"words": keras.Input((None,), dtype="int32", name="words")}
@@ -81,4 +83,5 @@ def tagger(
         x = recurrent(x, mask=mask)
     x = keras.layers.Dropout(dropout["output"], name="output_dropout")(x)
     emissions = keras.layers.Dense(tags, name="emissions", dtype="float32")(x)
-    return keras.Model(inputs, HEADS[head](name="head", dtype="float32")(emissions, mask=mask), name=name)
+    head = HEADS[head](name="head", dtype="float32", **(constraints or {}))
+    return keras.Model(inputs, head(emissions, mask=mask), name=name)

@@ -92,43 +92,41 @@ class WordAligner(keras.Model):
             lexicon.adapt(words, levels, forward)
 
     def fit(self, *args, callbacks=None, **kwargs):
-        """As every `fit`; the tables are updated at the end of each epoch, if not stepwise then only there."""
+        """As every `fit`; the tables are updated at the end of each epoch, or, stepwise, after each batch."""
         return super().fit(*args, callbacks=[_Iteration(), *(callbacks or ())], **kwargs)
 
-    def stage(self):
-        """Number of the stage of the current epoch, a scalar tensor."""
-        ends = tf.cumsum(list(self.iterations.values())[:-1] or [0])
-        stage = tf.reduce_sum(tf.cast(tf.convert_to_tensor(self.done) >= ends, tf.int32))
-        return stage if len(self.iterations) > 1 else tf.constant(0)
+    def stage(self, trained=True):
+        """Number of the stage of the last epoch that was trained, or of the one that comes; a scalar tensor."""
+        epoch = tf.convert_to_tensor(self.done) - (1 if trained else 0)
+        ends = tf.cumsum(list(self.iterations.values()))[:-1]
+        return tf.reduce_sum(tf.cast(epoch >= ends, tf.int32))
 
-    def _by_stage(self, branch):
+    def _by_stage(self, branch, trained=False):
         if len(self.iterations) == 1:
             return branch(0)
-        return tf.switch_case(self.stage(), [lambda n=n: branch(n) for n in range(len(self.iterations))])
+        return tf.switch_case(self.stage(trained), [lambda n=n: branch(n) for n in range(len(self.iterations))])
 
     def call(self, batch):
-        """Posteriors of links by the last stage that was reached, `(tokens, source)` forward and in reverse."""
+        """Posteriors of links by the stage that was trained last, `(tokens, source)` forward and in reverse."""
+        grids = self._grids(batch)
+        return self._by_stage(lambda stage: [each.cells for each in self._posteriors(grids, stage)], trained=True)
 
-        def posteriors(stage):
-            grid = Grid(batch, self.sizes)
-            forward, reverse = self._posteriors(grid, stage)
-            return forward.cells, reverse.cells
+    def _grids(self, batch):
+        grid = Grid(batch, self.sizes)
+        return grid, grid.turned()
 
-        return self._by_stage(posteriors)
-
-    def _posteriors(self, grid, stage):
+    def _posteriors(self, grids, stage):
         return [
-            lexicon.posteriors(each, positions[stage])
-            for each, (lexicon, *positions) in zip((grid, grid.turned()), self.directions, strict=True)
+            lexicon.posteriors(grid, positions[stage])
+            for grid, (lexicon, *positions) in zip(grids, self.directions, strict=True)
         ]
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch):
         if isinstance(batch, tuple):
             (batch,) = batch
-        grids = [Grid(batch, self.sizes)]
-        grids.append(grids[0].turned())
-        cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(grids[0], stage))
+        grids = self._grids(batch)
+        cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(grids, stage))
         weighted = self._fade() if self.stepwise else lambda counts: counts
         # Added outside of the choice of stages, inside of which replicas could not wait for each other.
         for grid, of_cells, of_null, each, (lexicon, *positions) in zip(
@@ -145,11 +143,11 @@ class WordAligner(keras.Model):
         self._loss.update_state(nats / words, sample_weight=words)
         return {"loss": self._loss.result()}
 
-    def _expectation(self, grid, stage):
+    def _expectation(self, grids, stage):
         """E-step: what to count of cells, of NULL and of every stage's positions, in both directions; and the nats."""
-        both, statistics = self._posteriors(grid, stage), []
-        for each, posteriors, (_, *positions) in zip((grid, grid.turned()), both, self.directions, strict=True):
-            seen = positions[stage].statistics(each, posteriors)
+        both, statistics = self._posteriors(grids, stage), []
+        for grid, posteriors, (_, *positions) in zip(grids, both, self.directions, strict=True):
+            seen = positions[stage].statistics(grid, posteriors)
             learned = (position for position in positions if position.counts is not None)
             statistics.append([seen if p is positions[stage] else tf.zeros(p.counts.shape) for p in learned])
         cells = [posteriors.cells for posteriors in both]

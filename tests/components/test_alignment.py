@@ -282,7 +282,7 @@ def test_each_model_goes_on_from_the_one_before(made):
     bitext.fit(other, 2)
     assert before == pytest.approx(bitext.translation(other))
     jumps = model.directions[0][2].jumps.numpy().copy()
-    assert int(model.stage()) == 1
+    assert (int(model.stage()), int(model.stage(trained=False))) == (0, 1)
     bitext.fit(model)
     assert np.abs(jumps - model.directions[0][2].jumps.numpy()).max() > 1e-3
 

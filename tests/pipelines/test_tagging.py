@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import keras
 import mlflow
@@ -384,6 +385,44 @@ def test_iobes_pipeline_scores_and_exports_bio2(tmp_path):
         t for tags in served_tags(tmp_path / "exports/1", conll.read(ROOT / "samples/ner/dev.conll")) for t in tags
     }
     assert {tag[0] for tag in given} <= set("BIO") and "B" in {tag[0] for tag in given}
+
+
+@pytest.mark.parametrize(
+    ("options", "possible"),
+    [
+        ((), False),
+        (("model.constraints=decoding",), True),
+        (("model.constraints=training", "data.scheme=iobes"), True),
+        (("model=bilstm_memm", "model.constraints=training"), True),
+        (("model=feature_crf", "model.constraints=decoding"), True),
+    ],
+)
+def test_constraints_leave_no_impossible_sequence(options, possible):
+    """What a tagger gives out that has learned nothing yet."""
+    keras.utils.set_random_seed(1)
+    task = Tagging(configured(*options, "limit.sentences=60"))
+    for step in (task.read, task.vectorize, task.batch):
+        step()
+    model = task.build()
+    transitions = model.get_layer("head").transitions
+    transitions.assign(np.random.default_rng(0).normal(size=transitions.shape))
+    predicted, _ = task._predictor(model)("dev")
+    pairs = [pair for tags in predicted for pair in pairwise(("O", *tags))]
+    assert any(b[0] == "B" for _, b in pairs)
+    assert possible == (not any(b[0] == "I" and (a == "O" or a[2:] != b[2:]) for a, b in pairs))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (("data=ud_english_ewt",), "data.task=pos has no scheme"),
+        (("model=bilstm_softmax",), "model.head=softmax takes each tag on its own; use crf or memm"),
+    ],
+)
+def test_constraints_that_cannot_be(override, message):
+    task = Tagging(configured(*override, "model.constraints=decoding"))
+    with pytest.raises(InputError, match=message):
+        task._constraints("decoding")
 
 
 @pytest.mark.parametrize("override", ["model.characters.kind=lstm", "model.characters.kind=none", "model.casing.dim=0",
