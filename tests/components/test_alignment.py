@@ -329,7 +329,7 @@ def test_stepwise_em_comes_near_full_batch_em(made):
 
 
 def test_replicas_count_the_same(made):
-    bitext = Bitext(made[:12], cells=90)
+    bitext = Bitext(made[:12], cells=75)
     alone = bitext.aligner({"ibm1": 1, "hmm": 1})
     bitext.fit(alone, 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

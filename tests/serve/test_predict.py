@@ -46,7 +46,7 @@ def test_what_is_wrong_is_one_line(exports, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken/1").mkdir(parents=True)
     (tmp_path / "broken/1/saved_model.pb").write_bytes(b"nonsense")
-    for name, message in (("absent", "no such export"), ("empty", "no SavedModel here"), ("broken", "not a tagger's")):
+    for name, message in (("absent", "no such export"), ("empty", "no SavedModel here"), ("broken", "not an export")):
         assert predict.main([str(tmp_path / name), "text"]) == 2
         said = capsys.readouterr()
         assert not said.out and said.err.startswith("serve.predict: error: ") and message in said.err
