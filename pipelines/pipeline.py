@@ -42,7 +42,7 @@ def run(config, folder):
     if config.resume and (folder / "metrics.json").exists():
         metrics = json.loads((folder / "metrics.json").read_text())
         print(f"{folder} is finished already", flush=True)
-        return metrics.get("dev/best")
+        return metrics.get("dev/best", metrics["train/loss"])
     _prepare(config)
     if config.export.enabled:
         check_writable(config.export.dir)
