@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf, open_dict
 
-from components.alignment.symmetrization import symmetrize
+from components.alignment.symmetrization import pharaoh, symmetrize
 from components.errors import InputError, nearest
 from components.layers.ibm1 import Grid
 from components.metrics.alignment import link_scores
@@ -159,7 +159,7 @@ class Alignment:
         """A function that scores the model as it then is on dev: `{"dev/aer": …}`; without gold, nothing."""
         aligned = self._aligner(model)
         rows = self.gold_rows("dev")
-        return lambda: self._score("dev", {row: links for row, _, links in aligned(rows)}) if rows else {}
+        return lambda: self._score("dev", {row: _pairs(links) for row, _, links, _ in aligned(rows)}) if rows else {}
 
     def evaluate(self, model):
         """Aligns every pair, and scores the parts that have gold alignments."""
@@ -168,10 +168,10 @@ class Alignment:
         self.lines, self.links = [""] * len(self.pairs), {}
         shown = alignment_reports.shown(self)
         wanted = shown.union(*(self.gold_rows(part) for part in self.scored))
-        for row, posteriors, links in self._aligner(model)(range(len(self.pairs))):
-            self.lines[row] = " ".join(f"{i}-{j}" for i, j in sorted(links))
+        for row, posteriors, links, text in self._aligner(model)(range(len(self.pairs))):
+            self.lines[row] = text
             if row in wanted:
-                self.links[row] = links
+                self.links[row] = _pairs(links)
             if row in shown or self.config.report.posteriors:
                 self.posteriors[row] = posteriors
         metrics = {}
@@ -186,22 +186,25 @@ class Alignment:
         def align(batch):
             grid = Grid(batch, model.sizes)
             forward, reverse = map(grid.dense, model(batch))
-            return (forward + reverse) / 2.0, symmetrize(forward, reverse, method, threshold)
+            links = symmetrize(forward, reverse, method, threshold)
+            return (forward + reverse) / 2.0, links, pharaoh(links)
 
         place = {row: number for number, row in enumerate(self.rows)}
         of_row = {int(row): number for number, rows in enumerate(self.grid.rows) for row in rows}
 
         def aligned(rows):
-            """Yields row, mean posteriors of both directions, and links, `(source, target)`; not of rows left out."""
+            """Yields row, mean posteriors of both directions and links `(source, target)`, and these as text.
+
+            Not of rows that were left out.
+            """
             wanted = {place[row] for row in rows if row in place}
             for number in sorted({of_row[row] for row in wanted}):
                 batch = {name: tf.constant(values) for name, values in self.grid.batches[number].items()}
-                posteriors, links = (each.numpy() for each in align(batch))
+                posteriors, links, texts = (each.numpy() for each in align(batch))
                 for index, row in enumerate(self.grid.rows[number]):
                     if row in wanted:
                         there = slice(self.grid.source_lengths[row]), slice(self.grid.target_lengths[row])
-                        pairs = np.argwhere(links[index]).tolist()
-                        yield self.rows[row], posteriors[index][there], set(map(tuple, pairs))
+                        yield self.rows[row], posteriors[index][there], links[index][there], texts[index].decode()
 
         return aligned
 
@@ -241,6 +244,11 @@ class Alignment:
             self.config.model.threshold,
         )
         return module.save
+
+
+def _pairs(links):
+    """Links `{(source, target), …}` of booleans `(source, target)`."""
+    return set(map(tuple, np.argwhere(links).tolist()))
 
 
 def _choice(name):

@@ -19,11 +19,9 @@ from components.saved_model.versions import check_writable, write_version
 from components.training import checkpoints
 from components.training.progress import ProgressBar
 from pipelines import summary
-from pipelines.tracking import tracked
+from pipelines.tracking import is_better, tracked
 
 log = logging.getLogger(__name__)
-
-LOWER_IS_BETTER = ("loss", "aer")
 
 
 def run(config, folder):
@@ -187,8 +185,7 @@ class _Epochs(keras.callbacks.Callback):
         with self._averaged_weights():
             metrics |= self.score_dev()
             self.score = metrics[self.monitor]
-            sign = -1 if self.monitor.endswith(LOWER_IS_BETTER) else 1
-            if self.keeps_last or self.best is None or sign * self.score > sign * self.best:
+            if self.keeps_last or self.best is None or is_better(self.score, self.best, self.monitor):
                 self.best, self.best_epoch, self.waited = self.score, epoch + 1, 0
                 checkpoints.save_best(self.model, self.folder)
             else:

@@ -33,6 +33,11 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 ANSWER_WITHIN = 5  # seconds for a tracking server to say that it is there
 
 
+def is_better(score, than, monitor):
+    """Whether a score of this name is better than another one: of losses and error rates the lower."""
+    return score < than if monitor.endswith(("loss", "aer")) else score > than
+
+
 class Terminated(BaseException):
     """SIGTERM: the run is being killed."""
 
@@ -227,8 +232,7 @@ class MLflow:
             standing = float(champion.tags[monitor])
         except (self.mlflow.MlflowException, KeyError):
             standing = None
-        lower = monitor.endswith(("loss", "aer"))
-        better = standing is None or (score < standing if lower else score > standing)
+        better = standing is None or is_better(score, standing, monitor)
         if better:
             self.client.set_registered_model_alias(name, "champion", version.version)
         verdict = "champion" if better else f"the champion stays at {standing:.4f}"

@@ -142,9 +142,15 @@ def _dataset(batches):
 
     # Python is called once an epoch, not once a batch.
     spec = tf.TensorSpec([None], tf.int32)
-    dataset = tf.data.Dataset.from_generator(epoch, output_signature=(spec, spec, spec)).flat_map(one_by_one)
-    # There is nothing to tune, and the tuner wakes at 10 ms, 30 ms, … 5.11 s, 10.23 s after the start: an iterator that
-    # is done in between was seen to wait for it, seconds an epoch.
+    return untuned(tf.data.Dataset.from_generator(epoch, output_signature=(spec, spec, spec)).flat_map(one_by_one))
+
+
+def untuned(dataset):
+    """The dataset without its tuner.
+
+    There is nothing to tune, and the tuner wakes at 10 ms, 30 ms, … 5.11 s, 10.23 s after the start: an iterator that
+    is done in between was seen to wait for it, seconds an epoch.
+    """
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)

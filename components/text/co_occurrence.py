@@ -6,6 +6,8 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from components.text.batching import untuned
+
 
 class Level(NamedTuple):
     """Words, or classes of words, and which of them meet.
@@ -97,10 +99,7 @@ class CoOccurrence:
     def dataset(self):
         """Every batch once, as a `tf.data.Dataset`."""
         spec = {name: tf.TensorSpec([None] * values.ndim, tf.int32) for name, values in self.batches[0].items()}
-        dataset = tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec)
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        dataset = dataset.with_options(options)
+        dataset = untuned(tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec))
         return dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches))).prefetch(1)
 
 
