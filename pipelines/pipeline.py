@@ -14,12 +14,14 @@ import keras
 import tensorflow as tf
 from omegaconf import OmegaConf
 
+from components import transfer
 from components.errors import InputError
 from components.saved_model.versions import check_writable, write_version
 from components.training import checkpoints
 from components.training.progress import ProgressBar
+from components.training.rates import PretrainedRates
 from pipelines import summary
-from pipelines.tracking import is_better, tracked
+from pipelines.tracking import fetched, is_better, tracked
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +43,25 @@ def run(config, folder):
         metrics = json.loads((folder / "metrics.json").read_text())
         print(f"{folder} is finished already", flush=True)
         return metrics.get("dev/best", metrics["train/loss"])
-    _prepare(config)
+    target = hydra.utils.get_class(config.pipeline._target_)
+    _prepare(config, getattr(target, "wide", False))
     if config.export.enabled:
         check_writable(config.export.dir)
 
     with tracked(config, folder) as tracker, _disk_errors(folder):
-        task = hydra.utils.get_class(config.pipeline._target_)(config)
+        task = target(config)
         task.read()
         log.info("%s", task.described())
         tracker.log_data(task)
         task.vectorize()
         task.batch()
+        if hasattr(task, "vectorizer"):
+            _write_json(folder / transfer.VOCABULARY, task.vectorizer.words)
         model = task.build()
+        rates = _start_from(config, model, task)
         _compile(model, task, config)
 
-        metrics = _fit(model, task, config, folder, tracker)
+        metrics = _fit(model, task, config, folder, tracker, rates)
         model = checkpoints.load_best(folder / "checkpoints")
         metrics |= task.evaluate(model)
         # One step past the epochs, so that what a table of runs shows is the best model.
@@ -71,7 +77,7 @@ def run(config, folder):
                 shutil.rmtree(exported)  # A run that failed leaves no export.
                 raise
         _write_json(folder / "metrics.json", metrics)
-    summary.show(config, metrics, folder, tracker, exported, task.example)
+    summary.show(config, metrics, folder, tracker, exported, task)
     return metrics.get("dev/best", metrics["train/loss"])
 
 
@@ -86,18 +92,36 @@ def _disk_errors(folder):
         raise InputError(f"{error.filename or folder}: cannot be written ({os.strerror(error.errno)})") from None
 
 
-def _prepare(config):
+def _prepare(config, wide):
     threads = config.trainer.threads
     cores = os.cpu_count() or 2
     try:
         # The matrices of one time step are small: two operations at a time beat two threads in one.
-        tf.config.threading.set_intra_op_parallelism_threads(threads.intra_op or max(1, cores // 2))
+        narrow = max(1, cores // 2)
+        tf.config.threading.set_intra_op_parallelism_threads(threads.intra_op or (cores if wide else narrow))
         tf.config.threading.set_inter_op_parallelism_threads(threads.inter_op or max(2, cores))
     except RuntimeError:
         log.info("TensorFlow is running already: trainer.threads has no effect")
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.model.precision)
+
+
+def _start_from(config, model, task):
+    """Puts the weights of language models into the model, where `init_from` names some; returns callbacks."""
+    if config.init_from is None:
+        return []
+    settings = config.transfer
+    sources = [config.init_from] if isinstance(config.init_from, str) else list(config.init_from)
+    groups, (matched, new) = transfer.apply(
+        [transfer.read(fetched(source, config)) for source in sources],
+        model,
+        task.vectorizer.words,
+        embeddings=settings.parts != "encoder",
+        encoder=settings.parts != "embeddings",
+    )
+    log.warning("init_from: %d words have pretrained vectors, %d are new", matched, new)
+    return [PretrainedRates(groups, settings.frozen, settings.rate, settings.unfreeze_every)]
 
 
 def _compile(model, task, config):
@@ -122,7 +146,7 @@ def _compile(model, task, config):
     model.compile(optimizer, loss=task.loss, steps_per_execution=steps, jit_compile=False)
 
 
-def _fit(model, task, config, folder, tracker):
+def _fit(model, task, config, folder, tracker, callbacks):
     """Trains up to the last epoch or until patience runs out; leaves `checkpoints/best.keras`."""
     state = checkpoints.restore(model, folder / "checkpoints") if config.resume else None
     watch = _Epochs(model, task, config, folder / "checkpoints", tracker, state)
@@ -133,7 +157,7 @@ def _fit(model, task, config, folder, tracker):
                 task.training(lambda: watch.epoch),
                 initial_epoch=watch.first_epoch,
                 epochs=config.trainer.epochs,
-                callbacks=[watch, bar],
+                callbacks=[watch, bar, *callbacks],
                 verbose=0,
                 shuffle=False,
             )
@@ -181,6 +205,7 @@ class _Epochs(keras.callbacks.Callback):
             "train/tokens_per_second": self.tokens_per_second,
             "train/step_ms": 1000 * seconds / self.task.steps,
             "train/learning_rate": float(self.model.optimizer.learning_rate),
+            **{f"train/{name}": float(value) for name, value in logs.items() if name != "loss"},
         }
         with self._averaged_weights():
             metrics |= self.score_dev()

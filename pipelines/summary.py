@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def show(config, metrics, folder, tracker, exported, example):
+def show(config, metrics, folder, tracker, exported, task):
     """Prints the summary of a finished run."""
     console = Console(highlight=False)
     part = next((each for each in ("test", "dev") if any(key.startswith(f"{each}/") for key in metrics)), "train")
@@ -42,7 +42,8 @@ def show(config, metrics, folder, tracker, exported, example):
         console.print(f"  compare  {tracker.interface()}", soft_wrap=True, markup=False)
     if exported:
         exports = _relative(Path(exported).parent)
-        console.print(f'  predict  python -m serve.predict {exports} "{example}"', soft_wrap=True, markup=False)
+        ask = getattr(task, "ask", "predict")
+        console.print(f'  {ask:<8} python -m serve.{ask} {exports} "{task.example}"', soft_wrap=True, markup=False)
         console.print("  serve    docker compose -f serve/docker-compose.yaml up", soft_wrap=True, markup=False)
 
 

@@ -5,10 +5,9 @@ import html
 
 from components.metrics import tagging as scores
 from components.text import tag_schemes
-from pipelines.pictures import figure
+from pipelines.pictures import confusions
 
 WORST = 50  # sentences on the page of errors
-SHOWN = 20  # tags in the picture of confusions
 
 
 def write(folder, sentences, predicted, losses, entities):
@@ -33,26 +32,7 @@ def _confusion(path, gold, predicted, entities):
         gold, predicted = (
             [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in each] for each in (gold, predicted)
         )
-    pairs = scores.confusion(gold, predicted)
-    totals = {}
-    for (tag, _), count in pairs.items():
-        totals[tag] = totals.get(tag, 0) + count
-    every = sorted({tag for pair in pairs for tag in pair}, key=lambda tag: -totals.get(tag, 0))[:SHOWN]
-    size = 2.2 + 0.5 * len(every)
-    picture, axis = figure(1, 1, (size + 0.6, size))
-    shares = [[pairs[a, b] / max(totals.get(a, 0), 1) for b in every] for a in every]
-    image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, a in enumerate(every):
-        for column, b in enumerate(every):
-            if pairs[a, b]:
-                color = "white" if shares[row][column] > 0.5 else "black"
-                axis.text(column, row, f"{pairs[a, b]}", ha="center", va="center", fontsize=7, color=color)
-    axis.set_xticks(range(len(every)), every, rotation=60, fontsize=8)
-    axis.set_yticks(range(len(every)), every, fontsize=8)
-    axis.set_xlabel("predicted")
-    axis.set_ylabel("gold")
-    picture.colorbar(image, label="share of the gold tag's tokens", shrink=0.8)
-    picture.savefig(path, dpi=130)
+    confusions(path, scores.confusion(gold, predicted), "share of the gold tag's tokens")
 
 
 def _errors(sentences, predicted, losses):

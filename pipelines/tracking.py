@@ -35,7 +35,25 @@ ANSWER_WITHIN = 5  # seconds for a tracking server to say that it is there
 
 def is_better(score, than, monitor):
     """Whether a score of this name is better than another one: of losses and error rates the lower."""
-    return score < than if monitor.endswith(("loss", "aer")) else score > than
+    return score < than if monitor.endswith(("loss", "aer", "perplexity")) else score > than
+
+
+def fetched(source, config):
+    """A folder with what `source` names: a registered model, `models:/NAME@champion`, or a folder already.
+
+    Raises:
+        InputError: MLflow knows no such model.
+    """
+    if not source.startswith("models:/"):
+        return source
+    import mlflow
+
+    try:
+        mlflow.set_tracking_uri(_address(config.tracking.get("uri")))
+        with held_back():
+            return os.path.join(mlflow.artifacts.download_artifacts(source), "artifacts")
+    except mlflow.MlflowException as error:
+        raise InputError(f"init_from={source}: {str(error).splitlines()[0]}") from None
 
 
 class Terminated(BaseException):
@@ -203,7 +221,12 @@ class MLflow:
         from mlflow.types import ColSpec, DataType, Schema
         from mlflow.types.schema import Array
 
-        kinds = {"string": DataType.string, "strings": Array(DataType.string), "numbers": Array(DataType.double)}
+        kinds = {
+            "string": DataType.string,
+            "number": DataType.double,
+            "strings": Array(DataType.string),
+            "numbers": Array(DataType.double),
+        }
         signature = ModelSignature(
             inputs=Schema([ColSpec(DataType.string, name) for name in task.request]),
             outputs=Schema([ColSpec(kinds[kind], name) for name, kind in task.response.items()]),

@@ -1,6 +1,7 @@
 """The MLflow face of an export; MLflow copies this file into the model.
 
 A tagger: text in, tokens, tags and confidences out. An aligner: source and target in, links out.
+A language model: prompt in, text out. A classifier: text in, label and probability out.
 """
 
 import mlflow
@@ -20,7 +21,15 @@ class Export(mlflow.pyfunc.PythonModel):
             sides = {name: tf.constant(list(model_input[name]), tf.string) for name in ("source", "target")}
             links = self.model.signatures["serving_default"](**sides)["alignment"].numpy()
             return pandas.DataFrame({"alignment": [each.decode() for each in links]})
+        if "prompt" in getattr(model_input, "columns", ()):
+            prompts = tf.constant(list(model_input["prompt"]), tf.string)
+            texts = self.model.signatures["serving_default"](prompt=prompts)["text"].numpy()
+            return pandas.DataFrame({"text": [each.decode("utf-8", "replace") for each in texts]})
         texts = model_input["text"] if hasattr(model_input, "columns") else model_input
+        if "embed" in self.model.signatures:
+            outputs = self.model.signatures["serving_default"](text=tf.constant(list(texts), tf.string))
+            label, probability = (outputs[name].numpy() for name in ("label", "probability"))
+            return pandas.DataFrame({"label": [each.decode() for each in label], "probability": probability.tolist()})
         outputs = self.model.signatures["from_text"](text=tf.constant(list(texts), tf.string))
         rows = []
         for tokens, tags, confidence in zip(

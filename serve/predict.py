@@ -1,7 +1,8 @@
 """Asks an export: `python -m serve.predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
 Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces. An aligner
-is asked with `source ||| target`, split at spaces, and answers with links, `0-0 1-2`, a line a pair.
+is asked with `source ||| target`, split at spaces, and answers with links, `0-0 1-2`, a line a pair; a classifier
+answers with the label and its probability. Language models: `python -m serve.generate`.
 """
 
 import argparse
@@ -30,12 +31,10 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         folder = latest(options.export)
-        if options.text == ["-"]:
-            # Not text mode: a line may hold characters that Python takes for line ends, or bytes that are not UTF-8.
-            texts = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
-        else:
-            texts = (text.encode("utf-8", "surrogateescape") for text in options.text)
+        texts = texts_of(options.text)
         model = load(folder)
+        if "generate" in model.signatures:
+            raise InputError(f"{options.export}: a language model; python -m serve.generate asks it")
         if is_aligner(model):
             for source, target, links, *posteriors in align(model, texts):
                 line = {"source": source, "target": target, "alignment": links}
@@ -43,6 +42,11 @@ def main(arguments=None):
                     line |= {"forward": posteriors[0].round(4).tolist(), "reverse": posteriors[1].round(4).tolist()}
                 text = " ".join(f"{i}-{j}" for i, j in links)
                 print(json.dumps(line, ensure_ascii=False) if options.json else text, flush=True)
+            return 0
+        if "embed" in model.signatures:
+            for text, label, probabilities in classify(model, texts):
+                line = {"text": text, "label": label, "probabilities": probabilities}
+                print(json.dumps(line, ensure_ascii=False) if options.json else f"{label}  {probabilities[label]:.2f}")
             return 0
         for tokens, tags, confidence in predict(model, texts, options.tokens):
             if options.json:
@@ -58,6 +62,14 @@ def main(arguments=None):
         sys.stderr.close()
         return 0
     return 0
+
+
+def texts_of(arguments):
+    """The texts that a person gives: arguments, or lines of standard input for `-`, as bytes."""
+    if arguments == ["-"]:
+        # Not text mode: a line may hold characters that Python takes for line ends, or bytes that are not UTF-8.
+        return (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+    return (text.encode("utf-8", "surrogateescape") for text in arguments)
 
 
 def load(folder):
@@ -108,7 +120,7 @@ def align(model, texts):
 def _pairs(texts):
     """Batches of `(source tokens, target tokens)` whose longest sentences do not fill the memory."""
     batch, source, target, place = [], 0, 0, 0
-    for texts_together in _batches(texts):
+    for texts_together in batches_of(texts):
         for text in texts_together:
             place += 1
             sides = text.split(b"|||")
@@ -125,6 +137,25 @@ def _pairs(texts):
         batch, source, target = [], 0, 0
 
 
+def classify(model, texts):
+    """Yields each text, its most probable label, and `{label: probability}`.
+
+    Args:
+        model: a loaded export of a classifier.
+        texts: iterable of bytes.
+    """
+    import tensorflow as tf
+
+    for batch in batches_of(texts):
+        outputs = model.signatures["serving_default"](text=tf.constant(batch, tf.string))
+        labels = [label.decode() for label in outputs["labels"][0].numpy()]
+        for text, label, row in zip(
+            batch, outputs["label"].numpy(), outputs["probabilities"].numpy().tolist(), strict=True
+        ):
+            probabilities = {name: round(value, 4) for name, value in zip(labels, row, strict=True)}
+            yield text.decode("utf-8", "replace"), label.decode(), probabilities
+
+
 def predict(model, texts, tokenized=False):
     """Yields `(tokens, tags, confidences)` of each text.
 
@@ -136,7 +167,7 @@ def predict(model, texts, tokenized=False):
     import tensorflow as tf
 
     tag = model.signatures["serving_default" if tokenized else "from_text"]
-    for batch in _batches(texts):
+    for batch in batches_of(texts):
         if tokenized:
             split = [[token for token in text.split(b" ") if token] for text in batch]
             width = max(1, *map(len, split))
@@ -165,7 +196,7 @@ def readable(tokens, tags, confidence):
     )
 
 
-def _batches(texts):
+def batches_of(texts):
     """Batches of a list; of a stream, each text as it comes, or a person typing would wait for the others."""
     if sys.stdin.isatty():
         yield from ([text] for text in texts)

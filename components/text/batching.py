@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from components.readers.sentence import Sentence
 from components.text.vectorizer import PADDING
 
 UNSEEN = -1  # id of a tag that training never saw
@@ -56,6 +57,30 @@ class EncodedCorpus:
             width = tf.maximum(tf.reduce_sum(tf.cast(used, tf.int32)), 1)
             features["characters"] = features["characters"][:, :, :width]
         return features, tf.gather(self._tags, places)
+
+
+class LabelledCorpus(EncodedCorpus):
+    """A corpus of texts with one label each.
+
+    Args:
+        texts: tokens of each text, maybe none.
+        labels: number of each text's class, or `UNSEEN`.
+        vectorizer: a `TokenVectorizer`.
+        weights: of each class.
+    """
+
+    def __init__(self, texts, labels, vectorizer, weights):
+        super().__init__([Sentence(tokens, tokens) for tokens in texts], vectorizer, ())
+        self.labels = np.asarray(labels, np.int32)
+        self._labels = tf.constant(self.labels)
+        self._weights = tf.constant(weights, tf.float32)
+
+    def batch(self, rows, time):
+        """The vectorizer's features, labels `(rows,)`, and weights `(rows,)`, 0 for the rows of -1."""
+        features, _ = super().batch(rows, time)
+        labels = tf.gather(self._labels, tf.maximum(rows, 0))
+        weights = tf.gather(self._weights, tf.maximum(labels, 0))
+        return features, labels, tf.where((rows >= 0) & (labels >= 0), weights, 0.0)
 
 
 class Buckets:

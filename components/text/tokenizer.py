@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-TOKENIZERS = ("words", "whitespace")
+TOKENIZERS = ("words", "whitespace", "characters")
 
 # Leftmost alternative first; what none of them matches (white space) separates.
 _TOKEN = "|".join(
@@ -24,7 +24,8 @@ def tokenize(text, kind="words"):
     """Splits strings into tokens.
 
     `words` separates punctuation and English clitics (`does n't`, `Mary 's`) as the treebanks do, and keeps numbers,
-    abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space alone.
+    abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space alone;
+    `characters` are those of Unicode.
 
     Args:
         text: `(batch,)` strings.
@@ -36,5 +37,6 @@ def tokenize(text, kind="words"):
         text = tf.strings.regex_replace(text, "’", "'")
         text = tf.strings.regex_replace(text, r"(?i)(\pL)(n't|'(?:s|re|ve|ll|d|m))\b", r"\1 \2 ")
         text = tf.strings.regex_replace(text, f"({_TOKEN})", r" \1 ")
-    tokens = tf.strings.split(text).to_tensor("")
+    tokens = tf.strings.unicode_split(text, "UTF-8") if kind == "characters" else tf.strings.split(text)
+    tokens = tokens.to_tensor("")
     return tf.pad(tokens, [[0, 0], [0, tf.cast(tf.shape(tokens)[1] == 0, tf.int32)]], constant_values="")

@@ -1,0 +1,78 @@
+"""Classifiers of sentences: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
+
+import keras
+
+from components.layers.auxiliary import AuxiliaryLanguageModel
+from components.layers.pooling import Pooling
+from components.layers.recurrent import GRU, LSTM, SimpleRNN
+from components.layers.word_dropout import WordDropout
+
+CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+
+
+def classifier(
+    features,
+    classes,
+    *,
+    cell,
+    bidirectional,
+    layers,
+    units,
+    pooling,
+    dim,
+    dropout,
+    auxiliary=0.0,
+    name="classifier",
+):
+    """A classifier as an ordinary functional `keras.Model`.
+
+    Input: `words (batch, time)`, ids with 0 for padding on the right. Output: `scores (batch, classes)`, of which the
+    softmax are the probabilities. The layer `sentence` gives the sentence's vector.
+
+    Args:
+        features: sizes of the id spaces: `{"words": …}`.
+        classes: how many.
+        cell: `rnn`, `lstm`, `gru`, or `none` for bags of words; layers: how many; units: width in each direction.
+        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum` or `attention`.
+        dim: width of the word vectors; 0: a score for each class instead, which are added up.
+        dropout: rates `{"word", "input", "recurrent", "output"}`.
+        auxiliary: weight of the loss of a language model that shares the states; 0: none.
+    """
+    words = keras.Input((None,), dtype="int32", name="words")
+    mask = keras.ops.not_equal(words, 0)
+    embedding = keras.layers.Embedding(
+        features["words"],
+        dim or classes,
+        embeddings_initializer="zeros" if not dim else keras.initializers.RandomUniform(-0.15, 0.15),
+        name="word_embedding",
+    )
+    x = embedding(WordDropout(dropout["word"], name="word_dropout")(words))
+    for depth in range(layers if cell != "none" else 0):
+        x = keras.layers.Dropout(dropout["input"], name=f"input_dropout_{depth + 1}")(x)
+        recurrent = CELLS[cell](
+            units,
+            return_sequences=True,
+            recurrent_dropout=dropout["recurrent"],
+            name=f"{cell}_{depth + 1}",
+        )
+        if bidirectional:
+            recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{cell}_{depth + 1}")
+        x = recurrent(x, mask=mask)
+    if auxiliary:
+        x = AuxiliaryLanguageModel(features["words"], auxiliary, bidirectional, name="auxiliary")(x, words)
+    x = Pooling(pooling, bidirectional, name="pooling")(x, mask=mask)
+    sentence = keras.layers.Identity(name="sentence")(x)
+    x = keras.layers.Dropout(dropout["output"], name="output_dropout")(sentence)
+    scores = keras.layers.Dense(classes, name="scores", dtype="float32")(x) if dim else _Bias(name="scores")(x)
+    return keras.Model({"words": words}, scores, name=name)
+
+
+@keras.saving.register_keras_serializable("trellis")
+class _Bias(keras.layers.Layer):
+    """Adds a weight for each class."""
+
+    def build(self, shape):
+        self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
+
+    def call(self, scores):
+        return scores + self.bias

@@ -1,0 +1,186 @@
+"""From a language model into a classifier or a tagger: embeddings and recurrent layers, mapped word by word."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from components.errors import InputError
+from components.saved_model.versions import latest
+
+VOCABULARY = "vocabulary.json"  # beside the checkpoints of a run
+PRETRAINED = "assets.extra/pretrained.json"  # in an export
+
+
+class Pretrained(NamedTuple):
+    """What a language model leaves.
+
+    Attributes:
+        source: where it was read from.
+        words: its vocabulary, without padding and the unknown word.
+        embeddings: `(ids, dim)`.
+        cell: `lstm`, `gru`, `rnn`, …; None without recurrent layers.
+        layers: weights of each recurrent layer, from the lowest.
+        backwards: whether it read texts from their ends.
+    """
+
+    source: str
+    words: list
+    embeddings: np.ndarray
+    cell: str | None
+    layers: list
+    backwards: bool
+
+
+def described(reader, words):
+    """Which of a language model's variables are what, for `PRETRAINED`; None for a model without embeddings."""
+    if not hasattr(reader, "embedding"):
+        return None
+    numbers = {id(variable): number for number, variable in enumerate(reader.variables)}
+    return {
+        "words": list(words),
+        "backwards": reader.settings.get("backwards", False),
+        "cell": reader.settings.get("cell"),
+        "embedding": numbers[id(reader.embedding.embeddings)],
+        "layers": [[numbers[id(weight)] for weight in layer.weights] for layer in getattr(reader, "recurrent", ())],
+    }
+
+
+def read(source):
+    """The language model of a run's folder or of an export.
+
+    Raises:
+        InputError: neither is there, or it is no model with embeddings.
+    """
+    folder = Path(source)
+    try:
+        if (folder / "checkpoints" / "best.keras").is_file():
+            reader = keras.saving.load_model(folder / "checkpoints" / "best.keras", compile=False)
+            plan = described(reader, json.loads((folder / VOCABULARY).read_text()))
+            values = [np.asarray(variable) for variable in reader.variables]
+        else:
+            folder = latest(folder)
+            plan = json.loads((folder / PRETRAINED).read_text())
+            stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
+            wanted = {plan["embedding"], *(number for layer in plan["layers"] for number in layer)}
+            values = {n: stored.get_tensor(f"parameters/{n}/.ATTRIBUTES/VARIABLE_VALUE") for n in wanted}
+    except InputError as error:
+        raise InputError(f"init_from={source}: neither a run's folder nor an export ({error})") from None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"init_from={source}: no language model to start from ({str(error).splitlines()[0]})"
+        ) from None
+    if plan is None:
+        raise InputError(f"init_from={source}: this model has no embeddings to start from")
+    layers = [[values[number] for number in layer] for layer in plan["layers"]]
+    return Pretrained(
+        str(source), plan["words"], values[plan["embedding"]], plan["cell"], layers, bool(plan["backwards"])
+    )
+
+
+def apply(pretrained, model, words, embeddings=True, encoder=True):
+    """Puts pretrained weights into a tagger or classifier.
+
+    Two models, one that reads forwards and one that reads backwards, each bring their embeddings: the word vectors
+    are theirs side by side.
+
+    Args:
+        pretrained: one or two `Pretrained`.
+        model: with a layer `word_embedding` and recurrent layers `lstm_1`, `bilstm_1`, ….
+        words: the model's own vocabulary; pretrained vectors go by word, and by lower-cased word.
+        embeddings, encoder: which parts to take over.
+
+    Returns:
+        groups of the variables that were set, from the output downwards; and `(matched, new)` words.
+
+    Raises:
+        InputError: a shape differs; names layer, shapes, and what to set.
+    """
+    pretrained = sorted(pretrained, key=lambda each: each.backwards)
+    if len(pretrained) > 2 or len({each.backwards for each in pretrained}) < len(pretrained):
+        raise InputError("init_from: several models have to be one that reads forwards and one that reads backwards")
+    layer = model.get_layer("word_embedding")
+    dim = sum(each.embeddings.shape[1] for each in pretrained)
+    if layer.output_dim != dim:
+        shapes = " + ".join(str(each.embeddings.shape) for each in pretrained)
+        raise InputError(
+            f"init_from: layer word_embedding is {tuple(layer.embeddings.shape)} here and {shapes} there; "
+            f"set its width to {dim}"
+        )
+    groups, matched = [], 0
+    if embeddings:
+        table, matched = _vectors(pretrained, words, layer.embeddings.numpy())
+        layer.embeddings.assign(table)
+        groups.append([layer.embeddings])
+    if encoder:
+        groups = [*_encoder(pretrained, model), *groups]
+    return groups, (matched, len(words) - matched)
+
+
+def _vectors(pretrained, words, table):
+    """The word vectors of a vocabulary; new words keep the vectors they have."""
+    table, matched, start = table.copy(), set(), 0
+    for each in pretrained:
+        end = start + each.embeddings.shape[1]
+        rows = {word: row for row, word in enumerate(each.words, 2)}
+        table[1, start:end] = each.embeddings[1]  # of the unknown word
+        for place, word in enumerate(words, 2):
+            row = rows.get(word, rows.get(word.lower()))
+            if row is not None:
+                table[place, start:end] = each.embeddings[row]
+                matched.add(word)
+        start = end
+    return table, len(matched)
+
+
+def _encoder(pretrained, model):
+    groups, depth = [], 1
+    below = [each.embeddings.shape[1] for each in pretrained]
+    while True:
+        found = [
+            name for cell in {each.cell for each in pretrained} for name in (f"{cell}_{depth}", f"bi{cell}_{depth}")
+        ]
+        layer = next((each for each in model.layers if each.name in found), None)
+        present = [each for each in pretrained if len(each.layers) >= depth]
+        if layer is None or not present:
+            if depth == 1:
+                cells = ", ".join(str(each.cell) for each in pretrained)
+                raise InputError(f"init_from: this model has no recurrent layer of the kind {cells} to start from it")
+            return groups
+        group, both = [], hasattr(layer, "forward_layer")
+        for each in present:
+            if each.backwards and not both:
+                raise InputError(f"init_from={each.source}: reads backwards, and layer {layer.name} does not")
+            target = (layer.backward_layer if each.backwards else layer.forward_layer) if both else layer
+            first = below[0] if each.backwards and len(pretrained) == 2 else 0
+            group += _into(target, each.layers[depth - 1], first, sum(below), each.source)
+        groups.insert(0, group)
+        units = present[0].layers[depth - 1][1].shape[0]
+        # Above a bidirectional layer both directions are read, whichever were pretrained.
+        below = [units, units] if both else [units]
+        depth += 1
+
+
+def _into(layer, weights, first, known, source):
+    """Sets a recurrent layer's weights; its first `known` inputs are words, of which the model knew some."""
+    variables = layer.cell.weights if hasattr(layer, "cell") else layer.weights
+    kernel, *rest = weights
+    target, *others = variables
+    fits = target.shape[1] == kernel.shape[1] and target.shape[0] >= first + kernel.shape[0]
+    if not fits or [tuple(each.shape) for each in others] != [each.shape for each in rest]:
+        shapes = " ".join(str(tuple(each.shape)) for each in variables)
+        raise InputError(
+            f"init_from={source}: layer {layer.name} is {shapes} here and {' '.join(str(w.shape) for w in weights)} "
+            "there; set the same number of units"
+        )
+    values = target.numpy()
+    values[:known] = 0.0
+    values[first : first + kernel.shape[0]] = kernel
+    target.assign(values)
+    for variable, value in zip(others, rest, strict=True):
+        variable.assign(value)
+    return [target, *others]

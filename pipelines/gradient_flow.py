@@ -1,0 +1,89 @@
+"""Pictures of gradients through time, of several runs side by side.
+
+python -m pipelines.gradient_flow outputs/…/rnn outputs/…/lstm outputs/…/gru --picture gradient_flow.png
+
+Each run was made with diagnostics.gradient_flow=true.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from components.errors import InputError
+from pipelines.pictures import figure
+
+FILE = "gradient_flow.json"
+GAIN = 2.0  # on recurrent weights, to see gradients explode
+
+
+def measure(model, tokens, targets, clip):
+    """The flow of gradients through a model as it is, and with larger recurrent weights, clipped and not.
+
+    Args:
+        clip: the global norm that training clips at, or None.
+    """
+    from components.training.gradient_flow import gradient_flow
+
+    norms, _ = gradient_flow(model, tokens, targets)
+    larger, whole = gradient_flow(model, tokens, targets, GAIN)
+    found = {"flow": norms.tolist(), "larger": larger.tolist()}
+    if clip is not None:
+        found["clipped"] = (larger * min(1.0, clip / max(whole, 1e-30))).tolist()
+    return found
+
+
+def draw(path, runs):
+    """Draws `{name: {"before": …, "after": …}}`, each as `measure` gives it, a panel a run."""
+    picture, axes = figure(1, len(runs), (1 + 3.6 * len(runs), 3.4))
+    for axis, (name, run) in zip([axes] if len(runs) == 1 else axes, runs.items(), strict=True):
+        steps = range(-len(run["before"]["flow"]), 0)
+        shown = [("before", "flow", "before training", "C0-"), ("after", "flow", "after training", "C1-")]
+        shown += [
+            ("before", "larger", f"before, recurrent weights × {GAIN:g}", "C3--"),
+            ("before", "clipped", "the same, clipped", "C3:"),
+        ]
+        for when, what, label, style in shown:
+            if what in run[when]:
+                axis.plot(steps, [max(value, 1e-12) for value in run[when][what]], style, label=label, linewidth=1.4)
+        axis.set_yscale("log")
+        axis.set_title(name, fontsize=10)
+        axis.set_xlabel("time step before the loss")
+        axis.grid(alpha=0.3)
+    first = axes if len(runs) == 1 else axes[0]
+    first.set_ylabel("norm of the gradient of the states")
+    first.legend(fontsize=7)
+    if len(runs) > 1:
+        low, high = min(axis.get_ylim()[0] for axis in axes), max(axis.get_ylim()[1] for axis in axes)
+        for axis in axes:
+            axis.set_ylim(low, high)
+    picture.savefig(path, dpi=130)
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.gradient_flow",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", nargs="+", help="folders of runs")
+    parser.add_argument("--picture", default="gradient_flow.png", help="file to draw to")
+    options = parser.parse_args(arguments)
+    found = {}
+    try:
+        for folder in options.runs:
+            try:
+                run = json.loads((Path(folder) / "reports" / FILE).read_text())
+            except (OSError, ValueError):
+                raise InputError(f"{folder}: no reports/{FILE}; run with diagnostics.gradient_flow=true") from None
+            found[run["name"]] = run
+        draw(options.picture, found)
+    except InputError as error:
+        print(f"gradient_flow: error: {error}", file=sys.stderr)
+        return 2
+    print(options.picture)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
