@@ -87,11 +87,11 @@ class LanguageModeling:
 
     def described(self):
         """One line on the data."""
-        sizes = ", ".join(
-            f"{part} {sum(map(len, documents)):,} lines, {sum(len(line) + 1 for lines in documents for line in lines):,} {self.unit}"
-            for part, documents in self.parts.items()
-        )
-        return f"{self.config.data.name}: {sizes}; {len(self.vectorizer.words):,} kinds, line ends included"
+        sizes = []
+        for part, documents in self.parts.items():
+            lines = [line for document in documents for line in document]
+            sizes.append(f"{part} {len(lines):,} lines, {sum(len(line) + 1 for line in lines):,} {self.unit}")
+        return f"{self.config.data.name}: {', '.join(sizes)}; {len(self.vectorizer.words):,} kinds, line ends included"
 
     @property
     def digest(self):

@@ -22,7 +22,13 @@ class PretrainedRates(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Comes before the training step is traced."""
-        factor_of = {id(each): f for group, f in zip(self.groups, self.factors, strict=True) for each in group}
+        # Optimizers are given Keras's variables on some backends, and what is in them on TensorFlow.
+        factor_of = {
+            number: factor
+            for group, factor in zip(self.groups, self.factors, strict=True)
+            for each in group
+            for number in (id(each), id(each.value))
+        }
         optimizer = self.model.optimizer
         update = optimizer.update_step
 

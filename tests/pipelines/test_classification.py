@@ -1,0 +1,230 @@
+"""The classification pipeline from labelled text to exports that classify and search, and bad input."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components.errors import InputError
+from components.readers import labelled
+from pipelines.classification import Classification
+from serve import predict, search
+from tests.pipelines.runs import ROOT, configured, run
+
+SAMPLE = ROOT / "samples" / "sentiment"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("classes")
+    metrics = run(
+        folder / "run", "model=bilstm_classifier", f"export.dir={folder}/exports",
+        f"tracking.uri=sqlite:///{folder}/mlflow.db", "trainer.epochs=12", "model.units=48",
+    )  # fmt: skip
+    return folder, metrics, folder / "exports" / "1"
+
+
+def examples(part):
+    return labelled.read(SAMPLE / f"{part}.tsv")
+
+
+def test_the_sample_is_what_it_says():
+    parts = {part: examples(part) for part in ("train", "dev", "test")}
+    assert sum(map(len, parts.values())) >= 400
+    texts = [example.text for each in parts.values() for example in each]
+    assert len(set(texts)) == len(texts)
+
+
+def test_scores(trained):
+    _, metrics, _ = trained
+    assert metrics["test/accuracy"] > 0.85
+    assert {"test/macro_f1", "test/loss", "test/f1/positive", "test/f1/negative", "dev/accuracy"} <= set(metrics)
+
+
+def test_reports(trained):
+    reports = trained[0] / "run" / "reports"
+    assert (reports / "confusion.png").stat().st_size > 5000
+    rows = list(csv.reader((reports / "per_class.csv").open()))
+    assert rows[0] == ["class", "precision", "recall", "f1", "support"] and {r[0] for r in rows[1:]} == {
+        "positive", "negative",
+    }  # fmt: skip
+    assert "wrong" in (reports / "errors.html").read_text()
+
+
+def test_the_export_says_what_the_pipeline_scored(trained):
+    _, metrics, export = trained
+    model = tf.saved_model.load(str(export))
+    test = examples("test")
+    out = model.signatures["serving_default"](text=tf.constant([example.text for example in test]))
+    labels = [label.decode() for label in out["label"].numpy()]
+    right = np.mean([label == example.label for label, example in zip(labels, test, strict=True)])
+    assert right == pytest.approx(metrics["test/accuracy"])
+    np.testing.assert_allclose(out["probabilities"].numpy().sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(out["probability"], out["probabilities"].numpy().max(1))
+    assert out["labels"].shape == out["probabilities"].shape
+
+
+def test_a_text_never_depends_on_its_company(trained):
+    embed = tf.saved_model.load(str(trained[2])).signatures["embed"]
+    texts = ["the soup was cold .", "", "what a warm and moving film this turned out to be , from first to last !"]
+    together = embed(text=tf.constant(texts))["vector"]
+    for row, text in enumerate(texts):
+        np.testing.assert_allclose(embed(text=tf.constant([text]))["vector"][0], together[row], atol=1e-5)
+    for odd in (b"\xff", b"a\x00b", b"word " * 3000):
+        embed(text=tf.constant([odd]))
+
+
+def test_the_command_lines(trained, capsys, tmp_path):
+    folder = str(trained[2].parent)
+    assert predict.main([folder, "the soup was wonderful", "", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.strip().split("\n")]
+    assert [set(line["probabilities"]) for line in lines] == [{"positive", "negative"}] * 2
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(f"{example.text}\n\n" for example in examples("dev")))
+    wanted = examples("dev")[3].text
+    assert search.main([folder, str(corpus), wanted, "--count", "2", "--json"]) == 0
+    first, second = [json.loads(line) for line in capsys.readouterr().out.strip().split("\n")]
+    assert (first["text"], first["line"]) == (wanted, 7) and first["similarity"] == pytest.approx(1, abs=1e-3)
+    assert second["similarity"] <= first["similarity"]
+    assert search.main([folder, str(tmp_path / "none.txt"), "x"]) == 2
+    corpus.write_text("\n")
+    assert search.main([folder, str(corpus), "x"]) == 2
+    assert "no sentences in it" in capsys.readouterr().err
+
+
+def test_what_mlflow_has(trained):
+    import mlflow
+    import pandas
+
+    client = mlflow.MlflowClient(f"sqlite:///{trained[0]}/mlflow.db")
+    (found,) = client.search_runs([client.get_experiment_by_name("trellis-sample_sentiment").experiment_id])
+    assert found.data.metrics["test/accuracy"] == pytest.approx(trained[1]["test/accuracy"])
+    mlflow.set_tracking_uri(f"sqlite:///{trained[0]}/mlflow.db")
+    model = mlflow.pyfunc.load_model(f"models:/{found.outputs.model_outputs[0].model_id}")
+    answer = model.predict(pandas.DataFrame({"text": ["the soup was cold .", "a warm film"]}))
+    assert set(answer["label"]) <= {"positive", "negative"} and answer["probability"].between(0.5, 1).all()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model=bow",),
+        ("model=cbow",),
+        ("model=rnn_classifier", "model.pooling=attention"),
+        ("model=gru_classifier", "model.pooling=mean", "text.tokenizer=characters"),
+        ("model=lstm_classifier", "model.layers=2", "model.class_weights=balanced", "model.bidirectional=true"),
+        ("model=bilstm_classifier", "model.auxiliary=0.1", "model.pooling=last"),
+    ],
+    ids=lambda each: "-".join(each),
+)
+def test_every_model_from_train_to_export(tmp_path, overrides):
+    metrics = run(
+        tmp_path / "run", *overrides, "trainer.epochs=2", "tracking=off", f"export.dir={tmp_path}/exports"
+    )  # fmt: skip
+    model = tf.saved_model.load(f"{tmp_path}/exports/1")
+    out = model.signatures["serving_default"](text=tf.constant([example.text for example in examples("test")]))
+    right = np.mean([a.decode() == b.label for a, b in zip(out["label"].numpy(), examples("test"), strict=True)])
+    assert right == pytest.approx(metrics["test/accuracy"])
+
+
+# Own data
+
+
+def read(*overrides):
+    task = Classification(configured("model=bow", *overrides))
+    task.read()
+    return task
+
+
+def own(path):
+    return read("data=labelled", f"data.path={path}")
+
+
+def pairs(task):
+    return sorted((e.text, e.label) for part in task.parts.values() for e in part)
+
+
+ROWS = [(f"text number {n} , really", "ab"[n % 2]) for n in range(40)]
+
+
+def test_files_of_every_kind(write):
+    bars = write("bars.txt", "".join(f"{label} ||| {text}\n" for text, label in ROWS))
+    table = write("t.tsv", "id\tlabel\ttext\r\n" + "".join(f"{n}\t{y}\t{x}\r\n" for n, (x, y) in enumerate(ROWS)))
+    quoted = write("t.csv", "text,label\n" + "".join(f'"{text}",{label}\n' for text, label in ROWS))
+    for path in (bars, table, quoted):
+        task = own(path)
+        assert pairs(task) == sorted(ROWS)
+        assert {part: len(each) for part, each in task.parts.items()} == {"train": 32, "dev": 4, "test": 4}
+        assert all({e.label for e in part} == {"a", "b"} for part in task.parts.values())
+
+
+def test_folders_of_every_kind(write):
+    for text, label in ROWS:
+        folders = write(f"folders/{label}/{text.split(' ')[2]}.txt", text).parents[1]
+    for label in "ab":
+        files = write(f"files/{label}.txt", "".join(f"{text}\n" for text, y in ROWS if y == label)).parent
+    for part in ("train", "dev", "test"):
+        parts = write(f"parts/{part}.csv", "text,label\n" + "".join(f'"{x} {part}",{y}\n' for x, y in ROWS)).parent
+    assert pairs(own(folders)) == pairs(own(files)) == sorted(ROWS)
+    assert {part: each[0].text.split(" ")[-1] for part, each in own(parts).parts.items()} == {
+        "train": "train", "dev": "dev", "test": "test",
+    }  # fmt: skip
+
+
+def test_a_quoted_field_may_hold_lines(write):
+    path = write("t.csv", 'label,text\nx,"one\ntwo, ""three"""\ny,four\n')
+    assert labelled.read(path) == [('one\ntwo, "three"', "x"), ("four", "y")]
+
+
+def test_the_division_follows_from_its_seed_alone(write):
+    rows = [labelled.Labelled(str(n), "abc"[min(n % 10, 2)]) for n in range(200)]
+    shares = {"train": 0.7, "dev": 0.1, "test": 0.2}
+    first, again, other = (labelled.divide(rows, shares, seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert sorted(sum(first.values(), []), key=lambda e: int(e.text)) == rows
+    for label, count in (("a", 20), ("b", 20), ("c", 160)):
+        assert sum(e.label == label for e in first["test"]) == 0.2 * count
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "text,class\nx,y\n", r"t\.csv: no column 'label' in its first line; it has text, class"),
+        ("t.tsv", "text\tlabel\nx\ty\nz\n", r"t\.tsv:3: 1 columns, expected 2"),
+        ("t.tsv", "text\tlabel\nx\t \n", r"t\.tsv:2: no label"),
+        ("t.txt", "a ||| b\nno bars here\n", r"t\.txt:2: expected label \|\|\| text"),
+        ("t.txt", "a ||| x\na ||| y\nb ||| z\n", "class 'b' has one example"),
+        ("t.txt", "a ||| x\n" * 30, "every example has the label 'a'"),
+        ("t.tsv", "", r"no column 'text' in its first line; it has none"),
+    ],
+)
+def test_files_that_cannot_be(write, name, content, message):
+    with pytest.raises(InputError, match=message):
+        own(write(name, content))
+
+
+def test_a_label_that_training_lacks(write):
+    for part in ("train", "dev", "test"):
+        path = write(f"{part}.txt", "good ||| x\nbad ||| y\n" * 3 + ("goood ||| z\n" if part == "test" else ""))
+    with pytest.raises(InputError, match="test part: label 'goood' is not in train; did you mean good"):
+        own(path.parent)
+
+
+def test_a_class_with_one_example(write):
+    for part in ("train", "dev", "test"):
+        path = write(f"{part}.txt", "good ||| x\n" * 3 + "bad ||| y\n")
+    with pytest.raises(InputError, match="class 'bad' has one example in train"):
+        own(path.parent)
+
+
+def test_configurations_that_cannot_be(write):
+    with pytest.raises(InputError, match="has no classes"):
+        read("data=sample_text")
+    with pytest.raises(InputError, match="a classifier has dev/accuracy"):
+        read("trainer.monitor=dev/f1")
+    with pytest.raises(InputError, match="no such file or folder"):
+        own("/nowhere/at/all")
+    with pytest.raises(InputError, match="neither train, dev and test files nor"):
+        own(write("empty/readme.md", "x").parent)

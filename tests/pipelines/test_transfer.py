@@ -1,0 +1,183 @@
+"""From language models into classifiers and taggers: every weight where it belongs."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from components import transfer
+from components.errors import InputError
+from components.training.rates import PretrainedRates
+from pipelines import pipeline
+from tests.pipelines.runs import configured, run
+
+LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
+      "limit.sentences=200")  # fmt: skip
+CLASSIFIER = ("model=lstm_classifier", "model.units=12", "model.dim=8", "trainer.epochs=1", "tracking=off", "export=off",
+              "limit.sentences=60")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transfer")
+    uri = f"tracking.uri=sqlite:///{folder}/mlflow.db"
+    run(folder / "forwards", *LM, uri, f"export.dir={folder}/exports", "tracking.register=sample-lm")
+    run(folder / "backwards", *LM, "tracking=off", "export=off", "model.backwards=true")
+    return folder, uri
+
+
+def built(task_class, *overrides):
+    """The model of a configuration as it is before the first step, and its task."""
+    config = configured(*overrides)
+    task = task_class(config)
+    task.read()
+    task.vectorize()
+    task.batch()
+    keras.utils.set_random_seed(1)
+    model = task.build()
+    return model, task, pipeline._start_from(config, model, task)
+
+
+def classification(*overrides):
+    from pipelines.classification import Classification
+
+    return built(Classification, *CLASSIFIER, *overrides)
+
+
+def source(folder):
+    reader = keras.saving.load_model(folder / "checkpoints" / "best.keras")
+    return reader, json.loads((folder / "vocabulary.json").read_text())
+
+
+def test_run_export_and_registered_model_are_the_same(models):
+    folder, uri = models
+    forms = [str(folder / "forwards"), str(folder / "exports"), str(folder / "exports" / "1")]
+    found = [transfer.read(each) for each in forms]
+    config = configured("model=lstm_classifier", uri)
+    found.append(transfer.read(pipeline.fetched("models:/sample-lm@champion", config)))
+    for each in found[1:]:
+        assert (each.words, each.cell, each.backwards) == (found[0].words, "lstm", False)
+        np.testing.assert_array_equal(each.embeddings, found[0].embeddings)
+        for one, other in zip(each.layers[0], found[0].layers[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_vectors_go_by_word(models, caplog):
+    folder, _ = models
+    plain, task, _ = classification()
+    model, _, _ = classification(f"init_from={folder}/forwards", "transfer.parts=embeddings")
+    reader, words = source(folder / "forwards")
+    matched = set(words) & set(task.vectorizer.words)
+    assert matched and f"{len(matched)} words have pretrained vectors, " in caplog.text
+    before, after = (m.get_layer("word_embedding").get_weights()[0] for m in (plain, model))
+    for row, word in enumerate(task.vectorizer.words, 2):
+        wanted = reader.embedding.get_weights()[0][words.index(word) + 2] if word in matched else before[row]
+        np.testing.assert_array_equal(after[row], wanted)
+    np.testing.assert_array_equal(*(m.get_layer("lstm_1").get_weights()[1] for m in (plain, model)))
+
+
+def test_states_are_those_of_the_language_model(models):
+    folder, _ = models
+    model, task, _ = classification(f"init_from={folder}/forwards")
+    reader, words = source(folder / "forwards")
+    common = [word for word in task.vectorizer.words if word in words][:5]
+    ours = tf.constant([[task.vectorizer.words.index(word) + 2 for word in common]])
+    theirs = tf.constant([[words.index(word) + 2 for word in common]])
+    states = keras.Model(model.inputs, model.get_layer("lstm_1").output)({"words": ours})
+    wanted = reader.recurrent[0](reader.embedding(theirs))[0]
+    np.testing.assert_allclose(states, wanted, atol=1e-6)
+
+
+def test_both_directions_into_a_tagger(models):
+    from pipelines.tagging import Tagging
+
+    folder, _ = models
+    model, task, _ = built(
+        Tagging, "model=bilstm_crf", "model.units=12", "model.words.dim=16", "limit.sentences=60",
+        f"init_from=[{folder}/backwards,{folder}/forwards]",
+    )  # fmt: skip
+    layer = model.get_layer("bilstm_1")
+    (forwards, words), (backwards, _) = source(folder / "forwards"), source(folder / "backwards")
+    common = [word for word in task.vectorizer.words if word in words][:4]
+    ours = [task.vectorizer.words.index(word) + 2 for word in common]
+    vectors = model.get_layer("word_embedding")(tf.constant([ours]))
+    theirs = tf.constant([[words.index(word) + 2 for word in common]])
+    # Characters and casing are inputs too: where they are nothing, states are those of the language models.
+    width = layer.forward_layer.cell.kernel.shape[0]
+    inputs = tf.pad(vectors, [[0, 0], [0, 0], [0, width - 16]])
+    np.testing.assert_allclose(
+        layer.forward_layer(inputs), forwards.recurrent[0](forwards.embedding(theirs))[0], atol=1e-6
+    )
+    read_backwards = backwards.recurrent[0](backwards.embedding(theirs[:, ::-1]))[0]
+    np.testing.assert_allclose(layer.backward_layer(inputs), read_backwards, atol=1e-6)
+
+
+def test_the_whole_pipeline(models, tmp_path):
+    folder, _ = models
+    metrics = run(tmp_path / "run", *CLASSIFIER, f"init_from={folder}/exports", "transfer.rate=0.5")
+    assert metrics["test/accuracy"] > 0.3
+
+
+def test_frozen_weights_are_those_of_the_language_model(models, tmp_path):
+    folder, _ = models
+    run(tmp_path / "run", *CLASSIFIER, f"init_from={folder}/forwards", "transfer.frozen=true")
+    trained = keras.saving.load_model(tmp_path / "run" / "checkpoints" / "best.keras")
+    reader, _ = source(folder / "forwards")
+    for one, other in zip(trained.get_layer("lstm_1").get_weights(), reader.recurrent[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.abs(trained.get_layer("scores").get_weights()[1]).max() > 0
+
+
+def moved(callback, epochs):
+    """How far each group of weights and a new weight move in each epoch."""
+    old, new = (keras.Variable(np.ones(3), name=name) for name in ("old", "new"))
+    older = keras.Variable(np.ones(3), name="older")
+    callback = callback([[old], [older]])
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1))
+    callback.set_model(model)
+    callback.on_train_begin()
+    steps = []
+    for epoch in range(epochs):
+        callback.on_epoch_begin(epoch)
+        before = [float(each.value[0]) for each in (new, old, older)]
+        model.optimizer.apply([tf.ones(3)] * 3, [new, old, older])
+        steps.append([round(b - float(each.value[0]), 4) for b, each in zip(before, (new, old, older), strict=True)])
+    return steps
+
+
+def test_rates_of_pretrained_weights():
+    assert moved(lambda groups: PretrainedRates(groups), 1) == [[0.1, 0.1, 0.1]]
+    assert moved(lambda groups: PretrainedRates(groups, frozen=True), 2) == [[0.1, 0, 0]] * 2
+    assert moved(lambda groups: PretrainedRates(groups, rate=0.5), 1) == [[0.1, 0.05, 0.025]]
+    gradual = [[0.1, 0, 0], [0.1, 0.1, 0], [0.1, 0.1, 0.1]]
+    assert moved(lambda groups: PretrainedRates(groups, every=1), 3) == gradual
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.dim=9",), r"layer word_embedding is \(\d+, 9\) here and \(\d+, 8\) there; set its width to 8"),
+        (
+            ("model.units=10",),
+            r"layer lstm_1 is \(8, 40\) \(10, 40\) \(40,\) here and \(8, 48\) \(12, 48\) \(48,\) there",
+        ),
+        (("model.cell=gru",), "no recurrent layer of the kind lstm"),
+        (("init_from=/nowhere",), "init_from=/nowhere: neither a run's folder nor an export"),
+        (("init_from=models:/nobody@champion",), "init_from=models:/nobody@champion"),
+    ],
+)
+def test_what_does_not_fit(models, tmp_path, overrides, message):
+    folder, _ = models
+    tracking = f"tracking=mlflow tracking.uri=sqlite:///{tmp_path}/mlflow.db".split(" ")
+    with pytest.raises(InputError, match=message):
+        classification(f"init_from={folder}/forwards", *tracking, *overrides)
+
+
+def test_an_ngram_model_has_nothing_to_give(tmp_path):
+    run(tmp_path / "run", "model=ngram", "tracking=off", f"export.dir={tmp_path}/exports", "limit.sentences=50")
+    for place in (tmp_path / "run", tmp_path / "exports"):
+        with pytest.raises(InputError, match=r"no embeddings to start from|no language model to start from"):
+            transfer.read(place)
