@@ -15,6 +15,7 @@ from components.layers.ibm1 import Grid
 from components.metrics.alignment import link_scores
 from components.readers import dataset
 from components.saved_model.aligner import AlignerModule
+from components.text.batching import of_several_lengths
 from components.text.co_occurrence import CoOccurrence
 from components.text.templates import attribute, parse
 from components.text.vectorizer import normalize
@@ -232,9 +233,9 @@ class Alignment:
 
     # export
 
-    def exporter(self, model):
-        """A function that writes the SavedModel to a folder."""
-        module = AlignerModule(
+    def module(self, model):
+        """The model with its signature."""
+        return AlignerModule(
             model,
             self.vocabularies,
             self.levels,
@@ -243,7 +244,17 @@ class Alignment:
             self.config.model.symmetrization,
             self.config.model.threshold,
         )
-        return module.save
+
+    @property
+    def texts(self):
+        """Inputs of several lengths for the export to be tried on."""
+        pairs = (tuple(" ".join(side) for side in pair[:2]) for pair in self.pairs[:500])
+        return of_several_lengths(pairs, size=lambda pair: sum(map(len, pair)))
+
+    @property
+    def facts(self):
+        """What the model knows, for its metadata."""
+        return {"vocabulary": dict(zip(("source", "target"), map(len, self.vocabularies), strict=True))}
 
 
 def _pairs(links):

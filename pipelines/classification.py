@@ -14,7 +14,14 @@ from components.errors import InputError
 from components.metrics import classification as metrics
 from components.readers import dataset, labelled
 from components.saved_model.classifier import ClassifierModule
-from components.text.batching import UNSEEN, Buckets, LabelledCorpus, ordered_batches, training_batches
+from components.text.batching import (
+    UNSEEN,
+    Buckets,
+    LabelledCorpus,
+    of_several_lengths,
+    ordered_batches,
+    training_batches,
+)
 from components.text.tokenizer import tokenize
 from components.text.vectorizer import TokenVectorizer
 from components.training.in_flight import in_flight
@@ -228,9 +235,19 @@ class Classification:
 
     # export
 
-    def exporter(self, model):
-        """A function that writes the SavedModel to a folder."""
-        return ClassifierModule(model, self.vectorizer, self.labels, self.config.text.tokenizer).save
+    def module(self, model):
+        """The model with its signatures."""
+        return ClassifierModule(model, self.vectorizer, self.labels, self.config.text.tokenizer)
+
+    @property
+    def texts(self):
+        """Inputs of several lengths for the export to be tried on."""
+        return of_several_lengths([example.text for example in self.parts["dev"]])
+
+    @property
+    def facts(self):
+        """What the model knows, for its metadata."""
+        return {"labels": self.labels, "vocabulary": {"words": self.vectorizer.sizes["words"]}}
 
 
 def _some(examples, limit):

@@ -14,7 +14,7 @@ from components.models.language_model import forgotten
 from components.models.ngram import NGram
 from components.readers import dataset, text
 from components.saved_model.language_model import LanguageModelModule
-from components.text.batching import Buckets, ordered_batches, training_batches
+from components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
 from components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from components.text.vectorizer import UNKNOWN
 from pipelines import gradient_flow, language_modeling_reports
@@ -282,9 +282,16 @@ class LanguageModeling:
         says_unknown = settings.pop("unknown")
         return LanguageModelModule(model, self.vectorizer, self.unit, settings, self.sentences, says_unknown)
 
-    def exporter(self, model):
-        """A function that writes the SavedModel to a folder."""
-        return self.module(model).save
+    @property
+    def texts(self):
+        """Inputs of several lengths for the export to be tried on."""
+        glue = "" if self.unit == "characters" else " "
+        return of_several_lengths([glue.join(line) for lines in self.parts["dev"] for line in lines[:500]])
+
+    @property
+    def facts(self):
+        """What the model knows, for its metadata."""
+        return {"vocabulary": {self.unit: len(self.vectorizer.words)}}
 
 
 def mixture_weight(first, second, iterations=50):

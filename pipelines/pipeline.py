@@ -16,12 +16,13 @@ from omegaconf import OmegaConf
 
 from components import transfer
 from components.errors import InputError
+from components.saved_model import package, verification
 from components.saved_model.versions import check_writable, write_version
 from components.training import checkpoints
 from components.training.progress import ProgressBar
 from components.training.rates import PretrainedRates
 from pipelines import summary
-from pipelines.tracking import fetched, is_better, tracked
+from pipelines.tracking import commit, fetched, is_better, tracked
 
 log = logging.getLogger(__name__)
 
@@ -70,15 +71,33 @@ def run(config, folder):
 
         exported = None
         if config.export.enabled:
-            exported = write_version(config.export.dir, task.exporter(model))
+            exported = write_version(config.export.dir, lambda path: _package(path, model, task, config, metrics))
             try:
                 tracker.log_model(exported, task, metrics)
             except BaseException:
                 shutil.rmtree(exported)  # A run that failed leaves no export.
                 raise
+            package.put_beside(exported)
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, exported, task)
     return metrics.get("dev/best", metrics["train/loss"])
+
+
+def _package(path, model, task, config, metrics):
+    """Writes an export to a folder, and asks it in a process of its own whether it is well."""
+    facts = {
+        "data": task.described(),
+        "licence": config.data.licence,
+        "language": config.data.language,
+        "commit": commit(),
+        "created": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+        **task.facts,
+        "metrics": metrics,
+        "config": OmegaConf.to_container(config, resolve=True),
+    }
+    package.write(path, task.module(model), config.model.name, task.texts, facts)
+    if config.export.verify:
+        verification.verify(path)
 
 
 @contextlib.contextmanager

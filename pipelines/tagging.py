@@ -16,7 +16,14 @@ from components.metrics import tagging as scores
 from components.readers import dataset, vectors
 from components.saved_model.tagger import TaggerModule
 from components.text import tag_schemes, templates
-from components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches, training_batches
+from components.text.batching import (
+    UNSEEN,
+    Buckets,
+    EncodedCorpus,
+    of_several_lengths,
+    ordered_batches,
+    training_batches,
+)
 from components.text.vectorizer import TokenVectorizer
 from components.training.in_flight import in_flight
 from pipelines import tagging_reports
@@ -305,6 +312,16 @@ class Tagging:
 
     # export
 
-    def exporter(self, model):
-        """A function that writes the SavedModel to a folder."""
-        return TaggerModule(model, self.vectorizer, self.given, self.config.text.tokenizer).save
+    def module(self, model):
+        """The model with its signatures."""
+        return TaggerModule(model, self.vectorizer, self.given, self.config.text.tokenizer)
+
+    @property
+    def texts(self):
+        """Inputs of several lengths for the export to be tried on."""
+        return of_several_lengths([" ".join(sentence.tokens) for sentence in self.parts["dev"]])
+
+    @property
+    def facts(self):
+        """What the model knows, for its metadata."""
+        return {"labels": sorted(set(self.given)), "vocabulary": self.vectorizer.sizes}

@@ -374,6 +374,11 @@ def _relative_uri(uri):
     return uri if relative.startswith("..") else prefix + relative
 
 
+def commit():
+    """The project's commit, None outside a repository."""
+    return _git().get("mlflow.source.git.commit")
+
+
 def _git():
     """Commit of the project and whether the working tree differs from it; nothing outside a repository."""
 

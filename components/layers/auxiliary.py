@@ -21,6 +21,7 @@ class AuxiliaryLanguageModel(keras.layers.Layer):
     def __init__(self, vocabulary, weight, bidirectional=False, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary, self.weight, self.bidirectional = vocabulary, weight, bidirectional
+        self.supports_masking = True
         self.softmaxes = [WordSoftmax(vocabulary, name=f"softmax_{index + 1}") for index in range(1 + bidirectional)]
 
     def build(self, states_shape, words_shape):

@@ -134,6 +134,11 @@ class AlignerModule(tf.Module):
         # A word that training never saw is as probable as a pair of such.
         return tf.concat([tf.convert_to_tensor(self.null[direction]), [UNSEEN]], axis=0)
 
+    def examples(self, texts):
+        """Requests about pairs of sentences: `{signature: {input: value}}`."""
+        source, target = zip(*texts, strict=True)
+        return {"serving_default": {"source": list(source), "target": list(target)}}
+
     def save(self, path):
         """Writes the SavedModel."""
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

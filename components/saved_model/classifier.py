@@ -47,6 +47,10 @@ class ClassifierModule(tf.Module):
     def _embed(self, text):
         return {"vector": tf.cast(self._read(text)[1], tf.float32)}
 
+    def examples(self, texts):
+        """Requests about texts: `{signature: {input: value}}`."""
+        return {"serving_default": {"text": texts}, "embed": {"text": texts}}
+
     def save(self, path):
         """Writes the SavedModel; no XLA, no gradients and no Python ops go in."""
         signatures = {"serving_default": self.serving_default, "embed": self.embed}

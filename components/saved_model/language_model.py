@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
 from components import generation, transfer
@@ -135,6 +136,21 @@ class LanguageModelModule(tf.Module):
         features, _ = generation.after(self.reader, ids, lengths)
         top = tf.math.top_k(tf.exp(self.reader.log_probabilities(features)), tf.minimum(count, self.reader.vocabulary))
         return {"tokens": tf.gather(self._words, top.indices), "probabilities": top.values}
+
+    def examples(self, texts):
+        """Requests about texts: `{signature: {input: value}}`."""
+        settings = {
+            name: np.array(value, np.float32 if name in ("temperature", "top_p", "repetition") else np.int32)
+            for name, value in self._settings.items()
+        }
+        few, seeds = np.array(8, np.int32), np.arange(len(texts), dtype=np.int64)
+        return {
+            "serving_default": {"prompt": texts},
+            "generate": {"prompt": texts, "seed": seeds, **settings, "count": few},
+            "beam": {"prompt": texts, "count": few, "width": np.array(3, np.int32)},
+            "score": {"text": texts},
+            "next": {"prompt": texts, "count": few},
+        }
 
     def save(self, path):
         """Writes the SavedModel, and beside it what `init_from` wants; no XLA, no gradients, no Python ops go in."""

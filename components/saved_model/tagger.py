@@ -54,6 +54,15 @@ class TaggerModule(tf.Module):
         tokens = tokenize(text, self._tokenizer)
         return {"tokens": tokens, **self._tag_tokens(tokens)}
 
+    def examples(self, texts):
+        """Requests about tokenised sentences: `{signature: {input: value}}`."""
+        rows = [text.split(" ") for text in texts]
+        width = max(map(len, rows))
+        return {
+            "serving_default": {"tokens": [row + [""] * (width - len(row)) for row in rows]},
+            "from_text": {"text": texts},
+        }
+
     def save(self, path):
         """Writes the SavedModel; no XLA, no gradients and no Python ops go in."""
         signatures = {"serving_default": self.serving_default, "from_text": self.from_text}

@@ -170,6 +170,13 @@ def _dataset(batches):
     return untuned(tf.data.Dataset.from_generator(epoch, output_signature=(spec, spec, spec)).flat_map(one_by_one))
 
 
+def of_several_lengths(texts, size=len, count=16, longest=400):
+    """Some texts, from short to long, of a size of at most `longest` where there are such."""
+    texts = sorted(set(texts), key=lambda text: (size(text), text))
+    texts = [text for text in texts if 0 < size(text) <= longest] or texts[:1]
+    return [texts[index] for index in np.linspace(0, len(texts) - 1, min(count, len(texts))).astype(int)]
+
+
 def untuned(dataset):
     """The dataset without its tuner.
 

@@ -15,8 +15,8 @@ from tests.pipelines.runs import configured, run
 
 LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
       "limit.sentences=200")  # fmt: skip
-CLASSIFIER = ("model=lstm_classifier", "model.units=12", "model.dim=8", "trainer.epochs=1", "tracking=off", "export=off",
-              "limit.sentences=60")  # fmt: skip
+CLASSIFIER = ("model=lstm_classifier", "model.units=12", "model.dim=8", "trainer.epochs=1", "tracking=off",
+              "export=off", "limit.sentences=60")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
