@@ -210,12 +210,25 @@ def count(ids, starts, order, vocabulary, boundary):
             levels.append(_Level(nothing - 1, nothing, nothing, nothing > 0))
             continue
         keys = numbers[ends - 1] * vocabulary + stream[ends]
-        keys, first, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
-        some = ends[first]
-        levels.append(_Level(keys, counts, numbers[some], place[some] == length - 1))
+        keys, order_of = _sorted(keys)
+        first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        counts = np.diff(first, append=len(keys))
+        some = ends[order_of[first]]
+        levels.append(_Level(keys[first], counts, numbers[some], place[some] == length - 1))
         numbers = np.full(len(stream), -1)
-        numbers[ends] = inverse
+        numbers[ends[order_of]] = np.repeat(np.arange(len(first)), counts)
     return levels
+
+
+def _sorted(keys):
+    """Keys in ascending order, and where each was."""
+    bits = len(keys).bit_length()
+    if int(keys.max()) >> (62 - bits):
+        order = np.argsort(keys)
+        return keys[order], order
+    # With its place in the lower bits of each key one sort does for both, several times as fast.
+    both = np.sort(keys << bits | np.arange(len(keys)))
+    return both >> bits, both & ((1 << bits) - 1)
 
 
 def _contexts(levels, vocabulary):

@@ -1,0 +1,567 @@
+"""The local server through its sockets: TensorFlow Serving's answers, errors, versions under load, and its end."""
+
+import asyncio
+import base64
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+
+from components.saved_model import package
+from serve import promote
+from serve.client import Client, ServingError
+from serve.server.batches import Batches, Settings
+from serve.server.requests import Refused
+from tests.pipelines.runs import ROOT
+
+
+class Echo(tf.Module):
+    """Texts in capitals, how long they are, their letters, and which version says so."""
+
+    def __init__(self, version):
+        super().__init__()
+        self.version = tf.Variable(version, trainable=False)
+        texts = [tf.TensorSpec([None], tf.string, name="text")]
+        self.serving_default = tf.function(self._answer, input_signature=texts)
+        self.slow = tf.function(self._slow, input_signature=texts)
+        self.add = tf.function(
+            lambda x, y: {"sum": x + y},
+            input_signature=[tf.TensorSpec([None, 2], tf.float32, name="x"), tf.TensorSpec([], tf.float32, name="y")],
+        )
+        self.tokens = tf.function(
+            lambda tokens: {"shown": tf.strings.join(["<", tokens, ">"])},
+            input_signature=[tf.TensorSpec([None, None], tf.string, name="tokens")],
+        )
+
+    def _answer(self, text):
+        letters = tf.strings.unicode_split(text, "UTF-8").to_tensor("")
+        return {
+            "upper": tf.strings.upper(text, encoding="utf-8"),
+            "length": tf.strings.length(text),
+            "letters": letters,
+            "version": tf.fill([tf.size(text)], self.version),
+        }
+
+    def _slow(self, text):
+        _, _, total = tf.while_loop(
+            lambda n, *_: n < 100_000_000, lambda n, x, t: (n + 1, x, t + tf.sin(x)), (0, 0.5, tf.zeros(tf.shape(text)))
+        )
+        return {"total": total}
+
+    def save(self, path):
+        names = ("serving_default", "slow", "add", "tokens")
+        tf.saved_model.save(self, str(path), signatures={name: getattr(self, name) for name in names})
+
+    def examples(self, texts):
+        return {"serving_default": {"text": texts}}
+
+
+def put(folder, version):
+    """Writes a version aside and renames it into place."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = folder / f".aside-{version}"
+    aside.mkdir()
+    package.write(aside, Echo(version), folder.name, ["a", "some words", "a much longer text of several words"], {})
+    aside.rename(folder / str(version))
+    package.put_beside(folder / str(version))
+    return folder / str(version)
+
+
+class Server:
+    """`serve.local` in a process of its own."""
+
+    def __init__(self, folder, *options):
+        command = [sys.executable, "-m", "serve.local", str(folder), "--rest-port", "0", "--grpc-port", "0"]
+        command += ["--poll", "0.1", *options]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        self.log = []
+        for line in self.process.stderr:
+            self.log.append(line)
+            if found := re.search(r"(https?://[^,]+), gRPC on (\d+)", line):
+                self.rest, self.grpc = found[1], f"127.0.0.1:{found[2]}"
+                break
+        threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
+
+    def send(self, path, body=None, method=None):
+        """Status and parsed answer."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        request = urllib.request.Request(self.rest + path, data=data, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def predict(self, body, model="echo", spec=""):
+        return self.send(f"/v1/models/{model}{spec}:predict", body)
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    put(folder / "echo", 3)
+    config = folder / "models.config"
+    config.write_text(
+        'model_config_list { config { name: "echo" base_path: "/models/echo" model_platform: "tensorflow"\n'
+        '  version_labels { key: "stable" value: 3 } } }\n'
+    )
+    made = Server(folder, "--config", str(config), "--body", "200000", "--deadline", "2")
+    yield made
+    assert made.stop() == 0
+    assert "ending: what was asked is still answered" in "".join(made.log)
+
+
+def stub(server):
+    return prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(server.grpc))
+
+
+def remote(server, inputs, model="echo", signature="", timeout=10, **spec):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = model, signature
+    if "version" in spec:
+        request.model_spec.version.value = spec["version"]
+    if "label" in spec:
+        request.model_spec.version_label = spec["label"]
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return stub(server).Predict(request, timeout=timeout)
+
+
+# Answers
+
+
+def test_rows_and_columns(server):
+    status, answer = server.predict({"instances": ["ab", "ç"]})
+    assert (status, [row["upper"] for row in answer["predictions"]]) == (200, ["AB", "Ç"])
+    assert server.predict({"instances": [{"text": "ab"}, {"text": "ç"}]})[1] == answer
+    status, columns = server.predict({"inputs": {"text": ["ab", "ç"]}})
+    assert columns["outputs"]["letters"] == [["a", "b"], ["ç", ""]]
+    assert server.predict({"inputs": ["ab", "ç"]})[1] == columns
+    assert server.predict({"signature_name": "tokens", "instances": [["a", "b"]]})[1] == {
+        "predictions": [["<a>", "<b>"]]
+    }
+    found = server.predict({"signature_name": "add", "inputs": {"x": [[1, 2.5]], "y": 1}})[1]
+    assert found == {"outputs": [[2, 3.5]]}
+
+
+def test_bytes(server):
+    given = base64.b64encode(b"\xff\x00").decode()
+    status, answer = server.predict({"signature_name": "tokens", "instances": [[{"b64": given}]]})
+    assert status == 200 and base64.b64decode(answer["predictions"][0][0]["b64"]) == b"<\xff\x00>"
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "🙂" * 5, "x" * 100_000, "\ud800", ""])
+def test_texts_of_every_kind(server, text):
+    status, answer = server.predict({"instances": [text]})
+    assert status == 200 and len(answer["predictions"]) == 1
+
+
+def test_grpc_says_the_same(server):
+    response = remote(server, {"text": ["ab", "c"]})
+    assert tf.make_ndarray(response.outputs["upper"]).tolist() == [b"AB", b"C"]
+    assert (response.model_spec.name, response.model_spec.version.value) == ("echo", 3)
+    assert tf.make_ndarray(remote(server, {"text": ["ab"]}, label="stable").outputs["version"]).tolist() == [3]
+
+
+def test_status_and_metadata(server):
+    status, answer = server.send("/v1/models/echo")
+    assert status == 200 and answer["model_version_status"][0] == {
+        "version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""},
+    }  # fmt: skip
+    assert server.send("/v1/models/echo/versions/3")[0] == server.send("/v1/models/echo/labels/stable")[0] == 200
+    status, answer = server.send("/v1/models/echo/versions/3/metadata")
+    signature = answer["metadata"]["signature_def"]["signature_def"]["add"]
+    assert signature["inputs"]["x"]["dtype"] == "DT_FLOAT"
+    assert [each["size"] for each in signature["inputs"]["x"]["tensor_shape"]["dim"]] == ["-1", "2"]
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+    request.model_spec.name = "echo"
+    packed = stub(server).GetModelMetadata(request).metadata["signature_def"]
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    packed.Unpack(signatures)
+    assert set(signatures.signature_def) == {"serving_default", "slow", "add", "tokens"}
+
+
+def test_metrics(server):
+    server.predict({"instances": ["x"]})
+    with urllib.request.urlopen(server.rest + "/monitoring/prometheus/metrics") as response:
+        text = response.read().decode()
+    assert re.search(r'request_count\{model_name="echo",entrypoint="REST",status="OK"\} \d', text)
+    assert re.search(r'latency_bucket\{model_name="echo",entrypoint="REST",le="\+Inf"\} \d', text)
+    assert re.search(r"process_resident_memory_bytes \d{8}", text)
+
+
+# Refusals
+
+WRONG = [
+    ({"instances": [1]}, "is no string"),
+    ({"instances": [["a"]]}, "rank above 1"),
+    ({"instances": "a"}, "'instances' is not a list"),
+    ({"instances": []}, "'instances' is not a list with something in it"),
+    ({"inputs": "a"}, "rank 0, expected 1"),
+    ({"inputs": {"words": ["a"]}}, "input 'text' is missing"),
+    ({"inputs": {"text": ["a"], "more": ["b"]}}, "no input 'more'"),
+    ({"instances": [{"text": "a"}, {"x": "b"}]}, "differ in their inputs"),
+    ({"instances": [{"text": "a"}, "b"]}, "mix objects"),
+    ({"signature_name": "nobody", "instances": ["a"]}, "not found in signature def"),
+    ({"signature_name": 3, "instances": ["a"]}, "'signature_name' is not a string"),
+    ({"signature_name": "tokens", "instances": [["a"], ["b", "c"]]}, "ragged"),
+    ({"signature_name": "add", "inputs": {"x": [[1, 2, 3]], "y": 1}}, "size 3 in axis 1, expected 2"),
+    ({"signature_name": "add", "inputs": {"x": [[1, 2]], "y": "one"}}, "is no float32"),
+    ({"signature_name": "add", "inputs": [[1, 2]]}, "inputs are to be named"),
+    ({"instances": [{"b64": "%%"}]}, "not base64"),
+    ({"instances": ["a"], "inputs": ["a"]}, "both 'inputs' and 'instances'"),
+    ({}, "Missing 'inputs' or 'instances'"),
+    ([], "not an object"),
+    (b"{", "JSON Parse error"),
+    (b"\xff\xfe", "JSON Parse error"),
+    (b"[" * 50_000, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), WRONG, ids=range(len(WRONG)))
+def test_wrong_bodies(server, body, message):
+    status, answer = server.predict(body)
+    assert status == 400 and message in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/models/nobody:predict", 404),
+        ("/v1/models/echo/versions/99:predict", 404),
+        ("/v1/models/echo/versions/one:predict", 400),
+        ("/v1/models/echo/labels/canary:predict", 404),
+        ("/v1/models/..%2f..%2fetc:predict", 400),
+        ("/v1/models/../../etc:predict", 400),
+        ("/v1/models/.:predict", 404),
+        ("/v1/models/echo:destroy", 400),
+        ("/", 400),
+    ],
+)
+def test_wrong_places(server, path, status):
+    assert server.send(path, {"instances": ["a"]})[0] == status
+
+
+def test_wrong_questions(server):
+    assert server.send("/v1/models/nobody")[0] == server.send("/v1/models/nobody/metadata")[0] == 404
+    assert server.send("/v1/models/echo/versions/77")[0] == 404
+    assert server.send("/v1/models/echo", b"{}", "DELETE")[0] == 400
+
+
+def test_too_large(server):
+    status, answer = server.predict({"instances": ["x" * 300_000]})
+    assert status == 413 and "over 200000 bytes" in answer["error"]
+    with pytest.raises(grpc.RpcError) as caught:
+        remote(server, {"text": ["x" * 300_000]})
+    assert caught.value.code().name == "RESOURCE_EXHAUSTED"
+
+
+def test_the_deadline(server):
+    began = time.monotonic()
+    assert server.predict({"signature_name": "slow", "instances": ["a"]})[0] == 504
+    assert time.monotonic() - began < 5
+    with pytest.raises(grpc.RpcError) as caught:
+        remote(server, {"text": ["a"]}, signature="slow", timeout=0.3)
+    assert caught.value.code().name == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options", "code"),
+    [
+        ({"text": ["a"]}, {"model": "nobody"}, "NOT_FOUND"),
+        ({"text": ["a"]}, {"version": 99}, "NOT_FOUND"),
+        ({"text": ["a"]}, {"label": "canary"}, "NOT_FOUND"),
+        ({"text": ["a"]}, {"signature": "nobody"}, "INVALID_ARGUMENT"),
+        ({"text": [1]}, {}, "INVALID_ARGUMENT"),
+        ({"text": [["a"]]}, {}, "INVALID_ARGUMENT"),
+        ({}, {}, "INVALID_ARGUMENT"),
+        ({"text": ["a"], "more": ["a"]}, {}, "INVALID_ARGUMENT"),
+    ],
+)
+def test_grpc_refuses_alike(server, inputs, options, code):
+    with pytest.raises(grpc.RpcError) as caught:
+        remote(server, inputs, **options)
+    assert caught.value.code().name == code
+
+
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=6), children, max_size=3),
+    max_leaves=8,
+)
+BODIES = st.one_of(
+    st.binary(max_size=60),
+    NESTED.map(lambda value: json.dumps(value).encode()),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "instances": NESTED,
+            "inputs": NESTED,
+            "signature_name": st.sampled_from(["serving_default", "add", "tokens", ""]) | NESTED,
+        },
+    ).map(lambda value: json.dumps(value).encode()),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BODIES, path=st.sampled_from(["/v1/models/echo:predict", "/v1/models/echo/versions/3:predict"]))
+def test_no_body_breaks_it(server, body, path):
+    status, answer = server.send(path, body, "POST")
+    assert status in (200, 400) and isinstance(answer, dict)
+
+
+# The client
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_client(server, kind):
+    url = server.rest if kind == "rest" else f"grpc://{server.grpc}"
+    with Client(url, "echo", label="stable" if kind == "rest" else None) as client:
+        found = client.predict(text=["ab", "ç"])
+        assert found["upper"].tolist() == ["AB", "Ç"] and found["version"].tolist() == [3, 3]
+        assert client.predict("tokens", tokens=[["a"]])["shown"].tolist() == [["<a>"]]
+        added = client.predict("add", x=np.ones((1, 2), np.float32), y=np.float32(1))["sum"]
+        np.testing.assert_array_equal(added, [[2, 2]])
+        assert client.versions() == {3: "AVAILABLE"}
+        many = list(client.predict_many((f"t{n}" for n in range(10)), size=4))
+        assert [(text, row["upper"]) for text, row in many] == [(f"t{n}", f"T{n}") for n in range(10)]
+
+        async def several():
+            return await asyncio.gather(*(client.predict_async(text=[str(n)]) for n in range(5)))
+
+        assert [each["upper"][0] for each in asyncio.run(several())] == list("01234")
+        with pytest.raises(ServingError, match="INVALID_ARGUMENT"):
+            client.predict(nothing=["a"])
+    with pytest.raises(ServingError, match="NOT_FOUND"):
+        Client(url, "nobody").predict(text=["a"])
+
+
+def test_the_client_tries_again(monkeypatch):
+    client = Client("http://127.0.0.1:1", "echo", timeout=5, attempts=3)
+    times = []
+
+    def refused(*_):
+        times.append(time.monotonic())
+        raise ServingError("UNAVAILABLE", "no")
+
+    monkeypatch.setattr(client._transport, "predict", refused)
+    with pytest.raises(ServingError, match="UNAVAILABLE"):
+        client.predict(text=["a"])
+    assert len(times) == 3
+    with pytest.raises(ServingError, match="UNAVAILABLE"):
+        Client("http://127.0.0.1:1", "echo", timeout=0.2).predict(text=["a"])
+    with pytest.raises(ValueError, match="must begin with"):
+        Client("127.0.0.1:8501", "echo")
+
+
+# Versions
+
+
+def test_a_swap_under_load(tmp_path):
+    put(tmp_path / "echo", 1)
+    made = Server(tmp_path)
+    problems, seen, stop = [], set(), threading.Event()
+
+    def ask(number):
+        with Client(made.rest if number % 2 else f"grpc://{made.grpc}", "echo", attempts=1) as client:
+            while not stop.is_set():
+                try:
+                    found = client.predict(text=["a", "bb", "ccc"])["version"].tolist()
+                    if len(set(found)) != 1:
+                        problems.append(found)
+                    seen.add(found[0])
+                except Exception as error:
+                    problems.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for version in (2, 3):
+            put(tmp_path / "echo", version)
+            _until(lambda version=version: version in seen)
+        _until(lambda: "echo version 2: let go" in "".join(made.log))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        status = made.stop()
+    assert problems == [] and seen == {1, 2, 3} and status == 0
+
+
+def test_a_corrupted_version_is_skipped(tmp_path):
+    good = put(tmp_path / "echo", 1)
+    made = Server(tmp_path)
+    try:
+        aside = tmp_path / "echo" / ".2"
+        shutil.copytree(good, aside)
+        (aside / "saved_model.pb").write_bytes(b"nothing")
+        aside.rename(tmp_path / "echo" / "2")
+        _until(lambda: any("echo version 2: cannot be loaded, skipped" in line for line in made.log))
+        time.sleep(0.5)
+        assert sum("cannot be loaded" in line for line in made.log) == 1
+        assert made.predict({"instances": ["a"]})[1]["predictions"][0]["version"] == 1
+    finally:
+        assert made.stop() == 0
+
+
+def _until(holds, seconds=30):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def test_a_registered_model_is_promoted_and_rolled_back(tmp_path, capsys):
+    import mlflow
+
+    put(tmp_path / "exports" / "echo", 1)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    mlflow.set_tracking_uri(uri)
+    mlflow.create_experiment("e", (tmp_path / "artifacts").as_uri())
+    with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name("e").experiment_id):
+        info = mlflow.pyfunc.log_model(
+            name="model", python_model=str(ROOT / "serve" / "mlflow_model.py"),
+            artifacts={"export": str(tmp_path / "exports" / "echo" / "1")}, pip_requirements=["mlflow"],
+        )  # fmt: skip
+    mlflow.register_model(info.model_uri, "echo")
+    mlflow.MlflowClient().set_registered_model_alias("echo", "champion", "1")
+    served = tmp_path / "served"
+    for _ in range(2):
+        assert promote.main(["echo@champion", str(served), "--tracking-uri", uri]) == 0
+    assert sorted(each.name for each in (served / "echo").iterdir()) == ["1", "2", "metadata.json", "model_card.md"]
+    assert promote.main(["echo", str(served), "--roll-back"]) == 0
+    assert not (served / "echo" / "2").exists()
+    assert promote.main(["echo", str(served), "--roll-back"]) == 2
+    assert promote.main(["nobody@champion", str(served), "--tracking-uri", uri]) == 2
+    assert "no version to go back to" in capsys.readouterr().err
+
+
+# Batches
+
+
+def test_what_waits_is_computed_together():
+    sizes, go = [], threading.Event()
+
+    def run(inputs):
+        go.wait(5)
+        sizes.append(len(inputs["x"]))
+        return {"y": inputs["x"] * 2}
+
+    batches = Batches(run, True, (), Settings(rows=8, queue=100, workers=1))
+    waiting = [batches.submit({"x": np.full(2, n)}, time.monotonic() + 9) for n in range(7)]
+    time.sleep(0.1)
+    go.set()
+    assert [each.result(5)["y"].tolist() for each in waiting] == [[2 * n] * 2 for n in range(7)]
+    assert sizes == [2, 8, 4]
+    batches.close()
+    with pytest.raises(Refused, match="stopping"):
+        batches.submit({"x": np.zeros(1)}, time.monotonic())
+
+
+def test_full_queues_and_late_requests_are_refused():
+    go = threading.Event()
+
+    def run(inputs):
+        go.wait(5)
+        return inputs
+
+    batches = Batches(run, True, (), Settings(rows=1, queue=3, workers=1))
+    first = batches.submit({"x": np.zeros(1)}, time.monotonic() + 9)
+    time.sleep(0.1)
+    late = batches.submit({"x": np.zeros(1)}, time.monotonic())
+    others = [batches.submit({"x": np.zeros(1)}, time.monotonic() + 9) for _ in range(2)]
+    with pytest.raises(Refused) as caught:
+        batches.submit({"x": np.zeros(1)}, time.monotonic() + 9)
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    go.set()
+    with pytest.raises(Refused, match="deadline passed"):
+        late.result(5)
+    assert first.result(5)["x"] == 0 and all(each.result(5)["x"] == 0 for each in others)
+    batches.close()
+
+
+def test_one_bad_request_spoils_no_other():
+    def run(inputs):
+        if (inputs["x"] < 0).any():
+            raise Refused("INVALID_ARGUMENT", "below zero")
+        return inputs
+
+    go = threading.Event()
+    batches = Batches(lambda inputs: (go.wait(5), run(inputs))[1], True, (), Settings(workers=1))
+    waiting = [batches.submit({"x": np.array([n])}, time.monotonic() + 9) for n in (0, 1, -1, 2)]
+    go.set()
+    assert [each.result(5)["x"][0] for each in (waiting[0], waiting[1], waiting[3])] == [0, 1, 2]
+    with pytest.raises(Refused, match="below zero"):
+        waiting[2].result(5)
+    batches.close()
+
+
+def test_a_request_has_the_width_that_it_has_alone(tmp_path):
+    from serve.server.models import Version
+
+    version = Version("echo", 1, put(tmp_path / "echo", 1), Settings(workers=1))
+    texts = ["a", "abcdef", "", "abc"]
+    ask = version.batches["serving_default"].submit
+    requests = [{"text": np.array([text.encode()], object)} for text in texts]
+    alone = [ask(request, time.monotonic() + 9).result() for request in requests]
+    together = [ask(request, time.monotonic() + 9) for request in requests]
+    for one, other in zip(alone, (each.result() for each in together), strict=True):
+        assert {k: v.tolist() for k, v in one.items() if k != "letters"} == {
+            k: v.tolist() for k, v in other.items() if k != "letters"
+        }
+        assert [x for x in one["letters"][0] if x] == [x for x in other["letters"][0] if x]
+        assert other["letters"].shape[1] == max(one["letters"].shape[1], 1)
+    version.close()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["/nowhere/at/all"], "no such folder"),
+        ([".", "--tls-cert", "x.pem"], "go together"),
+        ([".", "--config", "/nowhere.config"], "nowhere.config"),
+    ],
+)
+def test_what_cannot_be_served(arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "serve.local", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_tls(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    subprocess.run(
+        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    put(tmp_path / "served" / "echo", 1)
+    made = Server(tmp_path / "served", "--tls-cert", str(certificate), "--tls-key", str(key))
+    try:
+        with Client(made.rest, "echo", certificate=certificate) as client:
+            assert client.predict(text=["a"])["upper"].tolist() == ["A"]
+    finally:
+        assert made.stop() == 0
