@@ -69,13 +69,14 @@ class Batches:
             self._changed.notify()
         return future
 
-    def close(self):
-        """Answers what waits, then ends."""
+    def close(self, seconds=30):
+        """Answers what waits, then ends; a computation that takes longer than `seconds` is left alone."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        until = time.monotonic() + seconds
         for worker in self._workers:
-            worker.join()
+            worker.join(max(until - time.monotonic(), 0))
 
     def _work(self):
         while True:
@@ -93,10 +94,8 @@ class Batches:
         while self.waiting and (not batch or (self.batched and rows + self.waiting[0].rows <= self.settings.rows)):
             each = self.waiting.popleft()
             self.rows -= each.rows
-            if each.future.cancelled():
-                continue
             if time.monotonic() > each.deadline:
-                each.future.set_exception(Refused("DEADLINE_EXCEEDED", "the deadline passed while the request waited"))
+                _set(each.future, None, Refused("DEADLINE_EXCEEDED", "the deadline passed while the request waited"))
                 continue
             batch.append(each)
             rows += each.rows
@@ -105,6 +104,15 @@ class Batches:
     def _answer(self, batch):
         try:
             outputs = self.run(batch[0].inputs if len(batch) == 1 else _joined([each.inputs for each in batch]))
+            ends = np.cumsum([each.rows for each in batch])
+            answers = (
+                [outputs]
+                if len(batch) == 1
+                else [
+                    self._of(each, {name: array[end - each.rows : end] for name, array in outputs.items()})
+                    for each, end in zip(batch, ends, strict=True)
+                ]
+            )
         except Exception as error:
             if len(batch) > 1:
                 # One of them may be to blame: each is asked alone.
@@ -114,12 +122,8 @@ class Batches:
             refused = error if isinstance(error, Refused) else Refused("INTERNAL", str(error).splitlines()[0][:500])
             _set(batch[0].future, None, refused)
             return
-        first = 0
-        for each in batch:
-            end = first + each.rows
-            own = outputs if len(batch) == 1 else self._of(each, {n: v[first:end] for n, v in outputs.items()})
-            _set(each.future, own, None)
-            first = end
+        for each, answer in zip(batch, answers, strict=True):
+            _set(each.future, answer, None)
 
     def _of(self, request, outputs):
         """A request's rows of a batch, as wide as they would have been alone."""
