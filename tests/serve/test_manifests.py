@@ -1,0 +1,118 @@
+"""The files around the server are what their readers expect."""
+
+import json
+
+import pytest
+import yaml
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from serve.server.models import labels_of
+from tests.pipelines.runs import ROOT
+
+SERVE = ROOT / "serve"
+INT, BOOL, TEXT, MESSAGE = (getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{t}") for t in ["INT64", "BOOL", "STRING", "MESSAGE"])  # noqa: E501  # fmt: skip
+
+
+def message(name, fields, inner=None):
+    """A protobuf message made here, for the two that tensorflow-serving-api leaves out."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="here", syntax="proto3")
+    if inner is not None:
+        kind = file.message_type.add(name=f"{name}Inner")
+        for number, (field, type_) in enumerate(inner.items(), 1):
+            kind.field.add(name=field, number=number, type=type_, label=1)
+    kind = file.message_type.add(name=name)
+    for number, (field, type_) in enumerate(fields.items(), 1):
+        made = kind.field.add(name=field, number=number, type=type_, label=1)
+        if type_ == MESSAGE:
+            made.type_name = f".here.{name}Inner"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"here.{name}"))()
+
+
+def test_models():
+    config = text_format.Parse((SERVE / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    for each in config.model_config_list.config:
+        assert each.base_path == f"/models/{each.name}" and each.model_platform == "tensorflow"
+    assert labels_of(SERVE / "models.config") == {"bilstm_crf": {"stable": 1}}
+
+
+def test_batching():
+    wrapped = ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]
+    fields = {**dict.fromkeys(wrapped, MESSAGE), "pad_variable_length_inputs": BOOL}
+    found = text_format.Parse((SERVE / "batching.config").read_text(), message("Batching", fields, {"value": INT}))
+    assert found.max_batch_size.value == 64 and found.pad_variable_length_inputs
+
+
+def test_monitoring():
+    empty = message("Monitoring", {"prometheus_config": MESSAGE}, {"enable": BOOL, "path": TEXT})
+    found = text_format.Parse((SERVE / "monitoring.config").read_text(), empty)
+    assert found.prometheus_config.enable and found.prometheus_config.path == "/monitoring/prometheus/metrics"
+
+
+def test_compose():
+    compose = yaml.safe_load((SERVE / "docker-compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        assert set(service) <= {"image", "command", "ports", "volumes", "restart", "profiles", "environment", "deploy"}
+        # Pinned, and open to this machine alone.
+        assert ":" in service["image"] and not service["image"].endswith(":latest"), name
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        for volume in service["volumes"]:
+            place = volume.split(":")[0]
+            assert place == "../exports" or (SERVE / place).exists()
+    for argument in compose["services"]["cpu"]["command"]:
+        if "=/serve/" in argument:
+            assert (SERVE / argument.split("=/serve/")[1]).is_file()
+    assert compose["services"]["gpu"]["profiles"] == ["gpu"]
+    prometheus = yaml.safe_load((SERVE / "prometheus.yaml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    assert job["static_configs"][0]["targets"][0].split(":")[0] in compose["services"]
+
+
+REQUIRED = {
+    "Deployment": ("spec.selector.matchLabels.app", "spec.template.metadata.labels.app"),
+    "Service": ("spec.selector.app", "spec.ports"),
+    "HorizontalPodAutoscaler": ("spec.scaleTargetRef.name", "spec.minReplicas", "spec.maxReplicas", "spec.metrics"),
+    "InferenceService": ("spec.predictor.model.modelFormat.name", "spec.predictor.model.storageUri"),
+}
+
+
+def manifests():
+    for path in sorted((SERVE / "kubernetes").glob("*.yaml")):
+        yield from yaml.safe_load_all(path.read_text())
+
+
+@pytest.mark.parametrize("manifest", manifests(), ids=lambda each: each["kind"])
+def test_kubernetes(manifest):
+    assert manifest["apiVersion"] and manifest["metadata"]["name"]
+    for path in REQUIRED[manifest["kind"]]:
+        found = manifest
+        for key in path.split("."):
+            found = found[key]
+
+
+def test_kubernetes_parts_fit_together():
+    by_kind = {each["kind"]: each for each in manifests()}
+    deployment = by_kind["Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"] for port in container["ports"]}
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert by_kind["Service"]["spec"]["selector"] == deployment["spec"]["selector"]["matchLabels"] == labels
+    assert {port["targetPort"] for port in by_kind["Service"]["spec"]["ports"]} <= ports
+    assert by_kind["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    for probe in ("startupProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["port"] in ports
+        assert container[probe]["httpGet"]["path"].startswith("/v1/models/")
+    volumes = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+
+
+def test_dashboard():
+    board = json.loads((SERVE / "grafana-dashboard.json").read_text())
+    numbers = [panel["id"] for panel in board["panels"]]
+    assert len(set(numbers)) == len(numbers) >= 4
+    for panel in board["panels"]:
+        assert panel["targets"] and all(
+            target["expr"].count("(") == target["expr"].count(")") for target in panel["targets"]
+        )
