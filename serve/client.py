@@ -78,6 +78,10 @@ class Client:
         """`{version: state}`, states such as `AVAILABLE`."""
         return self._call(lambda left: self._transport.versions(self, left), timeout)
 
+    def signatures(self, timeout=None):
+        """`{signature: names of its inputs}`."""
+        return self._call(lambda left: self._transport.signatures(self, left), timeout)
+
     def close(self):
         self._transport.close()
 
@@ -117,9 +121,16 @@ class _Rest:
         answer = self._send("POST", f"{_path(client)}:predict", timeout, json=body)["outputs"]
         if not isinstance(answer, dict):
             # One output comes without its name.
-            described = self._send("GET", f"{_path(client)}/metadata", timeout)["metadata"]["signature_def"]
-            answer = {next(iter(described["signature_def"][signature]["outputs"])): answer}
+            answer = {next(iter(self._described(client, timeout)[signature]["outputs"])): answer}
         return {name: _array(value) for name, value in answer.items()}
+
+    def signatures(self, client, timeout):
+        return {name: list(each["inputs"]) for name, each in self._described(client, timeout).items()}
+
+    def _described(self, client, timeout):
+        answer = self._send("GET", f"{_path(client)}/metadata", timeout)
+        found = answer["metadata"]["signature_def"]["signature_def"]
+        return {name: each for name, each in found.items() if not name.startswith("__")}
 
     def versions(self, client, timeout):
         found = self._send("GET", f"/v1/models/{client.model}", timeout)["model_version_status"]
@@ -166,6 +177,16 @@ class _Grpc:
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         response = self._send(self._predictions.Predict, request, timeout)
         return {name: _array(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
+
+    def signatures(self, client, timeout):
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        self._spec(client, request.model_spec)
+        response = self._send(self._predictions.GetModelMetadata, request, timeout)
+        found = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(found)
+        return {n: list(each.inputs) for n, each in found.signature_def.items() if not n.startswith("__")}
 
     def versions(self, client, timeout):
         from tensorflow_serving.apis import get_model_status_pb2

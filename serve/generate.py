@@ -13,13 +13,15 @@ from components.errors import InputError
 from components.quiet import held_back
 from components.saved_model.versions import latest
 from serve.predict import load, texts_of
+from serve.remote import RemoteModel
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m serve.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("export", help="an export folder (its newest version) or one version of it")
+    parser.add_argument("export", help="an export folder (its newest version), one version of it; with --url, a name")
+    parser.add_argument("--url", help="ask the server there, http://… or grpc://…, instead of loading the export")
     parser.add_argument("prompt", nargs="+", help="how the text begins, or - for lines of standard input")
     parser.add_argument("--count", type=_whole, default=60, help="tokens to generate at most (60)")
     parser.add_argument("--temperature", type=_positive, default=1.0, help="0: always the most probable word (1)")
@@ -34,7 +36,7 @@ def main(arguments=None):
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
     options = parser.parse_args(arguments)
     try:
-        model = load(latest(options.export))
+        model = RemoteModel(options.url, options.export) if options.url else load(latest(options.export))
         if "generate" not in model.signatures:
             raise InputError(f"{options.export}: not a language model; python -m serve.predict asks the others")
         for prompt in texts_of(options.prompt):

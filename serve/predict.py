@@ -12,6 +12,7 @@ import sys
 from components.errors import InputError
 from components.quiet import held_back
 from components.saved_model.versions import latest
+from serve.remote import RemoteModel
 
 BATCH = 64
 CELLS = 2**18  # source words × target words of a batch of sentence pairs
@@ -21,7 +22,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         prog="python -m serve.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("export", help="an export folder (its newest version) or one version of it")
+    parser.add_argument("export", help="an export folder (its newest version), one version of it; with --url, a name")
+    parser.add_argument("--url", help="ask the server there, http://… or grpc://…, instead of loading the export")
     parser.add_argument("text", nargs="+", help="a text, or - for lines of standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a text, for machines")
     parser.add_argument("--tokens", action="store_true", help="texts are tokens already, one space between two")
@@ -30,9 +32,8 @@ def main(arguments=None):
     )
     options = parser.parse_args(arguments)
     try:
-        folder = latest(options.export)
         texts = texts_of(options.text)
-        model = load(folder)
+        model = RemoteModel(options.url, options.export) if options.url else load(latest(options.export))
         if "generate" in model.signatures:
             raise InputError(f"{options.export}: a language model; python -m serve.generate asks it")
         if is_aligner(model):

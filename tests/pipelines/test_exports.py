@@ -98,3 +98,24 @@ def test_python_in_the_graph_is_found(tmp_path):
     (tmp_path / "1" / "assets.extra" / "golden.json").write_text("[]")
     with pytest.raises(InputError, match="PyFunc, which TensorFlow Serving cannot run"):
         verify(tmp_path / "1")
+
+
+def test_a_server_answers_what_the_export_answers(export, capsys):
+    """`serve.predict` and `serve.generate`, with the model here and on a server."""
+    from serve import generate, predict
+    from tests.serve.test_local import Server
+
+    asked = {"hmm_align": ["the house ||| la casa", "a dog ||| un perro grande"], "gru_lm": ["the king", "zzz"]}
+    texts = asked.get(export.parent.name, ["Mary Smith flew from Oslo .", "the soup was cold"])
+    tool = generate if export.parent.name == "gru_lm" else predict
+    assert tool.main([str(export.parent), *texts, "--json"]) == 0
+    here = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    server = Server(export.parents[1])
+    try:
+        for url in (server.rest, f"grpc://{server.grpc}"):
+            assert tool.main(["--url", url, export.parent.name, *texts, "--json"]) == 0
+            assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == here
+        assert tool.main(["--url", server.rest, "nobody", *texts]) == 2
+        assert "NOT_FOUND" in capsys.readouterr().err
+    finally:
+        assert server.stop() == 0
