@@ -12,6 +12,8 @@ from components.text import tag_schemes
 from components.text.batching import Buckets, EncodedCorpus, ordered_batches
 from components.text.vectorizer import TokenVectorizer
 from pipelines.alignment import Alignment
+from pipelines.classification import Classification
+from pipelines.language_modeling import LanguageModeling
 from pipelines.tagging import Tagging
 from tests.pipelines.runs import configured, run
 
@@ -148,3 +150,52 @@ def test_a_link_outside_its_sentences_is_named():
 def test_alignment_error_rates(tmp_path, experiment, highest):
     metrics = run(tmp_path / "run", f"experiment={experiment}", "tracking=off", "export=off")
     assert metrics["test/aer"] < highest
+
+
+# tokens with line ends, and kinds, as the corpora's own documentation counts them
+TEXTS = {
+    "ptb": ({"train": 929_589, "dev": 73_760, "test": 82_430}, 10_000),
+    "wikitext2": ({"train": 2_088_628, "dev": 217_646, "test": 245_569}, 33_278),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_token_of_a_text_is_read(name):
+    task = LanguageModeling(configured("model=lstm_lm", f"data={name}"))
+    task.read()
+    task.vectorize()
+    sizes, kinds = TEXTS[name]
+    assert {part: len(stream) for part, stream in task.streams.items()} == sizes
+    # The unknown word is a kind too.
+    assert len(task.vectorizer.words) + 1 == kinds
+
+
+def test_every_letter_of_shakespeare_is_read(real):
+    task = LanguageModeling(configured("model=lstm_lm", "data=tinyshakespeare"))
+    task.read()
+    task.vectorize()
+    text = (real / "tinyshakespeare" / "input.txt").read_text()
+    letters = np.array(["", "?", *task.vectorizer.words], object)
+    assert "".join("".join(letters[stream.ids]) for stream in task.streams.values()) == text
+    assert len(task.vectorizer.words) == 65
+    assert len(task.streams["test"]) / len(text) == pytest.approx(0.1, abs=0.001)
+
+
+def test_kneser_ney_on_the_penn_treebank(tmp_path):
+    """The literature's figure for a 5-gram model is 141.2 (Mikolov 2012)."""
+    metrics = run(tmp_path / "run", "model=ngram", "data=ptb", "tracking=off", "export=off")
+    assert metrics["test/perplexity"] == pytest.approx(141.2, abs=0.1)
+
+
+def test_labelled_corpora():
+    def sizes(name):
+        task = Classification(configured("model=bow", f"data={name}"))
+        task.read()
+        return {part: len(examples) for part, examples in task.parts.items()}, len(task.labels), task
+
+    parts, classes, task = sizes("sst5")
+    assert (parts, classes) == ({"train": 8544, "dev": 1101, "test": 2210}, 5)
+    assert sum(len(tokens) for tokens in task.tokens["test"]) == 42_405
+    parts, classes, task = sizes("names")
+    assert (sum(parts.values()), classes) == (20_050, 18)
+    assert parts["test"] == pytest.approx(0.2 * 20_050, abs=18)
