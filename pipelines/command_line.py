@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import (
     ConfigCompositionException,
     HydraException,
@@ -36,6 +37,9 @@ def run(task, conf):
     try:
         if plain and arguments.config_dir is None and arguments.config_name is None:
             check(overrides, conf, arguments.multirun)
+            if arguments.multirun:
+                overrides = _for_sweeps(overrides, conf)
+                sys.argv[1:] = [*(each for each in sys.argv[1:] if each.startswith("-")), *overrides]
             if "resume=true" in overrides and not arguments.cfg:
                 sys.argv += _where_it_stopped(overrides, conf, arguments.multirun)
     except InputError as error:
@@ -75,6 +79,26 @@ def check(overrides, conf, multirun=False):
             others = [c[0] for i, c in enumerate(sweeps) if i != index]
             for choice in choices[1:]:
                 _compose([*plain, *others, choice])
+
+
+def _for_sweeps(overrides, conf):
+    """Overrides as Hydra takes them in a sweep over models.
+
+    It composes the default model once before those of the sweep, and stops at a key that the default model has not;
+    written as a choice of one value, a key is left alone until then.
+    """
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf), job_name="train"):
+        base, groups = compose("config"), {each.name for each in Path(conf).iterdir() if each.is_dir()}
+
+    def rewritten(override):
+        key = override.key_or_group
+        plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in groups
+        if not plain or key.startswith("hydra.") or key in flatten(base) or OmegaConf.select(base, key) is not None:
+            return override.input_line
+        return f"{key}=choice({override.input_line.partition('=')[2]})"
+
+    return [rewritten(override) for override in parsed]
 
 
 def _compose(overrides):

@@ -29,6 +29,8 @@ class LanguageModeling:
     # Most of the work is one product with the whole vocabulary.
     wide = True
     ask = "generate"
+    # What the summary of a run shows.
+    headline = ("perplexity", "loss", "bits_per_character", "perplexity_mixture")
 
     def __init__(self, config):
         self.config = config
@@ -215,7 +217,7 @@ class LanguageModeling:
             features, states = model.read(tokens, forgotten(states, starts))
             return model.token_log_probabilities(features, targets), states
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2, autograph=False)
         def of_lines(tokens, targets):
             features, _ = model.read(tokens, model.initial_states(tf.shape(tokens)[0]))
             return model.token_log_probabilities(features, targets)

@@ -11,7 +11,10 @@ def show(config, metrics, folder, tracker, exported, task):
     """Prints the summary of a finished run."""
     console = Console(highlight=False)
     part = next((each for each in ("test", "dev") if any(key.startswith(f"{each}/") for key in metrics)), "train")
+    shown = getattr(task, "headline", None)
     scores = {key: value for key, value in metrics.items() if key.startswith(f"{part}/") and key.count("/") == 1}
+    if shown:
+        scores = {f"{part}/{name}": scores[f"{part}/{name}"] for name in shown if f"{part}/{name}" in scores}
     table = Table(
         title=f"{config.model.name} on {config.data.name}, {part}", title_justify="left", box=None, pad_edge=False
     )

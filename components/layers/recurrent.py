@@ -3,11 +3,14 @@
 Same arguments, weights and results as `keras.layers.SimpleRNN | LSTM | GRU`; a weight file of one loads into the
 other. On the TensorFlow backend without a GPU, the input products of all time steps are one matrix product before
 the loop, and the gradient is a backward loop written by hand, with the weight gradients one matrix product after it.
-Everywhere else (cuDNN, other backends, unusual activations, `unroll`) Keras's own implementation runs.
+Everywhere else (cuDNN, other backends, unusual activations, `unroll`) Keras's own implementation runs. An export has
+both, see `both_devices`.
 """
 
 import keras
 import tensorflow as tf
+
+from components.layers import both_devices
 
 
 class _SimpleCell:
@@ -243,7 +246,7 @@ def _dropout_factors(like, rate, cell):
 class _FastLoop:
     """Overrides `inner_loop` of a Keras recurrent layer; `_cell` is what it computes."""
 
-    _cell = None
+    _cell = _kind = None
     _activations = {"activation": "tanh"}
 
     def _runs_fast(self):
@@ -251,7 +254,7 @@ class _FastLoop:
         return (
             keras.backend.backend() == "tensorflow"
             and not self.unroll
-            and not tf.config.list_logical_devices("GPU")
+            and (both_devices.is_exporting() or not tf.config.list_logical_devices("GPU"))
             and getattr(cell, "reset_after", True)
             and all(
                 getattr(cell, name) is keras.activations.get(function) for name, function in self._activations.items()
@@ -274,31 +277,73 @@ class _FastLoop:
         kernel, recurrent_kernel = (tf.cast(w, sequences.dtype) for w in (cell.kernel, cell.recurrent_kernel))
         bias, recurrent_bias = self._biases(sequences.dtype)
 
-        inputs = tf.transpose(sequences, [1, 0, 2])
-        time, batch = tf.unstack(tf.shape(inputs)[:2])
-        flat = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), kernel)
-        if bias is not None:
-            flat += bias
-        inputs = tf.reshape(flat, [time, batch, kernel.shape[1]])
         valid = None if mask is None else tf.transpose(tf.cast(mask, tf.bool))[:, :, tf.newaxis]
-        histories = run(
-            self._cell,
-            inputs,
-            recurrent_kernel,
-            recurrent_bias,
-            states,
-            valid,
-            dropout,
-            self.go_backwards,
-            training,
-        )
-        final = [history[0 if self.go_backwards else -1] for history in histories]
-        outputs = histories[0]
+
+        inputs = tf.transpose(sequences, [1, 0, 2])
+        given = {
+            "sequences": inputs,
+            "kernel": kernel,
+            "recurrent_kernel": recurrent_kernel,
+            "bias": bias,
+            "recurrent_bias": recurrent_bias,
+            "valid": valid,
+            **{f"state_{number}": state for number, state in enumerate(states)},
+        }
+        names = [name for name, value in given.items() if value is not None]
+        tensors = [given[name] for name in names]
+
+        def plain(*tensors):
+            histories = self._by_loop(dict(zip(names, tensors, strict=True)), dropout, training)
+            return histories[0], *(history[0 if self.go_backwards else -1] for history in histories)
+
+        def on_gpu(*tensors):
+            outputs, last = self._by_cudnn(dict(zip(names, tensors, strict=True)))
+            return outputs, *last
+
+        if both_devices.is_exporting() and sequences.dtype == tf.float32:
+            outputs, *final = both_devices.either(plain, on_gpu, tensors)
+        else:
+            outputs, *final = plain(*tensors)
         if valid is not None and getattr(self, "zero_output_for_mask", False):
             outputs = tf.where(valid, outputs, 0.0)
         if self.go_backwards:
             outputs = outputs[::-1]
         return final[0], tf.transpose(outputs, [1, 0, 2]), final
+
+    def _by_loop(self, given, dropout, training):
+        """The states after each time step, `(time, batch, units)` each, from tensors by name."""
+        sequences, kernel = given["sequences"], given["kernel"]
+        time, batch = tf.unstack(tf.shape(sequences)[:2])
+        flat = tf.matmul(tf.reshape(sequences, [-1, sequences.shape[-1]]), kernel)
+        if "bias" in given:
+            flat += given["bias"]
+        return run(
+            self._cell,
+            tf.reshape(flat, [time, batch, kernel.shape[1]]),
+            given["recurrent_kernel"],
+            given.get("recurrent_bias"),
+            [value for name, value in given.items() if name.startswith("state_")],
+            given.get("valid"),
+            dropout,
+            self.go_backwards,
+            training,
+        )
+
+    def _by_cudnn(self, given):
+        """Outputs `(time, batch, units)` and last states, from tensors by name."""
+        weights = (given.get(name) for name in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
+        time, batch = tf.unstack(tf.shape(given["sequences"])[:2])
+        lengths = tf.fill([batch], time)
+        if "valid" in given:
+            lengths = tf.reduce_sum(tf.cast(given["valid"][:, :, 0], tf.int32), axis=0)
+        return both_devices.cudnn(
+            self._kind,
+            given["sequences"],
+            both_devices.cudnn_parameters(self._kind, *weights),
+            [value for name, value in given.items() if name.startswith("state_")],
+            lengths,
+            self.go_backwards,
+        )
 
     def _biases(self, dtype):
         bias = self.cell.bias
@@ -309,14 +354,14 @@ class _FastLoop:
 class SimpleRNN(_FastLoop, keras.layers.SimpleRNN):
     """`keras.layers.SimpleRNN` (Elman 1990), faster on CPU."""
 
-    _cell = _SimpleCell
+    _cell, _kind = _SimpleCell, "SimpleRNN"
 
 
 @keras.saving.register_keras_serializable("trellis")
 class LSTM(_FastLoop, keras.layers.LSTM):
     """`keras.layers.LSTM` (Hochreiter and Schmidhuber 1997), faster on CPU."""
 
-    _cell = _LSTMCell
+    _cell, _kind = _LSTMCell, "LSTM"
     _activations = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
 
@@ -324,7 +369,7 @@ class LSTM(_FastLoop, keras.layers.LSTM):
 class GRU(_FastLoop, keras.layers.GRU):
     """`keras.layers.GRU` (Cho et al. 2014, `reset_after=True`), faster on CPU."""
 
-    _cell = _GRUCell
+    _cell, _kind = _GRUCell, "GRU"
     _activations = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
     def _biases(self, dtype):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from components.layers.both_devices import exporting
 from components.saved_model.c_api import encoded
 
 EXTRA = "assets.extra"
@@ -28,7 +29,8 @@ def write(path, module, name, texts, facts):
         facts: about the model, for `metadata.json` and the card.
     """
     path = Path(path)
-    module.save(path)
+    with exporting():
+        module.save(path)
     (path / EXTRA).mkdir(exist_ok=True)
     loaded = tf.saved_model.load(str(path))
     requests = []

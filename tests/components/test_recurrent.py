@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
-from components.layers import recurrent
+from components.layers import both_devices, recurrent
 
 CELLS = ("SimpleRNN", "LSTM", "GRU")
 MASKS = {
@@ -126,3 +127,85 @@ def test_unusual_activations_fall_back_to_keras():
     assert not ours._runs_fast()
     inputs = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
     np.testing.assert_allclose(ours(inputs), other(inputs), atol=1e-6)
+
+
+def by_definition(kind, parameters, sequences, hidden, lengths, backwards):
+    """What cuDNN's documentation says a layer does with its vector of parameters: `(time, batch, units)`."""
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    time, batch, dim = sequences.shape
+    units = hidden.shape[1]
+    gates = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}[kind]
+    sizes = [units * dim] * gates + [units * units] * gates + [units] * 2 * gates
+    parts = np.split(parameters, np.cumsum(sizes)[:-1])
+    inputs = [part.reshape(units, dim) for part in parts[:gates]]
+    recurrent = [part.reshape(units, units) for part in parts[gates : 2 * gates]]
+    first, second = parts[2 * gates : 3 * gates], parts[3 * gates :]
+    outputs = np.zeros((time, batch, units))
+    for row in range(batch):
+        h, c = hidden[row], np.zeros(units)
+        steps = range(lengths[row])
+        for step in reversed(steps) if backwards else steps:
+            w = [matrix @ sequences[step, row] + bias for matrix, bias in zip(inputs, first, strict=True)]
+            r = [matrix @ h + bias for matrix, bias in zip(recurrent, second, strict=True)]
+            if kind == "LSTM":  # i, f, c', o
+                c = sigmoid(w[1] + r[1]) * c + sigmoid(w[0] + r[0]) * np.tanh(w[2] + r[2])
+                h = sigmoid(w[3] + r[3]) * np.tanh(c)
+            elif kind == "GRU":  # r, i, h'
+                update = sigmoid(w[1] + r[1])
+                h = update * h + (1 - update) * np.tanh(w[2] + sigmoid(w[0] + r[0]) * r[2])
+            else:
+                h = np.tanh(w[0] + r[0])
+            outputs[step, row] = h
+    return outputs
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_the_parameters_that_cudnn_gets(kind, backwards):
+    layer = getattr(recurrent, kind)(4, return_sequences=True, go_backwards=backwards)
+    sequences = np.random.default_rng(1).normal(size=(2, 5, 3)).astype("float32")
+    lengths = np.array([5, 3])
+    layer.build(sequences.shape)
+    for weight in layer.weights:
+        weight.assign(np.random.default_rng(len(weight.shape)).normal(size=weight.shape))
+    mask = np.arange(5) < lengths[:, np.newaxis]
+    found = np.array(layer(sequences, mask=tf.constant(mask)))
+    found = found[:, ::-1] if backwards else found
+    cell = layer.cell
+    parameters = both_devices.cudnn_parameters(kind, cell.kernel, cell.recurrent_kernel, *layer._biases("float32"))
+    zeros = np.zeros((2, 4))
+    wanted = by_definition(kind, parameters.numpy(), sequences.swapaxes(0, 1), zeros, lengths, backwards)
+    np.testing.assert_allclose(found[mask], wanted.swapaxes(0, 1)[mask], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_an_export_has_both_implementations(kind, tmp_path):
+    layer = keras.layers.Bidirectional(getattr(recurrent, kind)(4, return_sequences=True))
+    inputs = tf.random.stateless_normal([2, 5, 3], [0, 1])
+    mask = tf.constant([[True] * 5, [True] * 3 + [False] * 2])
+    wanted = layer(inputs, mask=mask)
+    module = tf.Module()
+    module.parameters = [variable.value for variable in layer.variables]
+    module.f = tf.function(
+        lambda x, m: layer(x, mask=m),
+        input_signature=[tf.TensorSpec([None, None, 3]), tf.TensorSpec([None, None], tf.bool)],
+    )
+    with both_devices.exporting():
+        tf.saved_model.save(module, str(tmp_path))
+    definition = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
+    functions = definition.meta_graphs[0].graph_def.library.function
+    pairs = {}
+    for function in functions:
+        if "api_implements" in function.attr:
+            operations = {node.op for node in function.node_def}
+            device = function.attr["api_preferred_device"].s.decode()
+            types = [
+                [arg.type for arg in args] for args in (function.signature.input_arg, function.signature.output_arg)
+            ]
+            pairs.setdefault(function.attr["api_implements"].s, {})[device] = "CudnnRNNV3" in operations, types
+    # One pair for each direction, and each may stand in the other's place.
+    assert len(pairs) == 2
+    for pair in pairs.values():
+        assert pair["GPU"][0] and not pair["CPU"][0] and pair["GPU"][1] == pair["CPU"][1]
+    loaded = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_allclose(loaded.f(inputs, mask), wanted, atol=1e-6)
