@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.errors import InputError
+from components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
 from components.saved_model.versions import latest
 
 VOCABULARY = "vocabulary.json"  # beside the checkpoints of a run
@@ -70,7 +71,7 @@ def read(source):
             values = {n: stored.get_tensor(f"parameters/{n}/.ATTRIBUTES/VARIABLE_VALUE") for n in wanted}
     except InputError as error:
         raise InputError(f"init_from={source}: neither a run's folder nor an export ({error})") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(
             f"init_from={source}: no language model to start from ({str(error).splitlines()[0]})"
         ) from None

@@ -11,7 +11,7 @@ from components import transfer
 from components.errors import InputError
 from components.training.rates import PretrainedRates
 from pipelines import pipeline
-from tests.pipelines.runs import configured, run
+from tests.pipelines.runs import configured, python, run
 
 LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
       "limit.sentences=200")  # fmt: skip
@@ -62,6 +62,12 @@ def test_run_export_and_registered_model_are_the_same(models):
         np.testing.assert_array_equal(each.embeddings, found[0].embeddings)
         for one, other in zip(each.layers[0], found[0].layers[0], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_a_process_that_has_made_no_language_model_reads_one(models, tmp_path):
+    code = "import sys; from components import transfer; print(transfer.read(sys.argv[1]).embeddings.shape[1])"
+    done = python("-c", code, models[0] / "forwards", cwd=tmp_path)
+    assert done.stdout.strip() == "8", done.stderr
 
 
 def test_vectors_go_by_word(models, caplog):
