@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from omegaconf import OmegaConf
 
 from components.errors import InputError
 from pipelines import command_line
@@ -132,3 +133,17 @@ def test_one_line_and_status_2(tmp_path):
         done.returncode == 2 and done.stderr == "train.py: error: model.units=0: must be a whole number, at least 1\n"
     )
     assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_sweep_may_set_a_key_that_the_default_model_has_not(tmp_path):
+    folder = tmp_path / "sweep"
+    done = python(
+        ROOT / "train.py", "-m", "model=ngram,maxent_lm", "report.mixture=2", "generation.top_p=0.5", "tracking=off",
+        "export=off", "trainer.epochs=1", "limit.sentences=60", f"hydra.sweep.dir={folder}",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for number in "01":
+        config = OmegaConf.load(folder / number / ".hydra" / "config.yaml")
+        assert (config.report.mixture, config.generation.top_p) == (2, 0.5)
+        assert "report.mixture=2" in OmegaConf.load(folder / number / ".hydra" / "overrides.yaml")
