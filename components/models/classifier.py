@@ -4,10 +4,8 @@ import keras
 
 from components.layers.auxiliary import AuxiliaryLanguageModel
 from components.layers.pooling import Pooling
-from components.layers.recurrent import GRU, LSTM, SimpleRNN
 from components.layers.word_dropout import WordDropout
-
-CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
+from components.models.recurrent_stack import recurrent_stack
 
 
 def classifier(
@@ -47,17 +45,8 @@ def classifier(
         name="word_embedding",
     )
     x = embedding(WordDropout(dropout["word"], name="word_dropout")(words))
-    for depth in range(layers if cell != "none" else 0):
-        x = keras.layers.Dropout(dropout["input"], name=f"input_dropout_{depth + 1}")(x)
-        recurrent = CELLS[cell](
-            units,
-            return_sequences=True,
-            recurrent_dropout=dropout["recurrent"],
-            name=f"{cell}_{depth + 1}",
-        )
-        if bidirectional:
-            recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{cell}_{depth + 1}")
-        x = recurrent(x, mask=mask)
+    if cell != "none":
+        x = recurrent_stack(x, mask, cell, bidirectional, layers, units, dropout)
     if auxiliary:
         x = AuxiliaryLanguageModel(features["words"], auxiliary, bidirectional, name="auxiliary")(x, words)
     x = Pooling(pooling, bidirectional, name="pooling")(x, mask=mask)

@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from components.layers.feature_scores import FeatureScores
 from components.layers.peephole import PeepholeLSTM
-from components.layers.recurrent import GRU, LSTM, SimpleRNN
 from components.layers.word_softmax import WordSoftmax
+from components.models import recurrent_stack
 
-CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU, "peephole": PeepholeLSTM}
+CELLS = {**recurrent_stack.CELLS, "peephole": PeepholeLSTM}
 
 
 class _Reader(keras.Model):

@@ -5,11 +5,10 @@ import keras
 from components.layers.character_encoder import CharacterEncoder
 from components.layers.crf import CRF
 from components.layers.memm import MEMM
-from components.layers.recurrent import GRU, LSTM, SimpleRNN
 from components.layers.sequence_head import IndependentTags
 from components.layers.word_dropout import WordDropout
+from components.models.recurrent_stack import recurrent_stack
 
-CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 HEADS = {"crf": CRF, "memm": MEMM, "softmax": IndependentTags}
 
 
@@ -70,17 +69,7 @@ def tagger(
         )
     x = keras.layers.Concatenate(name="features")(parts) if len(parts) > 1 else parts[0]
 
-    for depth in range(layers):
-        x = keras.layers.Dropout(dropout["input"], name=f"input_dropout_{depth + 1}")(x)
-        recurrent = CELLS[cell](
-            units,
-            return_sequences=True,
-            recurrent_dropout=dropout["recurrent"],
-            name=f"{cell}_{depth + 1}",
-        )
-        if bidirectional:
-            recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{cell}_{depth + 1}")
-        x = recurrent(x, mask=mask)
+    x = recurrent_stack(x, mask, cell, bidirectional, layers, units, dropout)
     x = keras.layers.Dropout(dropout["output"], name="output_dropout")(x)
     emissions = keras.layers.Dense(tags, name="emissions", dtype="float32")(x)
     head = HEADS[head](name="head", dtype="float32", **(constraints or {}))
