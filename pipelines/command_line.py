@@ -84,8 +84,8 @@ def check(overrides, conf, multirun=False):
 def _for_sweeps(overrides, conf):
     """Overrides as Hydra takes them in a sweep over models.
 
-    It composes the default model once before those of the sweep, and stops at a key that the default model has not;
-    written as a choice of one value, a key is left alone until then.
+    It composes the default model once before those of the sweep, and stops at a key that the default model has not,
+    unless the key may be added. That it is a key of the models asked for has been checked by then.
     """
     parsed = OverridesParser.create().parse_overrides(overrides)
     with initialize_config_dir(version_base="1.3", config_dir=str(conf), job_name="train"):
@@ -96,7 +96,7 @@ def _for_sweeps(overrides, conf):
         plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in groups
         if not plain or key.startswith("hydra.") or key in flatten(base) or OmegaConf.select(base, key) is not None:
             return override.input_line
-        return f"{key}=choice({override.input_line.partition('=')[2]})"
+        return f"++{override.input_line}"
 
     return [rewritten(override) for override in parsed]
 
