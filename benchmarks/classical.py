@@ -108,7 +108,7 @@ def main():
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--crfsuite", type=Path)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--states", type=int, default=50)
     parser.add_argument("--symbols", type=int, default=10_000)

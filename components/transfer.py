@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from components.errors import InputError
 from components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
-from components.saved_model.versions import latest
+from components.saved_model.versions import EXTRA, latest
 
 VOCABULARY = "vocabulary.json"  # beside the checkpoints of a run
-PRETRAINED = "assets.extra/pretrained.json"  # in an export
+PRETRAINED = f"{EXTRA}/pretrained.json"  # in an export
 
 
 class Pretrained(NamedTuple):

@@ -189,12 +189,12 @@ class LanguageModeling:
 
     def dev_scorer(self, model):
         """A function that scores the model as it then is on dev: `{"dev/perplexity": …}`."""
-        score = self._scorer(model, not self.sentences if isinstance(model, NGram) else self.carries)
+        score = self._scorer(model)
         return lambda: self._score("dev", score(self.streams["dev"]))
 
     def evaluate(self, model):
         """Scores the best model on dev and test, and mixed with an n-gram model."""
-        score = self._scorer(model, not self.sentences if isinstance(model, NGram) else self.carries)
+        score = self._scorer(model)
         held = [part for part in self.parts if part != "train"]
         self.found = {part: score(self.streams[part]) for part in held}
         metrics = {}
@@ -208,9 +208,11 @@ class LanguageModeling:
         self.model = model
         return metrics
 
-    def _scorer(self, model, carries):
+    def _scorer(self, model):
         """`stream -> log-probability of each token`, in the order of the stream."""
         batching = self.config.batching
+        # An n-gram model looks over the end of a line only where that ends nothing.
+        carries = not self.sentences if isinstance(model, NGram) else self.carries
 
         @tf.function(reduce_retracing=True, autograph=False)
         def of_segment(tokens, targets, starts, states):
@@ -262,7 +264,7 @@ class LanguageModeling:
         ngram = NGram(self.size, order, boundary=BOUNDARY)
         self._count(ngram)
         ngram.fit()
-        score = self._scorer(ngram, not self.sentences)
+        score = self._scorer(ngram)
         others = {part: score(self.streams[part]) for part in self.found}
         weight = mixture_weight(self.found["dev"], others["dev"])
         metrics = {"mixture/weight": weight}

@@ -14,7 +14,7 @@ from components.errors import InputError
 from components.quiet import held_back
 from components.saved_model import package
 from components.saved_model.verification import verify
-from components.saved_model.versions import latest, versions, write_version
+from components.saved_model.versions import EXTRA, latest, versions, write_version
 
 
 def main(arguments=None):
@@ -75,7 +75,7 @@ def roll_back(folder):
     if aside.exists():
         shutil.rmtree(aside)
     os.rename(newest, aside)
-    if (before / package.EXTRA / package.METADATA).is_file():
+    if (before / EXTRA / package.METADATA).is_file():
         package.put_beside(before)
     return before
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from components.layers.both_devices import exporting
 from components.saved_model.c_api import encoded
+from components.saved_model.versions import EXTRA
 
-EXTRA = "assets.extra"
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
 METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "model_card.md"
 BATCHES = (1, 2, 8)  # rows of the requests

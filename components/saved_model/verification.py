@@ -10,8 +10,8 @@ import numpy as np
 
 from components.errors import InputError
 from components.saved_model.c_api import decoded
+from components.saved_model.versions import EXTRA
 
-EXTRA = "assets.extra"
 FOREIGN = (b"PyFunc", b"XlaLaunch")  # what TensorFlow Serving cannot run
 TOLERANCE = 1e-3
 

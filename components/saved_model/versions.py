@@ -7,6 +7,8 @@ from pathlib import Path
 
 from components.errors import InputError
 
+EXTRA = "assets.extra"  # folder in a version for files that belong to no graph
+
 
 def versions(folder):
     """The versions of an export folder, ascending."""

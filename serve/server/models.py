@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from components.errors import InputError
-from components.saved_model.package import EXTRA, METADATA, WARM_UP
-from components.saved_model.versions import versions
+from components.saved_model.package import WARM_UP
+from components.saved_model.versions import EXTRA, versions
 from serve.server.batches import Batches
 from serve.server.requests import Refused, check_names, refuse
 
@@ -271,6 +271,3 @@ def labels_of(path):
     except (OSError, text_format.ParseError) as error:
         raise InputError(f"{path}: {error}") from None
     return {each.name: dict(each.version_labels) for each in config.model_config_list.config}
-
-
-__all__ = ["METADATA", "Models", "Version", "labels_of"]
