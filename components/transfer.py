@@ -104,7 +104,9 @@ def apply(pretrained, model, words, embeddings=True, encoder=True):
     pretrained = sorted(pretrained, key=lambda each: each.backwards)
     if len(pretrained) > 2 or len({each.backwards for each in pretrained}) < len(pretrained):
         raise InputError("init_from: several models have to be one that reads forwards and one that reads backwards")
-    layer = model.get_layer("word_embedding")
+    layer = next((each for each in model.layers if each.name == "word_embedding"), None)
+    if layer is None:
+        raise InputError(f"init_from: model={model.name} has no word vectors to set; taggers and classifiers have")
     dim = sum(each.embeddings.shape[1] for each in pretrained)
     if layer.output_dim != dim:
         shapes = " + ".join(str(each.embeddings.shape) for each in pretrained)

@@ -39,6 +39,8 @@ class Classification:
         self.config = config
         if config.data.task != "classes":
             raise InputError(f"data={config.data.name}: has no classes for model={config.model.name} to learn")
+        self.case = config.text.case or config.data.case
+        self.tokenizer = config.text.tokenizer or config.data.tokenizer
         self.monitor = config.trainer.monitor
         if self.monitor == "auto":
             self.monitor = "dev/accuracy"
@@ -98,7 +100,7 @@ class Classification:
         """Tokens of each text, split in graph as the export does it."""
         texts, found = [example.text for example in examples], []
         for first in range(0, len(texts), _CHUNK):
-            chunk = tokenize(tf.constant(texts[first : first + _CHUNK], tf.string), self.config.text.tokenizer).numpy()
+            chunk = tokenize(tf.constant(texts[first : first + _CHUNK], tf.string), self.tokenizer).numpy()
             found += [tuple(token.decode("utf-8", "replace") for token in row if token) for row in chunk]
         return found
 
@@ -132,7 +134,7 @@ class Classification:
         text = self.config.text
         self.vectorizer = TokenVectorizer.adapt(
             [token for tokens in self.tokens["train"] for token in tokens],
-            case=text.case,
+            case=self.case,
             digits=text.digits,
             features=["words"],
             min_count=text.min_count,
@@ -237,7 +239,7 @@ class Classification:
 
     def module(self, model):
         """The model with its signatures."""
-        return ClassifierModule(model, self.vectorizer, self.labels, self.config.text.tokenizer)
+        return ClassifierModule(model, self.vectorizer, self.labels, self.tokenizer)
 
     @property
     def texts(self):

@@ -236,6 +236,8 @@ RULES = {
     "generation.unknown": _one_of(True, False),
     "data.task": _one_of("ner", "pos", "alignment", "language", "classes"),
     "data.unit": _one_of("words", "characters"),
+    "data.case": _one_of("keep", "lower", "turkish"),
+    "data.tokenizer": _one_of("words", "whitespace", "characters"),
     "data.lines": _one_of("sentences", "text"),
     "data.strict": _one_of(True, False),
     "data.max_length": _whole(1),

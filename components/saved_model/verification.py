@@ -39,7 +39,8 @@ def verify(version):
         golden = json.loads((version / EXTRA / "golden.json").read_text())
         graph = (version / "saved_model.pb").read_bytes()
     except (OSError, ValueError) as error:
-        raise InputError(f"{version}: cannot be verified ({getattr(error, 'strerror', None) or error})") from None
+        reason = f"{Path(error.filename).name}: {error.strerror}" if isinstance(error, OSError) else error
+        raise InputError(f"{version}: cannot be verified ({reason})") from None
     for operation in FOREIGN:
         if operation in graph:
             raise InputError(f"{version}: the graph needs {operation.decode()}, which TensorFlow Serving cannot run")

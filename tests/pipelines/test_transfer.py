@@ -182,6 +182,13 @@ def test_what_does_not_fit(models, tmp_path, overrides, message):
         classification(f"init_from={folder}/forwards", *tracking, *overrides)
 
 
+def test_a_model_without_word_vectors_starts_from_nothing(models, tmp_path):
+    for model in ("lstm_lm", "feature_crf"):
+        options = (f"model={model}", "limit.sentences=50", "tracking=off", "export=off")
+        with pytest.raises(InputError, match=f"model={model} has no word vectors to set"):
+            run(tmp_path / model, *options, f"init_from={models[0]}/forwards")
+
+
 def test_an_ngram_model_has_nothing_to_give(tmp_path):
     run(tmp_path / "run", "model=ngram", "tracking=off", f"export.dir={tmp_path}/exports", "limit.sentences=50")
     for place in (tmp_path / "run", tmp_path / "exports"):
