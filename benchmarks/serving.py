@@ -161,7 +161,12 @@ def _mlflow(model, rate):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", model, "-p", str(port)]
     command += ["--env-manager", "local"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    # It looks for uvicorn on the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    server = subprocess.Popen(
+        command, env={**os.environ, "PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
     body = json.dumps({"dataframe_split": {"columns": ["text"], "data": [[SENTENCE]]}})
     try:
         for _ in range(120):
