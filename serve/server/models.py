@@ -19,6 +19,7 @@ from serve.server.requests import Refused, check_names, refuse
 log = logging.getLogger("serve.local")
 
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")
+WARM_UP_SECONDS = 600  # for one request of the warm-up
 DRAIN = 30  # seconds that a version's last requests are waited for
 
 
@@ -97,7 +98,8 @@ class Version:
             request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
             signature = request.model_spec.signature_name or "serving_default"
-            self.batches[signature].run(inputs)
+            # Through the queue, so that its threads are warm as well.
+            self.batches[signature].submit(inputs, time.monotonic() + WARM_UP_SECONDS).result()
 
     def close(self):
         for batches in self.batches.values():
