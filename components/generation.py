@@ -50,7 +50,7 @@ def sample(
         pairs,
         fn_output_signature=tf.TensorSpec([None], tf.float32),
     )
-    never = tf.reduce_sum(tf.one_hot([0, *banned], reader.vocabulary, on_value=_NEVER), axis=0)
+    never = _never(reader, banned)
 
     def step(number, features, states, finished, seen, generated):
         scores = reader.log_probabilities(features) + never - repetition * seen
@@ -90,6 +90,11 @@ def sample(
         ),
     )
     return tf.transpose(tf.reshape(generated.stack(), [-1, batch]))
+
+
+def _never(reader, banned):
+    """What keeps padding and banned ids from being generated, to be added to scores."""
+    return tf.reduce_sum(tf.one_hot([0, *banned], reader.vocabulary, on_value=_NEVER), axis=0)
 
 
 def _likely(scores, top_k, top_p):
@@ -133,7 +138,7 @@ def beam_search(reader, tokens, lengths, *, count, width=4, banned=(), end=None)
     """
     batch, vocabulary = tf.shape(tokens)[0], reader.vocabulary
     count, width = tf.cast(count, tf.int32), tf.cast(width, tf.int32)
-    never = tf.reduce_sum(tf.one_hot([0, *banned], vocabulary, on_value=_NEVER), axis=0)
+    never = _never(reader, banned)
     # A finished hypothesis goes on with padding alone, for nothing.
     padding = tf.one_hot(0, vocabulary, on_value=0.0, off_value=_NEVER)
 
@@ -163,7 +168,7 @@ def beam_search(reader, tokens, lengths, *, count, width=4, banned=(), end=None)
         after_word, states = reader.read(tf.reshape(word, [-1, 1]), [tf.gather(state, rows) for state in states])
         return number + 1, after_word[:, 0], states, scores, finished, words
 
-    number, _, _, scores, _, words = tf.while_loop(
+    _, _, _, scores, _, words = tf.while_loop(
         lambda number, features, states, scores, finished, words: (number < count) & ~tf.reduce_all(finished),
         step,
         (0, features, states, scores, tf.zeros([batch, width], tf.bool), tf.zeros([batch, width, 0], tf.int32)),
@@ -176,5 +181,4 @@ def beam_search(reader, tokens, lengths, *, count, width=4, banned=(), end=None)
             tf.TensorShape([None, None, None]),
         ),
     )
-    del number
     return words[:, 0], scores[:, 0]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
+from components.text.stream import spelled
 from pipelines import gradient_flow
 
 SHOWN = 60  # lines on the page of surprises
@@ -37,7 +38,7 @@ def _samples(task):
 def _surprise(task):
     part = "test" if "test" in task.parts else "dev"
     stream, found = task.streams[part], task.found[part]
-    words = np.array(["", "<unk>", *task.vectorizer.words], object)
+    words = np.array(spelled(task.vectorizer), object)
     ends = [*stream.lines[1:], len(stream)]
     glue = "" if task.unit == "characters" else " "
     lines = []

@@ -11,9 +11,8 @@ import sys
 
 from components.errors import InputError
 from components.quiet import held_back
-from components.saved_model.versions import latest
-from serve.predict import load, texts_of
-from serve.remote import RemoteModel
+from serve.command_line import ended
+from serve.predict import opened, texts_of
 
 
 def main(arguments=None):
@@ -34,22 +33,16 @@ def main(arguments=None):
     parser.add_argument("--next", type=_whole, default=0, metavar="N", help="the N most probable next tokens instead")
     parser.add_argument("--score", action="store_true", help="log-probability and perplexity of each text instead")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
-    options = parser.parse_args(arguments)
-    try:
-        model = RemoteModel(options.url, options.export) if options.url else load(latest(options.export))
-        if "generate" not in model.signatures:
-            raise InputError(f"{options.export}: not a language model; python -m serve.predict asks the others")
-        for prompt in texts_of(options.prompt):
-            for line in answers(model, prompt, options):
-                print(json.dumps(line, ensure_ascii=False) if options.json else readable(line), flush=True)
-    except InputError as error:
-        print(f"serve.generate: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader has seen enough (| head).
-        sys.stderr.close()
-        return 0
-    return 0
+    return ended("serve.generate", _answer, parser.parse_args(arguments))
+
+
+def _answer(options):
+    model = opened(options)
+    if "generate" not in model.signatures:
+        raise InputError(f"{options.export}: not a language model; python -m serve.predict asks the others")
+    for prompt in texts_of(options.prompt):
+        for line in answers(model, prompt, options):
+            print(json.dumps(line, ensure_ascii=False) if options.json else readable(line), flush=True)
 
 
 def answers(model, prompt, options):

@@ -12,6 +12,7 @@ import sys
 from components.errors import InputError
 from components.quiet import held_back
 from components.saved_model.versions import latest
+from serve.command_line import ended
 from serve.remote import RemoteModel
 
 BATCH = 64
@@ -30,39 +31,38 @@ def main(arguments=None):
     parser.add_argument(
         "--posteriors", action="store_true", help="of an aligner, with --json: probabilities of all links"
     )
-    options = parser.parse_args(arguments)
-    try:
-        texts = texts_of(options.text)
-        model = RemoteModel(options.url, options.export) if options.url else load(latest(options.export))
-        if "generate" in model.signatures:
-            raise InputError(f"{options.export}: a language model; python -m serve.generate asks it")
-        if is_aligner(model):
-            for source, target, links, *posteriors in align(model, texts):
-                line = {"source": source, "target": target, "alignment": links}
-                if options.posteriors:
-                    line |= {"forward": posteriors[0].round(4).tolist(), "reverse": posteriors[1].round(4).tolist()}
-                text = " ".join(f"{i}-{j}" for i, j in links)
-                print(json.dumps(line, ensure_ascii=False) if options.json else text, flush=True)
-            return 0
-        if "embed" in model.signatures:
-            for text, label, probabilities in classify(model, texts):
-                line = {"text": text, "label": label, "probabilities": probabilities}
-                print(json.dumps(line, ensure_ascii=False) if options.json else f"{label}  {probabilities[label]:.2f}")
-            return 0
-        for tokens, tags, confidence in predict(model, texts, options.tokens):
-            if options.json:
-                line = {"tokens": tokens, "tags": tags, "confidence": [round(c, 4) for c in confidence]}
-                print(json.dumps(line, ensure_ascii=False), flush=True)
-            else:
-                print(readable(tokens, tags, confidence), end="\n\n", flush=True)
-    except InputError as error:
-        print(f"serve.predict: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader has seen enough (| head).
-        sys.stderr.close()
-        return 0
-    return 0
+    return ended("serve.predict", _answer, parser.parse_args(arguments))
+
+
+def _answer(options):
+    texts = texts_of(options.text)
+    model = opened(options)
+    if "generate" in model.signatures:
+        raise InputError(f"{options.export}: a language model; python -m serve.generate asks it")
+    if is_aligner(model):
+        for source, target, links, *posteriors in align(model, texts):
+            line = {"source": source, "target": target, "alignment": links}
+            if options.posteriors:
+                line |= {"forward": posteriors[0].round(4).tolist(), "reverse": posteriors[1].round(4).tolist()}
+            text = " ".join(f"{i}-{j}" for i, j in links)
+            print(json.dumps(line, ensure_ascii=False) if options.json else text, flush=True)
+        return
+    if "embed" in model.signatures:
+        for text, label, probabilities in classify(model, texts):
+            line = {"text": text, "label": label, "probabilities": probabilities}
+            print(json.dumps(line, ensure_ascii=False) if options.json else f"{label}  {probabilities[label]:.2f}")
+        return
+    for tokens, tags, confidence in predict(model, texts, options.tokens):
+        if options.json:
+            line = {"tokens": tokens, "tags": tags, "confidence": [round(c, 4) for c in confidence]}
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+        else:
+            print(readable(tokens, tags, confidence), end="\n\n", flush=True)
+
+
+def opened(options):
+    """The model that the arguments `export` and `url` name, here or on a server."""
+    return RemoteModel(options.url, options.export) if options.url else load(latest(options.export))
 
 
 def texts_of(arguments):

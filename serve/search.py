@@ -13,6 +13,7 @@ import numpy as np
 from components.errors import InputError
 from components.readers.lines import is_blank, read_lines
 from components.saved_model.versions import latest
+from serve.command_line import ended
 from serve.predict import batches_of, load, texts_of
 
 
@@ -25,33 +26,27 @@ def main(arguments=None):
     parser.add_argument("query", nargs="+", help="what to look for, or - for lines of standard input")
     parser.add_argument("--count", type=int, default=5, help="sentences to show (5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a sentence, for machines")
-    options = parser.parse_args(arguments)
-    try:
-        model = load(latest(options.export))
-        if "embed" not in model.signatures:
-            raise InputError(f"{options.export}: makes no sentence vectors; a classifier's export does")
-        lines = [(number, line) for number, line in read_lines(options.corpus) if not is_blank(line)]
-        if not lines:
-            raise InputError(f"{options.corpus}: no sentences in it")
-        corpus = vectors(model, [line.encode() for _, line in lines])
-        for query in texts_of(options.query):
-            for place, similarity in nearest(corpus, vectors(model, [query])[0], options.count):
-                number, line = lines[place]
-                if options.json:
-                    found = {"query": query.decode("utf-8", "replace"), "line": number, "text": line}
-                    print(json.dumps(found | {"similarity": round(similarity, 4)}, ensure_ascii=False), flush=True)
-                else:
-                    print(f"{similarity:.3f}  {number:>6}  {line}", flush=True)
-            if not options.json:
-                print(flush=True)
-    except InputError as error:
-        print(f"serve.search: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader has seen enough (| head).
-        sys.stderr.close()
-        return 0
-    return 0
+    return ended("serve.search", _answer, parser.parse_args(arguments))
+
+
+def _answer(options):
+    model = load(latest(options.export))
+    if "embed" not in model.signatures:
+        raise InputError(f"{options.export}: makes no sentence vectors; a classifier's export does")
+    lines = [(number, line) for number, line in read_lines(options.corpus) if not is_blank(line)]
+    if not lines:
+        raise InputError(f"{options.corpus}: no sentences in it")
+    corpus = vectors(model, [line.encode() for _, line in lines])
+    for query in texts_of(options.query):
+        for place, similarity in nearest(corpus, vectors(model, [query])[0], options.count):
+            number, line = lines[place]
+            if options.json:
+                found = {"query": query.decode("utf-8", "replace"), "line": number, "text": line}
+                print(json.dumps(found | {"similarity": round(similarity, 4)}, ensure_ascii=False), flush=True)
+            else:
+                print(f"{similarity:.3f}  {number:>6}  {line}", flush=True)
+        if not options.json:
+            print(flush=True)
 
 
 def vectors(model, texts):

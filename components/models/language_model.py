@@ -87,8 +87,16 @@ class _Reader(keras.Model):
             self.log_probabilities(features)
             self.built = True
 
+    def log_probabilities(self, features):
+        """Of every id after features `(…, dim)`: `(…, vocabulary)`."""
+        return self.softmax(features)
+
+    def token_log_probabilities(self, features, targets, training=False):
+        """Of one id each: `(…)`."""
+        return self.softmax.token_log_probabilities(features, targets, training)
+
     def get_config(self):
-        return {"vocabulary": self.vocabulary, "boundary": self.boundary, "name": self.name}
+        return {"vocabulary": self.vocabulary, "boundary": self.boundary, "name": self.name, **self.settings}
 
 
 def forgotten(states, starts):
@@ -97,13 +105,13 @@ def forgotten(states, starts):
     return [tf.where(keep, state, tf.zeros((), state.dtype)) for state in states]
 
 
-class _Windows:
+class Windows:
     """Of readers that know the last `context` words alone: these are their state."""
 
     def initial_states(self, batch):
         return [tf.zeros([batch, self.context - 1], tf.int32)]
 
-    def _seen(self, tokens, states, lengths):
+    def seen(self, tokens, states, lengths):
         """What stands before and in the segment, and the state after it."""
         seen = tf.concat([states[0], tf.cast(tokens, tf.int32)], axis=1)
         time = tf.shape(tokens)[1]
@@ -205,20 +213,9 @@ class RecurrentLanguageModel(_Reader):
             features = self.projection(features)
         return self.dropouts[-1](features, training=training), after
 
-    def log_probabilities(self, features):
-        """Of every id after features `(…, dim)`: `(…, vocabulary)`."""
-        return self.softmax(features)
-
-    def token_log_probabilities(self, features, targets, training=False):
-        """Of one id each: `(…)`."""
-        return self.softmax.token_log_probabilities(features, targets, training)
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
-
 
 @keras.saving.register_keras_serializable("trellis")
-class FeedForwardLanguageModel(_Windows, _Reader):
+class FeedForwardLanguageModel(Windows, _Reader):
     """The neural probabilistic language model of Bengio et al. 2003: the last words' embeddings, a hidden layer.
 
     Args:
@@ -251,20 +248,14 @@ class FeedForwardLanguageModel(_Windows, _Reader):
 
     def read(self, tokens, states, lengths=None, training=False):
         """See `RecurrentLanguageModel.read`; the states are the last words."""
-        seen, after = self._seen(tokens, states, lengths)
+        seen, after = self.seen(tokens, states, lengths)
         features = self.dropouts[0](self.embedding(seen), training=training)
         features = self.dropouts[1](self.hidden(features), training=training)
         return features if self.projection is None else self.projection(features), after
 
-    log_probabilities = RecurrentLanguageModel.log_probabilities
-    token_log_probabilities = RecurrentLanguageModel.token_log_probabilities
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}
-
 
 @keras.saving.register_keras_serializable("trellis")
-class MaximumEntropyLanguageModel(_Windows, _Reader):
+class MaximumEntropyLanguageModel(Windows, _Reader):
     """A log-linear model of the next word over features of the context (Rosenfeld 1996).
 
     Args:
@@ -290,7 +281,7 @@ class MaximumEntropyLanguageModel(_Windows, _Reader):
     def read(self, tokens, states, lengths=None, training=False):
         """See `RecurrentLanguageModel.read`; features are the scores of all words already."""
         del training
-        seen, after = self._seen(tokens, states, lengths)
+        seen, after = self.seen(tokens, states, lengths)
         known = tf.where(seen < self.words, seen, 1)
         return self.scores(known[..., tf.newaxis])[:, self.context - 1 :], after
 
@@ -308,6 +299,3 @@ class MaximumEntropyLanguageModel(_Windows, _Reader):
         del training
         scores = features + tf.one_hot(0, self.vocabulary, on_value=-1e9)
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, scores)
-
-    def get_config(self):
-        return {**super().get_config(), **self.settings}

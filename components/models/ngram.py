@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from components.models.language_model import Windows
+
 SMOOTHINGS = ("kneser_ney", "witten_bell", "add_k")
 _NEVER = -99.0  # log-probability of what the model gives none: padding
 
 
 @keras.saving.register_keras_serializable("trellis")
-class NGram(keras.Model):
+class NGram(Windows, keras.Model):
     """The probability of a word after the `order - 1` words before it, interpolated with shorter contexts.
 
     The n-grams form a trie: one of length k is known by the number of its first k - 1 words and its last word, so all
@@ -31,6 +33,7 @@ class NGram(keras.Model):
     def __init__(self, vocabulary, order, smoothing="kneser_ney", k=0.01, boundary=2, entries=None, **kwargs):
         super().__init__(**kwargs)
         self.vocabulary, self.order, self.smoothing, self.k = vocabulary, order, smoothing, k
+        self.context = order
         self.boundary, self.entries = boundary, entries
         self.keys, self.log_probability, self.log_backoff = [], [], []
         self.built = True
@@ -102,10 +105,6 @@ class NGram(keras.Model):
 
     # Reading and scoring; the interface is that of `components.models.language_model`.
 
-    def initial_states(self, batch):
-        """States before anything was read: the contexts, `(batch, order - 1)` ids, 0 for nothing."""
-        return [tf.zeros([batch, self.order - 1], tf.int32)]
-
     def read(self, tokens, states, lengths=None, training=False):
         """Reads on.
 
@@ -116,13 +115,9 @@ class NGram(keras.Model):
             contexts `(batch, time, order - 1)`, those after each token; and the states after the last real one.
         """
         del training
-        time = tf.shape(tokens)[1]
-        seen = tf.concat([states[0], tf.cast(tokens, tf.int32)], axis=1)
-        places = tf.range(1, time + 1)[:, tf.newaxis] + tf.range(self.order - 1)
-        contexts = tf.gather(seen, places, axis=1)
-        ends = tf.fill([tf.shape(tokens)[0]], time) if lengths is None else tf.cast(lengths, tf.int32)
-        last = tf.gather(seen, ends[:, tf.newaxis] + tf.range(self.order - 1), batch_dims=1)
-        return contexts, [last]
+        seen, after = self.seen(tokens, states, lengths)
+        places = tf.range(1, tf.shape(tokens)[1] + 1)[:, tf.newaxis] + tf.range(self.order - 1)
+        return tf.gather(seen, places, axis=1), after
 
     def token_log_probabilities(self, contexts, targets):
         """Log-probability of each target, in nats.

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from components import generation, transfer
-from components.text.stream import BOUNDARY
+from components.text.stream import BOUNDARY, spelled
 from components.text.vectorizer import UNKNOWN
 
 _STEPS = 64  # of a text that are scored at once
@@ -40,7 +40,7 @@ class LanguageModelModule(tf.Module):
         # The variables by themselves: a SavedModel keeps no Keras objects.
         self.parameters = [variable.value for variable in reader.variables]
         self._characters = unit == "characters"
-        self._words = tf.constant(["", "<unk>", *vectorizer.words])
+        self._words = tf.constant(spelled(vectorizer))
         self._settings = dict(settings)
         self._end = BOUNDARY if stops else None
         self._banned = () if says_unknown else (UNKNOWN,)

@@ -37,15 +37,17 @@ def write(path, module, name, texts, facts):
     for rows in BATCHES:
         # Each batch begins elsewhere, so that lengths differ.
         chosen = [texts[(rows + row) % len(texts)] for row in range(rows)]
-        for signature, inputs in module.examples(chosen).items():
-            found = loaded.signatures[signature](**{key: tf.constant(value) for key, value in inputs.items()})
+        for signature, given in module.examples(chosen).items():
+            inputs = {key: tf.constant(value) for key, value in given.items()}
+            found = loaded.signatures[signature](**inputs)
+            inputs = {key: value.numpy() for key, value in inputs.items()}
             outputs = {key: value.numpy() for key, value in found.items()}
             requests.append((signature, inputs, outputs))
     _write_warm_up(path / EXTRA / WARM_UP, name, requests)
     golden = [
         {
             "signature": signature,
-            "inputs": {key: encoded(tf.constant(value).numpy()) for key, value in inputs.items()},
+            "inputs": {key: encoded(value) for key, value in inputs.items()},
             "outputs": {key: encoded(value) for key, value in outputs.items()},
         }
         for signature, inputs, outputs in requests
@@ -72,7 +74,7 @@ def _write_warm_up(path, name, requests):
         for signature, inputs, _ in requests:
             request = predict_pb2.PredictRequest(
                 model_spec=model_pb2.ModelSpec(name=name, signature_name=signature),
-                inputs={key: tf.make_tensor_proto(tf.constant(value).numpy()) for key, value in inputs.items()},
+                inputs={key: tf.make_tensor_proto(value) for key, value in inputs.items()},
             )
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             file.write(log.SerializeToString())

@@ -20,6 +20,11 @@ def vocabulary(documents, unit, case="keep", digits="keep", min_count=1):
     return TokenVectorizer(words, (), case, digits, features=("words",))
 
 
+def spelled(vectorizer):
+    """What each id is written as, padding as nothing."""
+    return ["", UNKNOWN_WORD, *vectorizer.words]
+
+
 class Stream:
     """A text as one run of ids, with the end of each line in it.
 
