@@ -12,6 +12,7 @@ import tensorflow as tf
 from components.errors import InputError
 from components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
 from components.saved_model.versions import EXTRA, latest
+from components.text.stream import ENDS
 
 VOCABULARY = "vocabulary.json"  # beside the checkpoints of a run
 PRETRAINED = f"{EXTRA}/pretrained.json"  # in an export
@@ -81,6 +82,12 @@ def read(source):
     return Pretrained(
         str(source), plan["words"], values[plan["embedding"]], plan["cell"], layers, bool(plan["backwards"])
     )
+
+
+def most_frequent(pretrained, count):
+    """That many words of language models, the most frequent of each; all where `count` is None."""
+    words = ([word for word in each.words if word not in ENDS.values()] for each in pretrained)
+    return list(dict.fromkeys(word for each in words for word in each[:count]))
 
 
 def apply(pretrained, model, words, embeddings=True, encoder=True):

@@ -35,6 +35,8 @@ _CHUNK = 4096
 class Classification:
     """The classification task of one configuration; `pipeline.run` calls its methods in their order."""
 
+    embeds_words = True
+
     def __init__(self, config):
         self.config = config
         if config.data.task != "classes":
@@ -129,8 +131,8 @@ class Classification:
 
     # vectorise and batch
 
-    def vectorize(self):
-        """Adapts the vocabulary on the training part and turns every part into tensors."""
+    def vectorize(self, keep=()):
+        """Adapts the vocabulary on the training part, and on words to keep; turns every part into tensors."""
         text = self.config.text
         self.vectorizer = TokenVectorizer.adapt(
             [token for tokens in self.tokens["train"] for token in tokens],
@@ -138,6 +140,7 @@ class Classification:
             digits=text.digits,
             features=["words"],
             min_count=text.min_count,
+            keep=keep,
         )
         numbers = {label: number for number, label in enumerate(self.labels)}
         counts = Counter(example.label for example in self.parts["train"])

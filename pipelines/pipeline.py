@@ -54,12 +54,16 @@ def run(config, folder):
         task.read()
         log.info("%s", task.described())
         tracker.log_data(task)
-        task.vectorize()
+        pretrained = _pretrained(config, task)
+        if pretrained:
+            task.vectorize(keep=transfer.most_frequent(pretrained, config.transfer.keep))
+        else:
+            task.vectorize()
         task.batch()
         if hasattr(task, "vectorizer"):
             _write_json(folder / transfer.VOCABULARY, task.vectorizer.words)
         model = task.build()
-        rates = _start_from(config, model, task)
+        rates = _start_from(pretrained, config, model, task) if pretrained else []
         _compile(model, task, config)
 
         metrics = _fit(model, task, config, folder, tracker, rates)
@@ -126,14 +130,23 @@ def _prepare(config, wide):
     keras.config.set_dtype_policy(config.model.precision)
 
 
-def _start_from(config, model, task):
-    """Puts the weights of language models into the model, where `init_from` names some; returns callbacks."""
+def _pretrained(config, task):
+    """The language models that `init_from` names."""
     if config.init_from is None:
         return []
-    settings = config.transfer
+    if not getattr(task, "embeds_words", False):
+        raise InputError(
+            f"init_from: model={config.model.name} has no word vectors to set; taggers and classifiers have"
+        )
     sources = [config.init_from] if isinstance(config.init_from, str) else list(config.init_from)
+    return [transfer.read(fetched(source, config)) for source in sources]
+
+
+def _start_from(pretrained, config, model, task):
+    """Puts the weights of language models into the model; returns callbacks."""
+    settings = config.transfer
     groups, (matched, new) = transfer.apply(
-        [transfer.read(fetched(source, config)) for source in sources],
+        pretrained,
         model,
         task.vectorizer.words,
         embeddings=settings.parts != "encoder",

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 class Tagging:
     """The tagging task of one configuration; `pipeline.run` calls its methods in their order."""
 
+    embeds_words = True
+
     def __init__(self, config):
         self.config = config
         if config.data.task not in ("ner", "pos"):
@@ -124,8 +126,8 @@ class Tagging:
 
     # vectorise and batch
 
-    def vectorize(self):
-        """Adapts the vocabularies on the training part and turns every part into tensors."""
+    def vectorize(self, keep=()):
+        """Adapts the vocabularies on the training part, and on words to keep; turns every part into tensors."""
         text, model = self.config.text, self.config.model
         features, attributes = ["words"], ()
         if "characters" in model and model.characters.kind != "none":
@@ -151,7 +153,7 @@ class Tagging:
             max_characters=text.max_characters,
             features=features,
             min_count=text.min_count,
-            keep=self.vectors,
+            keep=[*self.vectors, *keep],
             attributes=attributes,
             min_value_count=model.get("min_count", 1),
         )

@@ -33,11 +33,12 @@ def built(task_class, *overrides):
     config = configured(*overrides)
     task = task_class(config)
     task.read()
-    task.vectorize()
+    pretrained = pipeline._pretrained(config, task)
+    task.vectorize(transfer.most_frequent(pretrained, config.transfer.keep))
     task.batch()
     keras.utils.set_random_seed(1)
     model = task.build()
-    return model, task, pipeline._start_from(config, model, task)
+    return model, task, pipeline._start_from(pretrained, config, model, task) if pretrained else []
 
 
 def classification(*overrides):
@@ -82,6 +83,22 @@ def test_vectors_go_by_word(models, caplog):
         wanted = reader.embedding.get_weights()[0][words.index(word) + 2] if word in matched else before[row]
         np.testing.assert_array_equal(after[row], wanted)
     np.testing.assert_array_equal(*(m.get_layer("lstm_1").get_weights()[1] for m in (plain, model)))
+
+
+def test_words_that_only_the_language_model_knows_are_kept(models):
+    folder, _ = models
+    start = f"init_from={folder}/forwards"
+    reader, words = source(folder / "forwards")
+    _, without, _ = classification(start)
+    for keep, wanted in ((3, words[1:4]), ("null", words[1:])):
+        model, task, _ = classification(start, f"transfer.keep={keep}")
+        assert set(task.vectorizer.words) == {*without.vectorizer.words, *wanted}
+        table = model.get_layer("word_embedding").get_weights()[0]
+        for word in wanted:
+            np.testing.assert_array_equal(
+                table[task.vectorizer.words.index(word) + 2], reader.embedding.get_weights()[0][words.index(word) + 2]
+            )
+    assert len(task.vectorizer.words) > len(without.vectorizer.words)
 
 
 def test_states_are_those_of_the_language_model(models):
