@@ -6,6 +6,8 @@ Sources: Rabiner 1989 (forward-backward); Lafferty, McCallum and Pereira 2001 (l
 Cybenko 2005 (entropy).
 """
 
+import functools
+
 from keras import ops
 
 from components.lattice.potentials import FORBIDDEN, at_last_step, pairwise, prepared, unary, valid_steps, varies
@@ -15,6 +17,9 @@ from components.lattice.recursion import compiled, reverse, scan, use_xla
 # recursion on probabilities is behind another one by exp(-87), and can win back at most this range twice (going in
 # and going out): what is lost weighs less than exp(-87 + 2 * 30) ~ 2e-12 of the total, whatever the emissions are.
 PROBABILITY_RANGE = 30.0
+
+# Up to so many tags XLA is faster with the batch in the innermost axis, see `_walk_batch_last`.
+FEW_TAGS = 32
 
 
 def path_score(emissions, tags, lengths, transitions, start, end):
@@ -53,7 +58,7 @@ def log_partition(emissions, lengths, transitions, start, end, jit_compile=None)
         `(batch,)`, 0 for sequences of length 0.
     """
     emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
-    infer, counts = (compiled(each, use_xla(jit_compile)) for each in (_infer, _expected_counts))
+    infer, counts = _recursions(emissions, transitions, jit_compile)
 
     @ops.custom_gradient
     def partition(*potentials):
@@ -97,9 +102,17 @@ def expected_counts(emissions, lengths, transitions, start, end, jit_compile=Non
 
 def _posteriors(emissions, lengths, transitions, start, end, jit_compile):
     emissions, transitions, start, end = map(ops.stop_gradient, (emissions, transitions, start, end))
+    infer, counts = _recursions(emissions, transitions, jit_compile)
+    total, *messages = infer(emissions, lengths, transitions, start, end)
+    return *counts(*messages, lengths, transitions, ops.ones_like(total)), total
+
+
+def _recursions(emissions, transitions, jit_compile):
+    """`_infer` and `_expected_counts`, which share their layout, as they are fastest."""
     xla = use_xla(jit_compile)
-    total, *messages = compiled(_infer, xla)(emissions, lengths, transitions, start, end)
-    return *compiled(_expected_counts, xla)(*messages, lengths, transitions, ops.ones_like(total)), total
+    if xla and emissions.shape[-1] <= FEW_TAGS and not varies(transitions):
+        return compiled(_infer_few, xla), compiled(_count_few, xla, tags_axis=1)
+    return compiled(_infer, xla), compiled(_expected_counts, xla)
 
 
 def log_forward(emissions, lengths, transitions, start, end, jit_compile=None):
@@ -164,67 +177,114 @@ def _either(transitions, branch):
     return ops.cond(spread <= PROBABILITY_RANGE, lambda: branch(_Probabilities), lambda: branch(_Logarithms))
 
 
-def _views(emissions, lengths, transitions, start, end):
-    """Unary potentials with their maxima at 0, these maxima, transitions with their maximum at 0, and this maximum."""
-    scores = unary(emissions, lengths, start, end)
-    top = ops.max(scores, axis=-1, keepdims=True)
-    matrices = pairwise(transitions, lengths)
-    highest = ops.max(matrices, initial=FORBIDDEN)
-    return scores - top, top, matrices - highest, highest
+def _infer(emissions, lengths, transitions, start, end, few=False):
+    """The forward recursion, and the backward one, which does not wait for it.
 
-
-def _infer(emissions, lengths, transitions, start, end):
-    """The forward recursion, and the backward one over the reversed sequences, which does not wait for it.
+    Args:
+        few: have the batch in the innermost axis: `(time, tags, batch)` instead of `(time, batch, tags)`.
 
     Returns:
         the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and two messages of that shape:
         up to and including a time step, which sum to one, and from and including a time step, scaled so that
         left * exp(transition) * right is the posterior of a pair. The messages are in the space that `_either` chooses.
     """
-    scores, top, matrices, highest = _views(emissions, lengths, transitions, start, end)
-    varying, valid = varies(transitions), ops.transpose(valid_steps(emissions, lengths))
-    turned = reverse(matrices, ops.maximum(lengths - 1, 0)) if varying else matrices
-    turned = ops.swapaxes(turned, -1, -2)
+    matrices = pairwise(transitions, lengths)
+    highest = ops.max(matrices, initial=FORBIDDEN)
+    matrices -= highest
 
-    def run(space):
-        emitted, weights, back = space.enter(scores), space.enter(matrices), space.enter(turned)
+    def walk(space):
+        scores = unary(emissions, lengths, start, end)
+        if few and space is _Probabilities:
+            return _walk_batch_last(ops.transpose(scores, (0, 2, 1)), matrices, lengths)
+        scales, *messages = _walk(space, scores, matrices, lengths)
+        return scales, *(ops.transpose(each, (0, 2, 1)) if few else each for each in messages)
 
-        def forward(message, inputs):
-            emitted, matrix = inputs if varying else (inputs, weights)
-            outgoing = space.times(space.along(message, matrix), emitted)
-            scale = space.total(outgoing, axis=-1, keepdims=True)
-            message = space.over(outgoing, scale)
-            return message, (message, scale)
-
-        def backward(message, inputs):
-            right, matrix = inputs if varying else (inputs, back)
-            message = space.along(space.times(message, right), matrix)
-            message = space.over(message, space.total(message, axis=-1, keepdims=True))
-            return message, message
-
-        scale = space.total(emitted[0], axis=-1, keepdims=True)
-        first = space.over(emitted[0], scale)
-        messages, scales = scan(forward, first, (emitted[1:], weights) if varying else emitted[1:], like=(first, scale))
-        left = ops.concatenate([first[None], messages], axis=0)
-        scales = ops.concatenate([scale[None], scales], axis=0)
-        inputs = reverse(emitted, lengths)[:-1]
-        nothing = ops.full_like(first, space.one)
-        right = scan(backward, nothing, (inputs, back) if varying else inputs, like=first)
-        right = reverse(ops.concatenate([nothing[None], right], axis=0), lengths)
-        right = space.over(right, space.total(space.times(left, right), axis=-1, keepdims=True))
-        # At padding the recursion went on, and nothing bounds what it met there.
-        right = ops.where(valid[..., None], right, space.zero)
-        return (
-            space.leave(scales)[..., 0],
-            space.probability(space.times(left, right)),
-            left,
-            space.times(right, space.over(emitted, scales)),
-        )
-
-    scales, posterior, left, right = _either(matrices, run)
-    scales = ops.where(valid, scales + top[..., 0], 0.0)
+    scales, posterior, left, right = _either(matrices, walk)
+    scales = ops.where(ops.transpose(valid_steps(emissions, lengths)), scales, 0.0)
     steps = ops.cast(ops.maximum(lengths - 1, 0), scales.dtype)
     return ops.sum(scales, axis=0) + highest * steps, posterior, left, right
+
+
+def _walk(space, scores, matrices, lengths):
+    """In both directions, backwards over the reversed sequences: log scales `(time, batch)`, and see `_infer`."""
+    top = ops.max(scores, axis=-1, keepdims=True)
+    scores -= top
+    varying = varies(matrices)
+    turned = reverse(matrices, ops.maximum(lengths - 1, 0)) if varying else matrices
+    emitted, weights, back = space.enter(scores), space.enter(matrices), space.enter(ops.swapaxes(turned, -1, -2))
+
+    def forward(message, inputs):
+        emitted, matrix = inputs if varying else (inputs, weights)
+        outgoing = space.times(space.along(message, matrix), emitted)
+        scale = space.total(outgoing, axis=-1, keepdims=True)
+        message = space.over(outgoing, scale)
+        return message, (message, scale)
+
+    def backward(message, inputs):
+        right, matrix = inputs if varying else (inputs, back)
+        message = space.along(space.times(message, right), matrix)
+        message = space.over(message, space.total(message, axis=-1, keepdims=True))
+        return message, message
+
+    scale = space.total(emitted[0], axis=-1, keepdims=True)
+    first = space.over(emitted[0], scale)
+    messages, scales = scan(forward, first, (emitted[1:], weights) if varying else emitted[1:], like=(first, scale))
+    left = ops.concatenate([first[None], messages], axis=0)
+    scales = ops.concatenate([scale[None], scales], axis=0)
+    inputs = reverse(emitted, lengths)[:-1]
+    nothing = ops.full_like(first, space.one)
+    right = scan(backward, nothing, (inputs, back) if varying else inputs, like=first)
+    right = reverse(ops.concatenate([nothing[None], right], axis=0), lengths)
+    right = space.over(right, space.total(space.times(left, right), axis=-1, keepdims=True))
+    # At padding the recursion went on, and nothing bounds what it met there.
+    valid = ops.arange(ops.shape(scores)[0], dtype="int32")[:, None] < lengths
+    right = ops.where(valid[..., None], right, space.zero)
+    return (
+        (space.leave(scales) + top)[..., 0],
+        space.probability(space.times(left, right)),
+        left,
+        space.times(right, space.over(emitted, scales)),
+    )
+
+
+def _walk_batch_last(scores, matrix, lengths):
+    """`_walk` over `(time, tags, batch)` as XLA runs it fastest.
+
+    Its loops are vectors along the innermost axis, and nine or twenty tags fill no vector. The products are written
+    out, and sequences are not reversed: padding is walked through from behind without changing the message.
+    """
+    tags = scores.shape[1]
+    weights = ops.exp(matrix)
+    valid = (ops.arange(ops.shape(scores)[0], dtype="int32")[:, None] < lengths)[:, None]
+    top = ops.max(scores, axis=1, keepdims=True)
+    emitted = ops.exp(scores - top)
+
+    def along(message, matrix):
+        return functools.reduce(ops.add, (message[tag] * matrix[tag, :, None] for tag in range(tags)))
+
+    def forward(message, emitted):
+        outgoing = along(message, weights) * emitted
+        scale = ops.sum(outgoing, axis=0, keepdims=True)
+        return outgoing / scale, (outgoing / scale, scale)
+
+    def backward(message, inputs):
+        emitted, real = inputs
+        outgoing = along(message, ops.transpose(weights))
+        right = ops.where(real, outgoing / ops.sum(outgoing, axis=0, keepdims=True), 1.0)
+        return right * emitted, right
+
+    scale = ops.sum(emitted[0], axis=0, keepdims=True)
+    first = emitted[0] / scale
+    messages, scales = scan(forward, first, emitted[1:], like=(first, scale))
+    left = ops.concatenate([first[None], messages], axis=0)
+    scales = ops.concatenate([scale[None], scales], axis=0)
+    right = scan(backward, emitted[-1], (ops.flip(emitted[:-1], 0), ops.flip(valid[1:], 0)), like=first)
+    right = ops.flip(ops.concatenate([ops.ones_like(first)[None], right], axis=0), 0)
+    right = ops.where(valid, right / ops.sum(left * right, axis=1, keepdims=True), 0.0)
+    return (ops.log(scales) + top)[:, 0], left * right, left, right * (emitted / scales)
+
+
+_infer_few = functools.partial(_infer, few=True)
 
 
 def _expected_counts(posterior, left, right, lengths, transitions, upstream):
@@ -256,6 +316,25 @@ def _expected_counts(posterior, left, right, lengths, transitions, upstream):
         pairs = ops.transpose(pairs, (1, 0, 2, 3))
     last = ops.sum(at_last_step(counts, lengths), axis=0)
     return ops.transpose(counts, (1, 0, 2)), pairs, ops.sum(counts[0], axis=0), last
+
+
+def _count_few(posterior, left, right, lengths, transitions, upstream):
+    """`_expected_counts` of `(time, tags, batch)`."""
+    times = ops.arange(ops.shape(posterior)[0], dtype="int32")[:, None, None]
+    counts = posterior * ops.where(times < lengths, upstream, 0.0)
+    matrix = transitions - ops.max(transitions, initial=FORBIDDEN)
+    weighted, tags = right * upstream, ops.shape(posterior)[1]
+
+    def pairs(space):
+        if space is _Probabilities:
+            rows = (ops.reshape(ops.transpose(each, (1, 0, 2)), (tags, -1)) for each in (left[:-1], weighted[1:]))
+            return ops.exp(matrix) * ops.matmul(next(rows), ops.transpose(next(rows)))
+        messages = (ops.transpose(each, (0, 2, 1)) for each in (posterior, left, right))
+        return _expected_counts(*messages, lengths, transitions, upstream)[1]
+
+    at_end = ops.take_along_axis(counts, ops.maximum(lengths - 1, 0)[None, None], axis=0)[0]
+    last = ops.sum(ops.where(lengths > 0, at_end, 0.0), axis=-1)
+    return ops.transpose(counts, (2, 0, 1)), _either(matrix, pairs), ops.sum(counts[0], axis=-1), last
 
 
 def _log_forward(emissions, lengths, transitions, start, end):

@@ -111,14 +111,14 @@ def argmax(values):
     return ops.cast(ops.argmax(values, axis=-1), "int32")
 
 
-def compiled(function, xla):
-    """The function as a graph; XLA compiles it once a shape. The last axis of its first argument is the tags."""
+def compiled(function, xla, tags_axis=-1):
+    """The function as a graph; XLA compiles it once a shape. One axis of its first argument is the tags."""
     backend = keras.backend.backend()
     if backend == "jax":
         return _in_jax(function)
     if backend == "tensorflow":
         # One graph a number of tags and set of ranks, whatever the batch and the time.
-        key = lambda each: (each[0].shape[-1], *(x.shape.rank for x in each))  # noqa: E731
+        key = lambda each: (each[0].shape[tags_axis], *(x.shape.rank for x in each))  # noqa: E731
         return lambda *arguments: _in_tensorflow(function, xla, key(arguments))(*arguments)
     return function
 

@@ -114,6 +114,14 @@ def test_log_partition_and_its_gradient(seed, xla):
     np.testing.assert_allclose(gradients[3], ends, atol=1e-5)
 
 
+@pytest.mark.parametrize("tags", [1, linear_chain.FEW_TAGS, linear_chain.FEW_TAGS + 1])
+def test_xla_agrees_for_few_and_for_many_tags(tags):
+    lattice = tensors(random_lattice(5, tags=tags, time=9, lengths=(9, 4, 0, 1)))
+    plain, compiled = (linear_chain.expected_counts(*lattice, jit_compile=xla) for xla in (False, True))
+    for one, other in zip(plain, compiled, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_marginals_viterbi_and_path_score(seed):
     lattice = random_lattice(seed, scale=2.0)
