@@ -69,7 +69,7 @@ def read(source):
             plan = json.loads((folder / PRETRAINED).read_text())
             stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
             wanted = {plan["embedding"], *(number for layer in plan["layers"] for number in layer)}
-            values = {n: stored.get_tensor(f"parameters/{n}/.ATTRIBUTES/VARIABLE_VALUE") for n in wanted}
+            values = {number: _parameter(stored, f"parameters/{number}") for number in wanted}
     except InputError as error:
         raise InputError(f"init_from={source}: neither a run's folder nor an export ({error})") from None
     except (OSError, TypeError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -82,6 +82,19 @@ def read(source):
     return Pretrained(
         str(source), plan["words"], values[plan["embedding"]], plan["cell"], layers, bool(plan["backwards"])
     )
+
+
+def _parameter(stored, name):
+    """A weight of an export, which may be stored in fewer bits (`components.layers.stored_weights`)."""
+
+    def tensor(part):
+        key = f"{name}{part}/.ATTRIBUTES/VARIABLE_VALUE"
+        return stored.get_tensor(key).astype(np.float32) if stored.has_tensor(key) else None
+
+    plain, values, scale = map(tensor, ("", "/values", "/scale"))
+    if plain is not None:
+        return plain
+    return values if scale is None else values * scale
 
 
 def most_frequent(pretrained, count):

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from components import transfer
 from components.errors import InputError
+from components.layers.stored_weights import compressed
 from components.saved_model import package, verification
 from components.saved_model.versions import check_writable, write_version
 from components.training import checkpoints
@@ -63,11 +64,18 @@ def run(config, folder):
         if hasattr(task, "vectorizer"):
             _write_json(folder / transfer.VOCABULARY, task.vectorizer.words)
         model = task.build()
+        if config.export.weights != "float32":
+            compressed(model, config.export.weights)  # or it would be said after an hour of training that it cannot be
         rates = _start_from(pretrained, config, model, task) if pretrained else []
         _compile(model, task, config)
 
         metrics = _fit(model, task, config, folder, tracker, rates)
         model = checkpoints.load_best(folder / "checkpoints")
+        weights = None if config.export.weights == "float32" else compressed(model, config.export.weights)
+        if weights:
+            with weights.in_place():
+                found = task.evaluate(model)
+            metrics |= {f"export/{name}": value for name, value in found.items() if name.count("/") == 1}
         metrics |= task.evaluate(model)
         # One step past the epochs, so that what a table of runs shows is the best model.
         tracker.log_metrics(metrics, step=metrics["train/epochs"] + 1)
@@ -75,7 +83,9 @@ def run(config, folder):
 
         exported = None
         if config.export.enabled:
-            exported = write_version(config.export.dir, lambda path: _package(path, model, task, config, metrics))
+            exported = write_version(
+                config.export.dir, lambda path: _package(path, model, task, config, metrics, weights)
+            )
             try:
                 tracker.log_model(exported, task, metrics)
             except BaseException:
@@ -83,11 +93,11 @@ def run(config, folder):
                 raise
             package.put_beside(exported)
         _write_json(folder / "metrics.json", metrics)
-    summary.show(config, metrics, folder, tracker, exported, task)
+    summary.show(config, metrics, folder, tracker, exported, task, weights)
     return metrics.get("dev/best", metrics["train/loss"])
 
 
-def _package(path, model, task, config, metrics):
+def _package(path, model, task, config, metrics, weights):
     """Writes an export to a folder, and asks it in a process of its own whether it is well."""
     facts = {
         "data": task.described(),
@@ -99,7 +109,7 @@ def _package(path, model, task, config, metrics):
         "metrics": metrics,
         "config": OmegaConf.to_container(config, resolve=True),
     }
-    package.write(path, task.module(model), config.model.name, task.texts, facts)
+    package.write(path, task.module(model), config.model.name, task.texts, facts, weights, config.export.batching)
     if config.export.verify:
         verification.verify(path)
 

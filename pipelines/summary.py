@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 
-def show(config, metrics, folder, tracker, exported, task):
-    """Prints the summary of a finished run."""
+def show(config, metrics, folder, tracker, exported, task, weights=None):
+    """Prints the summary of a finished run; `weights` are those of its export where they are stored in fewer bits."""
     console = Console(highlight=False)
     part = next((each for each in ("test", "dev") if any(key.startswith(f"{each}/") for key in metrics)), "train")
     shown = getattr(task, "headline", None)
@@ -35,6 +35,11 @@ def show(config, metrics, folder, tracker, exported, task):
     ]
     if exported:
         rows.append(("export", _relative(exported)))
+    if weights:
+        key = next(iter(scores))
+        change = f"{key.removeprefix(f'{part}/')} {metrics[key]:.4f} → {metrics[f'export/{key}']:.4f}"
+        before, after = (size / 1e6 for size in weights.sizes)
+        rows.append(("weights", f"{config.export.weights}: {change}, {before:.1f} → {after:.1f} MB"))
     if tracker.described():
         rows.append(("tracked", tracker.described()))
     for name, value in rows:

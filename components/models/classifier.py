@@ -4,6 +4,7 @@ import keras
 
 from components.layers.auxiliary import AuxiliaryLanguageModel
 from components.layers.pooling import Pooling
+from components.layers.stored_weights import Embedding
 from components.layers.word_dropout import WordDropout
 from components.models.recurrent_stack import recurrent_stack
 
@@ -38,7 +39,7 @@ def classifier(
     """
     words = keras.Input((None,), dtype="int32", name="words")
     mask = keras.ops.not_equal(words, 0)
-    embedding = keras.layers.Embedding(
+    embedding = Embedding(
         features["words"],
         dim or classes,
         embeddings_initializer="zeros" if not dim else keras.initializers.RandomUniform(-0.15, 0.15),

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from components.layers.feature_scores import FeatureScores
 from components.layers.peephole import PeepholeLSTM
+from components.layers.stored_weights import Embedding
 from components.layers.word_softmax import WordSoftmax
 from components.models import recurrent_stack
 
@@ -162,7 +163,7 @@ class RecurrentLanguageModel(_Reader):
             "backwards": backwards,
         }
         self.units = units
-        self.embedding = keras.layers.Embedding(
+        self.embedding = Embedding(
             vocabulary, dim, embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1), name="embedding"
         )
         self.recurrent = [
@@ -236,7 +237,7 @@ class FeedForwardLanguageModel(Windows, _Reader):
             "softmax": dict(softmax),
         }
         self.context = context
-        self.embedding = keras.layers.Embedding(
+        self.embedding = Embedding(
             vocabulary, dim, embeddings_initializer=keras.initializers.RandomUniform(-0.1, 0.1), name="embedding"
         )
         # One matrix over the concatenated embeddings of the context is a convolution over time.

@@ -6,6 +6,7 @@ from components.layers.character_encoder import CharacterEncoder
 from components.layers.crf import CRF
 from components.layers.memm import MEMM
 from components.layers.sequence_head import IndependentTags
+from components.layers.stored_weights import Embedding
 from components.layers.word_dropout import WordDropout
 from components.models.recurrent_stack import recurrent_stack
 
@@ -48,7 +49,7 @@ def tagger(
     inputs = {"words": keras.Input((None,), dtype="int32", name="words")}
     mask = keras.ops.not_equal(inputs["words"], 0)
 
-    embedding = keras.layers.Embedding(
+    embedding = Embedding(
         features["words"],
         words["dim"],
         embeddings_initializer=keras.initializers.RandomUniform(-0.15, 0.15),

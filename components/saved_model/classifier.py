@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from components.saved_model.batching import joined
 from components.text.tokenizer import tokenize
 
 
@@ -23,16 +24,17 @@ class ClassifierModule(tf.Module):
     def __init__(self, model, vectorizer, labels, tokenizer):
         super().__init__(name="classifier")
         self.vectorizer = vectorizer
-        self.model = keras.Model(model.inputs, [model.output, model.get_layer("sentence").output])
-        # The variables by themselves: a SavedModel keeps no Keras objects.
+        both = keras.Model(model.inputs, [model.output, model.get_layer("sentence").output])
+        # The variables by themselves: a SavedModel keeps no Keras objects, nor does it look into functions for them.
+        self._model = lambda: both
         self.parameters = [variable.value for variable in model.variables]
         self._labels, self._tokenizer = tf.constant(list(labels)), tokenizer
         text = [tf.TensorSpec([None], tf.string, name="text")]
-        self.serving_default = tf.function(self._classify, input_signature=text)
-        self.embed = tf.function(self._embed, input_signature=text)
+        self.serving_default = tf.function(joined(self._classify), input_signature=text)
+        self.embed = tf.function(joined(self._embed), input_signature=text)
 
     def _read(self, text):
-        return self.model(self.vectorizer(tokenize(text, self._tokenizer)), training=False)
+        return self._model()(self.vectorizer(tokenize(text, self._tokenizer)), training=False)
 
     def _classify(self, text):
         scores, _ = self._read(text)

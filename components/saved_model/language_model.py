@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from components import generation, transfer
+from components.saved_model.batching import joined
 from components.text.stream import BOUNDARY, spelled
 from components.text.vectorizer import UNKNOWN
 
@@ -36,8 +37,9 @@ class LanguageModelModule(tf.Module):
 
     def __init__(self, reader, vectorizer, unit, settings, stops=True, says_unknown=False):
         super().__init__(name="language_model")
-        self.reader, self.vectorizer = reader, vectorizer
-        # The variables by themselves: a SavedModel keeps no Keras objects.
+        self.vectorizer = vectorizer
+        # The variables by themselves: a SavedModel keeps no Keras objects, nor does it look into functions for them.
+        self._reader = lambda: reader
         self.parameters = [variable.value for variable in reader.variables]
         self._characters = unit == "characters"
         self._words = tf.constant(spelled(vectorizer))
@@ -49,7 +51,7 @@ class LanguageModelModule(tf.Module):
             return tf.TensorSpec([], dtype, name=name)
 
         prompt = tf.TensorSpec([None], tf.string, name="prompt")
-        self.serving_default = tf.function(self._go_on, input_signature=[prompt])
+        self.serving_default = tf.function(joined(self._go_on), input_signature=[prompt])
         self.generate = tf.function(
             self._generate,
             input_signature=[
@@ -63,7 +65,8 @@ class LanguageModelModule(tf.Module):
             ],
         )
         self.beam = tf.function(self._beam, input_signature=[prompt, scalar("count"), scalar("width")])
-        self.score = tf.function(self._score, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        text = tf.TensorSpec([None], tf.string, name="text")
+        self.score = tf.function(joined(self._score), input_signature=[text])
         self.next = tf.function(self._next, input_signature=[prompt, scalar("count")])
 
     def _encoded(self, texts):
@@ -100,14 +103,14 @@ class LanguageModelModule(tf.Module):
         ids, lengths = self._encoded(prompt)
         settings = {"count": count, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         generated = generation.sample(
-            self.reader, ids, lengths, seed, **settings, repetition=repetition, banned=self._banned, end=self._end
+            self._reader(), ids, lengths, seed, **settings, repetition=repetition, banned=self._banned, end=self._end
         )
         return {"text": self._continued(prompt, generated)}
 
     def _beam(self, prompt, count, width):
         ids, lengths = self._encoded(prompt)
         generated, scores = generation.beam_search(
-            self.reader, ids, lengths, count=count, width=width, banned=self._banned, end=self._end
+            self._reader(), ids, lengths, count=count, width=width, banned=self._banned, end=self._end
         )
         return {"text": self._continued(prompt, generated), "log_probability": scores}
 
@@ -121,11 +124,11 @@ class LanguageModelModule(tf.Module):
 
         def step(first, states, total):
             inputs, wanted = (each[:, first : first + _STEPS] for each in (before, targets))
-            features, states = self.reader.read(inputs, states)
-            found = self.reader.token_log_probabilities(features, wanted)
+            features, states = self._reader().read(inputs, states)
+            found = self._reader().token_log_probabilities(features, wanted)
             return first + _STEPS, states, total + tf.reduce_sum(tf.where(wanted == 0, 0.0, found), axis=1)
 
-        states = self.reader.initial_states(tf.shape(text)[0])
+        states = self._reader().initial_states(tf.shape(text)[0])
         total = tf.zeros(tf.shape(text))
         _, _, total = tf.while_loop(lambda first, *_: first < time, step, (0, states, total))
         unknown = tf.math.count_nonzero(before == UNKNOWN, axis=1, dtype=tf.int32)
@@ -133,8 +136,10 @@ class LanguageModelModule(tf.Module):
 
     def _next(self, prompt, count):
         ids, lengths = self._encoded(prompt)
-        features, _ = generation.after(self.reader, ids, lengths)
-        top = tf.math.top_k(tf.exp(self.reader.log_probabilities(features)), tf.minimum(count, self.reader.vocabulary))
+        features, _ = generation.after(self._reader(), ids, lengths)
+        top = tf.math.top_k(
+            tf.exp(self._reader().log_probabilities(features)), tf.minimum(count, self._reader().vocabulary)
+        )
         return {"tokens": tf.gather(self._words, top.indices), "probabilities": top.values}
 
     def examples(self, texts):
@@ -157,7 +162,7 @@ class LanguageModelModule(tf.Module):
         names = ("serving_default", "generate", "beam", "score", "next")
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(self, str(path), signatures={name: getattr(self, name) for name in names}, options=options)
-        plan = transfer.described(self.reader, self.vectorizer.words)
+        plan = transfer.described(self._reader(), self.vectorizer.words)
         if plan is not None:
             target = Path(path) / transfer.PRETRAINED
             target.parent.mkdir(exist_ok=True)

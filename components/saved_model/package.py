@@ -1,5 +1,6 @@
 """What an export carries beside its graph: requests that warm a server up, their answers, and what the model is."""
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from components.layers.both_devices import exporting
+from components.saved_model.batching import joining
 from components.saved_model.c_api import encoded
 from components.saved_model.versions import EXTRA
 
@@ -18,7 +20,7 @@ METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "model_card.md"
 BATCHES = (1, 2, 8)  # rows of the requests
 
 
-def write(path, module, name, texts, facts):
+def write(path, module, name, texts, facts, weights=None, batching=False):
     """Saves a module as a SavedModel, and beside its graph what servers and operators want.
 
     Args:
@@ -27,9 +29,16 @@ def write(path, module, name, texts, facts):
         name: of the model, as it will be served.
         texts: real inputs of several lengths, as `examples` takes them.
         facts: about the model, for `metadata.json` and the card.
+        weights: `Compressed` ones to store; None: as they are.
+        batching: join requests inside the graph.
     """
     path = Path(path)
-    with exporting():
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(exporting())
+        if weights:
+            stack.enter_context(weights.in_graphs(module))
+        if batching:
+            stack.enter_context(joining())
         module.save(path)
     (path / EXTRA).mkdir(exist_ok=True)
     loaded = tf.saved_model.load(str(path))

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from components.saved_model.batching import joined
 from components.text.tokenizer import tokenize
 
 
@@ -23,9 +24,9 @@ class TaggerModule(tf.Module):
     def __init__(self, model, vectorizer, tags, tokenizer):
         super().__init__(name="tagger")
         self.vectorizer = vectorizer
-        self.head = model.get_layer("head")
-        self.scorer = keras.Model(model.inputs, model.get_layer("emissions").output)
-        # The variables by themselves: a SavedModel keeps no Keras objects.
+        head, scorer = model.get_layer("head"), keras.Model(model.inputs, model.get_layer("emissions").output)
+        # The variables by themselves: a SavedModel keeps no Keras objects, nor does it look into functions for them.
+        self._layers = lambda: (head, scorer)
         self.parameters = [variable.value for variable in model.variables]
         self._tags = tf.constant(["", *tags])
         self._tokenizer = tokenizer
@@ -33,7 +34,8 @@ class TaggerModule(tf.Module):
         self.serving_default = tf.function(
             self._tag_tokens, input_signature=[tf.TensorSpec([None, None], tf.string, name="tokens")]
         )
-        self.from_text = tf.function(self._tag_text, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        text = [tf.TensorSpec([None], tf.string, name="text")]
+        self.from_text = tf.function(joined(self._tag_text, _trimmed), input_signature=text)
 
     def _tag_tokens(self, tokens):
         # No time steps at all, as for one empty sentence, would leave the recursions nothing to start from.
@@ -44,9 +46,10 @@ class TaggerModule(tf.Module):
         lengths = tf.reduce_max(ends, axis=1)
         valid = tf.sequence_mask(lengths, tf.shape(padded)[1])
         readable = tf.where(valid & (padded == ""), " ", padded)
-        emissions = self.scorer(self.vectorizer(readable), training=False)
-        best = self.head.decode(emissions, lengths)
-        confidence = tf.gather(self.head.marginals(emissions, lengths), best, batch_dims=2)
+        head, scorer = self._layers()
+        emissions = scorer(self.vectorizer(readable), training=False)
+        best = head.decode(emissions, lengths)
+        confidence = tf.gather(head.marginals(emissions, lengths), best, batch_dims=2)
         tags = tf.gather(self._tags, tf.where(valid, best + 1, 0))
         return {"tags": tags[:, :time], "confidence": confidence[:, :time]}
 
@@ -68,3 +71,10 @@ class TaggerModule(tf.Module):
         signatures = {"serving_default": self.serving_default, "from_text": self.from_text}
         options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(self, str(path), signatures=signatures, options=options)
+
+
+def _trimmed(outputs):
+    """As wide as its own longest sentence."""
+    tokens = outputs["tokens"]
+    width = tf.reduce_max(tf.where(tokens != "", tf.range(1, tf.shape(tokens)[1] + 1), 0))
+    return {name: values[:, :width] for name, values in outputs.items()}

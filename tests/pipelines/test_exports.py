@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from components import transfer
 from components.errors import InputError
+from components.saved_model.batching import ROWS
+from components.saved_model.c_api import decoded
 from components.saved_model.verification import verify
 from serve import verify as command
 from tests.pipelines.runs import run
@@ -119,3 +123,117 @@ def test_a_server_answers_what_the_export_answers(export, capsys):
         assert "NOT_FOUND" in capsys.readouterr().err
     finally:
         assert server.stop() == 0
+
+
+COMPRESSED = {
+    "bilstm_crf": ("model.units=16", "limit.sentences=200"),
+    "bilstm_classifier": ("model.units=16", "model.dim=16", "limit.sentences=200"),
+    "lstm_lm": ("model.units=16", "model.dim=16", "limit.sentences=200", "report.mixture=null"),
+}
+
+
+@pytest.fixture(scope="module", params=COMPRESSED)
+def weights(request, tmp_path_factory):
+    """Exports of the same training, by how weights are stored."""
+    folder, name = tmp_path_factory.mktemp(request.param), request.param
+    metrics = {
+        kind: run(
+            folder / kind, f"model={name}", *COMPRESSED[name], "trainer.epochs=1", "tracking=off",
+            f"export.dir={folder}/exports/{kind}", f"export.weights={kind}",
+            f"export.verify={str(kind == 'int8').lower()}",
+        )
+        for kind in ("float32", "float16", "int8")
+    }  # fmt: skip
+    return folder / "exports", metrics
+
+
+def size(export):
+    return (export / "1" / "variables" / "variables.data-00000-of-00001").stat().st_size
+
+
+def test_weights_in_fewer_bits_are_stored_and_used(weights):
+    exports, metrics = weights
+    assert size(exports / "float16") < 0.6 * size(exports / "float32")
+    assert size(exports / "int8") < 0.9 * size(exports / "float32")
+    golden = json.loads((exports / "float32" / "1" / "assets.extra" / "golden.json").read_text())
+    models = {kind: tf.saved_model.load(str(exports / kind / "1")) for kind in metrics}
+    number = {"text": "probability", "tokens": "confidence", "prompt": "probabilities"}
+    for request in golden:
+        inputs = {key: tf.constant(decoded(value)) for key, value in request["inputs"].items()}
+        key = next((number[each] for each in inputs if number.get(each) in request["outputs"]), None)
+        if key is not None:
+            found = {kind: model.signatures[request["signature"]](**inputs)[key] for kind, model in models.items()}
+            for kind, most in (("float16", 2e-3), ("int8", 3e-2)):
+                difference = np.abs(found[kind] - found["float32"]).max()
+                assert 0 < difference < most, (kind, key)
+    for kind in ("float16", "int8"):
+        # Training is the same, and what the weights cost is said.
+        assert metrics[kind]["test/loss"] == pytest.approx(metrics["float32"]["test/loss"])
+        cost = metrics[kind]["export/test/loss"] - metrics[kind]["test/loss"]
+        assert 0 < abs(cost) < 0.05
+    assert "export/test/loss" not in metrics["float32"]
+
+
+def test_a_model_starts_from_weights_in_fewer_bits(weights):
+    exports, metrics = weights
+    if "test/perplexity" in metrics["float32"]:
+        exact, rounded, coarse = (transfer.read(exports / kind) for kind in metrics)
+        assert exact.words == rounded.words == coarse.words
+        np.testing.assert_allclose(rounded.embeddings, exact.embeddings, atol=1e-3)
+        np.testing.assert_allclose(coarse.embeddings, exact.embeddings, atol=0.01)
+        assert np.abs(coarse.embeddings - exact.embeddings).max() > 0
+        np.testing.assert_array_equal(coarse.layers[0][0], exact.layers[0][0])
+
+
+def test_a_model_without_matrices_is_told_so_before_it_is_trained(tmp_path):
+    for name in ("feature_crf", "ngram", "ibm1"):
+        with pytest.raises(InputError, match=r"export.weights=int8: model=\w+ has no embeddings or dense layers"):
+            run(
+                tmp_path / name, f"model={name}", "tracking=off", "limit.sentences=60", "export.weights=int8",
+                f"export.dir={tmp_path}/exports",
+            )  # fmt: skip
+        assert not (tmp_path / name / "checkpoints").exists()
+
+
+JOINED = {"bilstm_crf": "from_text", "lstm_classifier": "serving_default", "lstm_lm": "score"}
+
+
+@pytest.fixture(scope="module", params=JOINED)
+def joined(request, tmp_path_factory):
+    """An export that joins requests, and the signature to ask."""
+    folder, name = tmp_path_factory.mktemp(request.param), request.param
+    small = COMPRESSED.get(name, COMPRESSED["bilstm_classifier"])
+    run(
+        folder / "run", f"model={name}", *small, "trainer.epochs=1", "tracking=off", "export.batching=true",
+        f"export.dir={folder}/exports", "export.verify=true",
+    )  # fmt: skip
+    return folder / "exports" / "1", JOINED[name]
+
+
+def test_requests_that_arrive_together_get_their_own_answers(joined):
+    export, signature = joined
+    assert b"BatchFunction" in (export / "saved_model.pb").read_bytes()
+    # Two versions in one process, as while one takes the other's place.
+    asked, other = (tf.saved_model.load(str(export)).signatures[signature] for _ in range(2))
+    texts = [" ".join(["Mary", "flew", "to", "Lima", "."] * (number % 7 + 1)) for number in range(40)]
+    alone = [{name: each.numpy() for name, each in asked(text=tf.constant([text])).items()} for text in texts]
+    with ThreadPoolExecutor(16) as threads:
+        together = [
+            threads.submit((asked, other)[number % 2], text=tf.constant([text]))
+            for number, text in enumerate(texts * 4)
+        ]
+        for wanted, found in zip(alone * 4, together, strict=True):
+            for name, each in found.result().items():
+                assert each.shape == wanted[name].shape
+                if each.dtype == tf.string:
+                    assert (each.numpy() == wanted[name]).all()
+                else:
+                    np.testing.assert_allclose(each, wanted[name], rtol=1e-4, atol=1e-5)
+
+
+def test_requests_of_no_rows_and_of_many(joined):
+    export, signature = joined
+    asked = tf.saved_model.load(str(export)).signatures[signature]
+    for rows in (0, 1, ROWS, ROWS + 1, 3 * ROWS):
+        texts = [f"word{'s of more' * (row % 3)}" for row in range(rows)]
+        assert all(len(each) == rows for each in asked(text=tf.constant(texts, tf.string)).values())
