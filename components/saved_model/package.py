@@ -18,6 +18,16 @@ from components.saved_model.versions import EXTRA
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
 METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "model_card.md"
 BATCHES = (1, 2, 8)  # rows of the requests
+JOINING = "batching_params.pbtxt"  # TensorFlow Serving looks for this name where batching is set for each model
+_JOINED = """\
+# How TensorFlow Serving joins requests to this model, with --enable_per_model_batching_parameters.
+max_batch_size { value: 64 }
+batch_timeout_micros { value: 2000 }
+max_enqueued_batches { value: 256 }
+# Few shapes: what is between is filled up with dummy rows.
+allowed_batch_sizes: [1, 2, 4, 8, 16, 32, 64]
+pad_variable_length_inputs: true
+"""
 
 
 def write(path, module, name, texts, facts, weights=None, batching=False):
@@ -65,6 +75,10 @@ def write(path, module, name, texts, facts, weights=None, batching=False):
     facts = {"name": name, **facts, "tensorflow": tf.__version__, "signatures": _signatures(path)}
     (path / EXTRA / METADATA).write_text(json.dumps(_plain(facts), indent=2) + "\n")
     (path / EXTRA / CARD).write_text(card(facts), encoding="utf-8")
+    inputs = [info for each in facts["signatures"].values() for info in each["inputs"].values()]
+    # A server that joins requests has no way to join scalars, and refuses them.
+    if all(info["shape"] != [] for info in inputs):
+        (path / JOINING).write_text(_JOINED)
 
 
 def put_beside(version):

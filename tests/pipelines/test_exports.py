@@ -125,6 +125,39 @@ def test_a_server_answers_what_the_export_answers(export, capsys):
         assert server.stop() == 0
 
 
+def test_dummy_rows_change_nothing(export):
+    """Servers with `allowed_batch_sizes` fill batches up."""
+    model = tf.saved_model.load(str(export))
+    scalar = False
+    for request in json.loads((export / "assets.extra" / "golden.json").read_text()):
+        given = {key: decoded(value) for key, value in request["inputs"].items()}
+        scalar |= any(not each.ndim for each in given.values())
+        rows = next(len(each) for each in given.values() if each.ndim)
+        for dummies in (1, 64 - rows):
+            copies, nothing = (
+                {
+                    key: tf.constant(
+                        np.concatenate([each, np.repeat(row(each), dummies, axis=0)]) if each.ndim else each
+                    )
+                    for key, each in given.items()
+                }
+                for row in (
+                    lambda each: each[:1],
+                    lambda each: np.full_like(each[:1], b"" if each.dtype == object else 0),
+                )
+            )
+            for inputs in (copies, nothing):
+                found = model.signatures[request["signature"]](**inputs)
+                for key, wanted in request["outputs"].items():
+                    wanted, values = decoded(wanted), found[key].numpy()[:rows]
+                    assert values.shape == wanted.shape
+                    if wanted.dtype == object:
+                        assert (values == wanted).all()
+                    else:
+                        np.testing.assert_allclose(values, wanted, rtol=1e-3, atol=1e-4)
+    assert (export / "batching_params.pbtxt").is_file() != scalar
+
+
 COMPRESSED = {
     "bilstm_crf": ("model.units=16", "limit.sentences=200"),
     "bilstm_classifier": ("model.units=16", "model.dim=16", "limit.sentences=200"),

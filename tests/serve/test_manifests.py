@@ -7,6 +7,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from components.saved_model import package
 from serve.server.models import labels_of
 from tests.pipelines.runs import ROOT
 
@@ -14,7 +15,7 @@ SERVE = ROOT / "serve"
 INT, BOOL, TEXT, MESSAGE = (getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{t}") for t in ["INT64", "BOOL", "STRING", "MESSAGE"])  # noqa: E501  # fmt: skip
 
 
-def message(name, fields, inner=None):
+def message(name, fields, inner=None, repeated=()):
     """A protobuf message made here, for the two that tensorflow-serving-api leaves out."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="here", syntax="proto3")
     if inner is not None:
@@ -23,7 +24,7 @@ def message(name, fields, inner=None):
             kind.field.add(name=field, number=number, type=type_, label=1)
     kind = file.message_type.add(name=name)
     for number, (field, type_) in enumerate(fields.items(), 1):
-        made = kind.field.add(name=field, number=number, type=type_, label=1)
+        made = kind.field.add(name=field, number=number, type=type_, label=3 if field in repeated else 1)
         if type_ == MESSAGE:
             made.type_name = f".here.{name}Inner"
     pool = descriptor_pool.DescriptorPool()
@@ -38,11 +39,19 @@ def test_models():
     assert labels_of(SERVE / "models.config") == {"bilstm_crf": {"stable": 1}}
 
 
-def test_batching():
+def batching(text):
     wrapped = ["max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads"]
-    fields = {**dict.fromkeys(wrapped, MESSAGE), "pad_variable_length_inputs": BOOL}
-    found = text_format.Parse((SERVE / "batching.config").read_text(), message("Batching", fields, {"value": INT}))
+    fields = {**dict.fromkeys(wrapped, MESSAGE), "pad_variable_length_inputs": BOOL, "allowed_batch_sizes": INT}
+    return text_format.Parse(text, message("Batching", fields, {"value": INT}, repeated=["allowed_batch_sizes"]))
+
+
+def test_batching():
+    found = batching((SERVE / "batching.config").read_text())
     assert found.max_batch_size.value == 64 and found.pad_variable_length_inputs
+    of_each = batching(package._JOINED)
+    # They have to rise, and the last one has to be the largest batch.
+    assert list(of_each.allowed_batch_sizes) == sorted(set(of_each.allowed_batch_sizes))
+    assert of_each.allowed_batch_sizes[-1] == of_each.max_batch_size.value
 
 
 def test_monitoring():
@@ -64,7 +73,9 @@ def test_compose():
     for argument in compose["services"]["cpu"]["command"]:
         if "=/serve/" in argument:
             assert (SERVE / argument.split("=/serve/")[1]).is_file()
-    assert compose["services"]["gpu"]["profiles"] == ["gpu"]
+    gpu = compose["services"]["gpu"]
+    assert gpu["profiles"] == ["gpu"]
+    assert set(gpu["command"]) - set(compose["services"]["cpu"]["command"]) == {"--per_process_gpu_memory_fraction=0.5"}
     prometheus = yaml.safe_load((SERVE / "prometheus.yaml").read_text())
     (job,) = prometheus["scrape_configs"]
     assert job["static_configs"][0]["targets"][0].split(":")[0] in compose["services"]
