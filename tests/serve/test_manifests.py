@@ -2,6 +2,7 @@
 
 import json
 
+import kubernetes_validate
 import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
@@ -9,7 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from components.saved_model import package
 from serve.server.models import labels_of
-from tests.pipelines.runs import ROOT
+from tests.pipelines.runs import ROOT, python
 
 SERVE = ROOT / "serve"
 INT, BOOL, TEXT, MESSAGE = (getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{t}") for t in ["INT64", "BOOL", "STRING", "MESSAGE"])  # noqa: E501  # fmt: skip
@@ -60,6 +61,13 @@ def test_monitoring():
     assert found.prometheus_config.enable and found.prometheus_config.path == "/monitoring/prometheus/metrics"
 
 
+def test_compose_schema():
+    done = python(
+        "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", SERVE / "docker-compose.yaml", cwd=ROOT
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_compose():
     compose = yaml.safe_load((SERVE / "docker-compose.yaml").read_text())
     for name, service in compose["services"].items():
@@ -94,8 +102,10 @@ def manifests():
         yield from yaml.safe_load_all(path.read_text())
 
 
-@pytest.mark.parametrize("manifest", manifests(), ids=lambda each: each["kind"])
+@pytest.mark.parametrize("manifest", list(manifests()), ids=lambda each: each["kind"])
 def test_kubernetes(manifest):
+    if not manifest["apiVersion"].startswith("serving.kserve.io"):  # whose schema is with KServe alone
+        kubernetes_validate.validate(manifest, "1.31", strict=True)
     assert manifest["apiVersion"] and manifest["metadata"]["name"]
     for path in REQUIRED[manifest["kind"]]:
         found = manifest
