@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -26,7 +27,7 @@ from serve import promote
 from serve.client import Client, ServingError
 from serve.server.batches import Batches, Settings
 from serve.server.requests import Refused
-from tests.pipelines.runs import ROOT
+from tests.pipelines.runs import ROOT, run
 
 
 class Echo(tf.Module):
@@ -302,6 +303,52 @@ def test_grpc_refuses_alike(server, inputs, options, code):
     with pytest.raises(grpc.RpcError) as caught:
         remote(server, inputs, **options)
     assert caught.value.code().name == code
+
+
+ODD = [b"a\x00b", "🙂".encode() * 5, b"x" * 1_000_000, b"\xff\xfe", b"\xed\xa0\x80", b"", b" " * 1000]
+
+
+def test_a_full_queue_refuses_on_both_ways(tmp_path):
+    put(tmp_path / "echo", 1)
+    small = Server(tmp_path, "--queue", "2", "--workers", "1", "--batch", "1", "--deadline", "30")
+    ask = {"signature_name": "slow", "instances": ["a"]}
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda _: small.predict(ask), range(12)))
+    codes = {status for status, _ in answers}
+    assert codes == {200, 429}
+    assert all("error" in answer for status, answer in answers if status == 429)
+
+    def remotely(_):
+        try:
+            return bool(remote(small, {"text": ["a"]}, signature="slow", timeout=30))
+        except grpc.RpcError as error:
+            return error.code().name
+
+    with ThreadPoolExecutor(12) as threads:
+        assert set(threads.map(remotely, range(12))) == {True, "RESOURCE_EXHAUSTED"}
+    assert small.predict({"instances": ["a"]})[0] == 200
+    assert small.stop() == 0
+
+
+def test_a_tagger_answers_texts_of_every_kind_on_both_ways(tmp_path):
+    run(
+        tmp_path / "run", "model=bilstm_crf", "model.units=8", "limit.sentences=60", "trainer.epochs=1", "tracking=off",
+        f"export.dir={tmp_path}/exports/tagger",
+    )  # fmt: skip
+    tagger = Server(tmp_path / "exports")
+    for text in ODD:
+        encoded = {"b64": base64.b64encode(text).decode()}
+        status, answer = tagger.predict({"signature_name": "from_text", "instances": [encoded]}, "tagger")
+        assert status == 200 and len(answer["predictions"]) == 1
+        shown = remote(tagger, {"text": [text]}, model="tagger", signature="from_text", timeout=60).outputs
+        tags = [tag.decode() for tag in tf.make_ndarray(shown["tags"])[0]]
+        assert tags == answer["predictions"][0]["tags"]
+        row = {"signature_name": "serving_default", "instances": [[encoded, "Oslo"]]}
+        status, answer = tagger.predict(row, "tagger")
+        shown = remote(tagger, {"tokens": [[text, b"Oslo"]]}, model="tagger", timeout=60).outputs
+        assert status == 200 and tf.make_ndarray(shown["tags"]).shape == (1, 2)
+        assert answer["predictions"][0]["tags"] == [tag.decode() for tag in tf.make_ndarray(shown["tags"])[0]]
+    assert tagger.stop() == 0
 
 
 NESTED = st.recursive(

@@ -34,10 +34,13 @@ def message(name, fields, inner=None, repeated=()):
 
 
 def test_models():
-    config = text_format.Parse((SERVE / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
-    for each in config.model_config_list.config:
-        assert each.base_path == f"/models/{each.name}" and each.model_platform == "tensorflow"
-    assert labels_of(SERVE / "models.config") == {"bilstm_crf": {"stable": 1}}
+    text = (SERVE / "models.config").read_text()
+    for taken in (text, text.replace("\n  # ", "\n")):  # with what is only shown, too
+        config = text_format.Parse(taken, model_server_config_pb2.ModelServerConfig())
+        for each in config.model_config_list.config:
+            assert each.base_path == f"/models/{each.name}" and each.model_platform == "tensorflow"
+    assert [each.name for each in config.model_config_list.config] == ["bilstm_crf", "lstm_classifier"]
+    assert labels_of(SERVE / "models.config") == {"bilstm_crf": {"stable": 1, "canary": 2}}
 
 
 def batching(text):
