@@ -14,6 +14,7 @@ from components.errors import InputError
 from components.layers.sequence_head import NegativeLogLikelihood
 from components.metrics import tagging as scores
 from components.readers import dataset, vectors
+from components.readers.lines import read_lines
 from components.saved_model.tagger import TaggerModule
 from components.text import tag_schemes, templates
 from components.text.batching import (
@@ -140,6 +141,7 @@ class Tagging:
                 attributes = templates.parse(model.templates).attributes
             except ValueError as error:
                 raise InputError(f"model.templates: {error}") from None
+        lists = self._lists(attributes)
         tokens = [token for sentence in self.parts["train"] for token in sentence.tokens]
         self.known = set(tokens)
         self.vectors = {}
@@ -155,6 +157,7 @@ class Tagging:
             min_count=text.min_count,
             keep=[*self.vectors, *keep],
             attributes=attributes,
+            lists=lists,
             min_value_count=model.get("min_count", 1),
         )
         learned = self.parts["train"]
@@ -166,6 +169,18 @@ class Tagging:
             for part, sentences in self.parts.items()
             if part != "train"
         }
+
+    def _lists(self, attributes):
+        """The words of the lists that templates name, each from its file: every word of every line."""
+        files, lists = dict(self.config.model.get("lists") or {}), {}
+        for name in templates.listed(attributes):
+            if name not in files:
+                known = ", ".join(files) or "none"
+                raise InputError(f"model.templates: in({name}): no such list in model.lists ({known})")
+            lists[name] = {word for _, line in read_lines(files[name]) for word in line.split(" ") if word}
+            if not lists[name]:
+                raise InputError(f"{files[name]}: no words in this list")
+        return lists
 
     def _labelled(self, sentences):
         """The sentences, a share of them without tags where the model learns from such (`labelled` below 1)."""
@@ -203,7 +218,7 @@ class Tagging:
     def build(self):
         """The model, not compiled."""
         options = OmegaConf.to_container(self.config.model, resolve=True)
-        for key in ("name", "vectors", "precision", "min_count", "labelled"):
+        for key in ("name", "vectors", "precision", "min_count", "labelled", "lists"):
             options.pop(key, None)
         if options.get("constraints"):
             options["constraints"] = self._constraints(options["constraints"])

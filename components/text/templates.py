@@ -4,8 +4,8 @@
     suffix3                the last three characters of the word itself; the same as suffix3[0]
     lower[-1]&lower[0]     both together, as one feature
 
-Attributes: `word`, `lower`, `shape` (`Xxxx-dd`), `pattern` (the shape with runs written once, `Xx-d`), and `prefixN`
-and `suffixN` for N from 1 to 9 (the word itself where it is shorter).
+Attributes: `word`, `lower`, `shape` (`Xxxx-dd`), `pattern` (the shape with runs written once, `Xx-d`), `prefixN`
+and `suffixN` for N from 1 to 9 (the word itself where it is shorter), and `in(NAME)`, whether the word is in a list.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_PART = re.compile(r"\s*([a-z]+)([0-9]?)\s*(?:\[\s*(-?[0-9]+)\s*(?::\s*(-?[0-9]+)\s*)?\])?\s*")
+_PART = re.compile(r"\s*(in\([A-Za-z0-9_]+\)|[a-z]+)([0-9]?)\s*(?:\[\s*(-?[0-9]+)\s*(?::\s*(-?[0-9]+)\s*)?\])?\s*")
 _PLAIN = ("word", "lower", "shape", "pattern")
 
 
@@ -50,8 +50,9 @@ def parse(templates):
 def _parse_part(part, template):
     match = _PART.fullmatch(part)
     kind, size, low, high = match.groups() if match else ("", "", None, None)
-    if not ((kind in _PLAIN and not size) or (kind in ("prefix", "suffix") and size not in ("", "0"))):
-        known = ", ".join((*_PLAIN, "prefix1 … prefix9", "suffix1 … suffix9"))
+    plain = kind in _PLAIN or kind.startswith("in(")
+    if not ((plain and not size) or (kind in ("prefix", "suffix") and size not in ("", "0"))):
+        known = ", ".join((*_PLAIN, "prefix1 … prefix9", "suffix1 … suffix9", "in(LIST)"))
         raise ValueError(
             f"feature template {template!r}: {part.strip()!r} is not one of {known}, with [offsets] or none"
         )
@@ -62,10 +63,28 @@ def _parse_part(part, template):
     return kind + size, tuple(range(low, high + 1))
 
 
-def attribute(name, tokens):
-    """The value of an attribute for `tokens` of any shape: strings of the same shape."""
+def listed(attributes):
+    """The names of the lists that attributes ask for."""
+    return [name[3:-1] for name in attributes if name.startswith("in(")]
+
+
+def membership(words):
+    """A table from the words of a list to `yes`."""
+    words = tf.constant(sorted(set(words)), tf.string)
+    initializer = tf.lookup.KeyValueTensorInitializer(words, tf.fill(tf.shape(words), "yes"))
+    return tf.lookup.StaticHashTable(initializer, "")
+
+
+def attribute(name, tokens, lists=None):
+    """The value of an attribute for `tokens` of any shape: strings of the same shape; `""` for words in no list.
+
+    Args:
+        lists: tables by name, see `membership`.
+    """
     if name == "word":
         return tokens
+    if name.startswith("in("):
+        return lists[name[3:-1]].lookup(tokens)
     if name == "lower":
         return tf.strings.lower(tokens, encoding="utf-8")
     if name in ("shape", "pattern"):

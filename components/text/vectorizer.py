@@ -4,7 +4,7 @@ from collections import Counter
 
 import tensorflow as tf
 
-from components.text.templates import attribute
+from components.text.templates import attribute, membership
 
 PADDING, UNKNOWN = 0, 1
 FEATURES = ("words", "characters", "casing", "attributes")
@@ -34,6 +34,7 @@ class TokenVectorizer(tf.Module):
         features: which of `FEATURES` to compute.
         attributes: of feature templates, by name; see `components.text.templates`.
         values: the vocabulary of attributes, `name=value`.
+        lists: words by the name of a list, for the attributes `in(NAME)`.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class TokenVectorizer(tf.Module):
         features=FEATURES[:3],
         attributes=(),
         values=(),
+        lists=None,
     ):
         super().__init__(name="vectorizer")
+        self._lists = {name: membership(words) for name, words in (lists or {}).items()}
         self.attributes, self.values = tuple(attributes), list(values)
         self._value_table = _table(self.values, unknown=PADDING, first=1)
         self.features = tuple(features)
@@ -68,6 +71,7 @@ class TokenVectorizer(tf.Module):
         keep=(),
         attributes=(),
         min_value_count=1,
+        lists=None,
     ):
         """A vectorizer whose vocabularies are those of `tokens`, most frequent first.
 
@@ -76,6 +80,7 @@ class TokenVectorizer(tf.Module):
             min_count: normalised words that occur less often are unknown words.
             keep: words to keep however rare they are (those with pretrained vectors).
             min_value_count: values of attributes that occur less often are left out.
+            lists: words by the name of a list.
         """
         counts = Counter(tokens)
         distinct = list(counts)
@@ -89,13 +94,15 @@ class TokenVectorizer(tf.Module):
         ranked = [word for word, count in words.most_common() if count >= min_count or word in keep]
         known = set(ranked)
         ranked += sorted(keep - known)
-        values = Counter()
+        values, tables = Counter(), {name: membership(words) for name, words in (lists or {}).items()}
         for name in attributes:
-            for token, value in zip(distinct, attribute(name, tf.constant(distinct, tf.string)).numpy(), strict=True):
-                values[f"{name}={value.decode()}"] += counts[token]
+            found = attribute(name, tf.constant(distinct, tf.string), tables).numpy()
+            for token, value in zip(distinct, found, strict=True):
+                if value or not name.startswith("in("):  # to be in no list is no feature
+                    values[f"{name}={value.decode()}"] += counts[token]
         values = [value for value, count in values.most_common() if count >= min_value_count]
         ranked_characters = [character for character, _ in characters.most_common()]
-        return cls(ranked, ranked_characters, case, digits, max_characters, features, attributes, values)
+        return cls(ranked, ranked_characters, case, digits, max_characters, features, attributes, values, lists)
 
     @property
     def sizes(self):
@@ -134,7 +141,7 @@ class TokenVectorizer(tf.Module):
 
     def attribute_ids(self, tokens):
         """`tokens.shape + (attributes,)`, int32; 0 for values that the vocabulary lacks, and for padding."""
-        values = [tf.strings.join([f"{name}=", attribute(name, tokens)]) for name in self.attributes]
+        values = [tf.strings.join([f"{name}=", attribute(name, tokens, self._lists)]) for name in self.attributes]
         ids = self._value_table.lookup(tf.stack(values, axis=-1))
         return tf.where(tokens[..., tf.newaxis] == "", PADDING, ids)
 

@@ -60,6 +60,19 @@ def test_attribute_ids_know_what_training_had():
     assert (ids[0] > 0).all() and not ids[1:].any() and vectorizer.sizes["attributes"] == 3
 
 
+def test_words_in_a_list():
+    lists = {"cities": ["Oslo", "Lima", "Paris"], "nobody": ["Zoe"]}
+    names = ("in(cities)", "in(nobody)")
+    assert parse(["in(cities)[-1:1]", "in(nobody)&in(cities)[1]"]).attributes == names
+    vectorizer = TokenVectorizer.adapt(
+        ["Oslo", "flew", "oslo"], features=("words", "attributes"), attributes=names, lists=lists
+    )
+    # No training word is in the second list; to be in none is no feature.
+    assert vectorizer.values == ["in(cities)=yes"]
+    ids = vectorizer(tf.constant([["Lima", "flew", "lima", "Zoe", ""]]))["attributes"].numpy()[0]
+    assert ids.tolist() == [[1, 0], [0, 0], [0, 0], [0, 0], [0, 0]]
+
+
 def test_feature_scores_are_sums_of_weights():
     layer = FeatureScores(9, ["lower[-1:1]", "suffix3", "lower[0]&suffix3[1]"], 3, buckets=50)
     rng = np.random.default_rng(0)

@@ -457,6 +457,33 @@ def test_classical_models_from_train_to_export(tmp_path, overrides, test_part):
     assert vectorizer_free["tags"].shape == (2, 5) and model.name == overrides[0].split("=")[1]
 
 
+def test_words_in_a_list_are_told_apart_in_training_and_export(tmp_path):
+    """Words that carry nothing else: the list is all there is to learn from."""
+    rng = np.random.default_rng(3)
+    words = [f"w{number}" for number in range(400)]
+    places = set(words[::2])
+    for part, known in (("train", words[:300]), ("dev", words[300:]), ("test", words[300:])):
+        rows = [[(w, "B-LOC" if w in places else "O") for w in rng.permutation(known)[:6]] for _ in range(60)]
+        (tmp_path / f"{part}.conll").write_text("".join("".join(f"{w} {t}\n" for w, t in row) + "\n" for row in rows))
+    (tmp_path / "places.txt").write_text("\n".join(sorted(places)))
+    options = (
+        "model=feature_crf", "data=conll", f"data.path={tmp_path}", "trainer.epochs=5", "tracking=off",
+        "model.templates=['in(places)']",
+    )  # fmt: skip
+    metrics = run(
+        tmp_path / "run", *options, f"model.lists={{places: {tmp_path}/places.txt}}", f"export.dir={tmp_path}/exports"
+    )
+    assert metrics["test/f1"] == 1.0
+    (tmp_path / "places.txt").unlink()
+    model = tf.saved_model.load(str(tmp_path / "exports" / "1"))
+    tags = model.signatures["serving_default"](tokens=tf.constant([["w398", "w399"]]))["tags"].numpy()[0].tolist()
+    assert tags == [b"B-LOC", b"O"]
+    with pytest.raises(InputError, match=r"model.templates: in\(places\): no such list in model.lists \(none\)"):
+        run(tmp_path / "again", *options, "export=off")
+    with pytest.raises(InputError, match=r"places.txt: "):
+        run(tmp_path / "again", *options, "export=off", f"model.lists={{places: {tmp_path}/places.txt}}")
+
+
 def test_templates_that_cannot_be_read(tmp_path):
     with pytest.raises(InputError, match=r"model.templates: feature template 'suffix\[0\]'"):
         run(tmp_path / "run", "model=feature_crf", "model.templates=['suffix[0]']", "tracking=off", "export=off")
