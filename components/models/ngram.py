@@ -210,8 +210,9 @@ def count(ids, starts, order, vocabulary, boundary):
         counts = np.diff(first, append=len(keys))
         some = ends[order_of[first]]
         levels.append(_Level(keys[first], counts, numbers[some], place[some] == length - 1))
-        numbers = np.full(len(stream), -1)
-        numbers[ends[order_of]] = np.repeat(np.arange(len(first)), counts)
+        if length < order:
+            numbers = np.full(len(stream), -1)
+            numbers[ends[order_of]] = np.repeat(np.arange(len(first)), counts)
     return levels
 
 
@@ -222,8 +223,12 @@ def _sorted(keys):
         order = np.argsort(keys)
         return keys[order], order
     # With its place in the lower bits of each key one sort does for both, several times as fast.
-    both = np.sort(keys << bits | np.arange(len(keys)))
-    return both >> bits, both & ((1 << bits) - 1)
+    both = keys << bits
+    both |= np.arange(len(keys))
+    both.sort()
+    order = both & ((1 << bits) - 1)
+    both >>= bits
+    return both, order
 
 
 def _contexts(levels, vocabulary):
