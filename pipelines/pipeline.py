@@ -178,14 +178,20 @@ def _compile(model, task, config):
     average = config.trainer.average
     if average is not None:
         settings |= {"use_ema": True, "ema_momentum": average}
+    loss, target = task.loss, hydra.utils.get_class(target)
+    if getattr(target, "full_batch", False):
+        if not hasattr(task, "whole_loss") or "dropout" in config.model or config.model.get("l1"):
+            raise InputError(
+                f"optimizer={target.__name__.lower()}: for feature_crf and memm without model.l1; the loss of "
+                f"model={config.model.name} as it is here is no smooth function of the weights alone"
+            )
+        loss, settings["steps"] = task.whole_loss, task.steps
     try:
-        optimizer = hydra.utils.get_class(target)(
-            **settings | {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm}
-        )
+        optimizer = target(**settings | {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm})
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
     steps = min(config.trainer.steps_per_call, task.steps)
-    model.compile(optimizer, loss=task.loss, steps_per_execution=steps, jit_compile=False)
+    model.compile(optimizer, loss=loss, steps_per_execution=steps, jit_compile=False)
 
 
 def _fit(model, task, config, folder, tracker, callbacks):

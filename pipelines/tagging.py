@@ -50,6 +50,11 @@ class Tagging:
         self.loss = NegativeLogLikelihood()
         self.predictions = {}
 
+    @property
+    def whole_loss(self):
+        """Whose mean over the batches of an epoch is the mean over its sentences."""
+        return NegativeLogLikelihood(sequences=len(self.training_corpus.lengths) / self.steps)
+
     # read
 
     def read(self):

@@ -163,6 +163,8 @@ class NegativeLogLikelihood(keras.losses.Loss):
         reduction: `"mean"` over sequences (weighted, if there are weights), `"sum"`, or `"none"`.
         class_weights: a weight for each tag, `{tag: weight}` (1 for the others) or a list. A sequence counts as much
             as its gold tags do on average.
+        sequences: the mean divides by that instead of by the batch's own number (or weights), so that every sequence
+            counts alike in batches of different sizes.
 
     Call arguments:
         y_true: `(batch, time)` gold tags; values at padded positions are ignored. Or `(batch, time, tags)`, nonzero
@@ -177,7 +179,13 @@ class NegativeLogLikelihood(keras.losses.Loss):
     """
 
     def __init__(
-        self, reduction="mean", class_weights=None, label_smoothing=0.0, name="negative_log_likelihood", **kwargs
+        self,
+        reduction="mean",
+        class_weights=None,
+        sequences=None,
+        label_smoothing=0.0,
+        name="negative_log_likelihood",
+        **kwargs,
     ):
         if reduction not in ("mean", "sum", "none", None):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
@@ -187,7 +195,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
                 "doubtful tags, or sample_weight for doubtful sequences"
             )
         super().__init__(name=name, reduction=reduction, **kwargs)
-        self.class_weights = class_weights
+        self.class_weights, self.sequences = class_weights, sequences
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         scored_by = _recall(y_pred)
@@ -217,7 +225,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
         total = ops.sum(losses * weights)
         if self.reduction == "sum":
             return total
-        mean = ops.divide_no_nan(total, ops.sum(weights))
+        mean = ops.divide_no_nan(total, ops.sum(weights) if self.sequences is None else self.sequences)
         # Gradients are summed over replicas; their mean is wanted, as Keras's own losses have it.
         return mean / _replicas()
 
@@ -256,7 +264,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
         if isinstance(weights, dict):
             # JSON knows no integers as keys.
             weights = [weights.get(tag, 1.0) for tag in range(max(weights, default=-1) + 1)]
-        return {**super().get_config(), "class_weights": weights}
+        return {**super().get_config(), "class_weights": weights, "sequences": self.sequences}
 
 
 def _replicas():

@@ -86,19 +86,20 @@ class Version:
         texts = any(len(shape) == 2 for _, shape in inputs.values()) or any(outputs[n][0] == "string" for n in wide)
         return joins and takes_off and (not wide or texts), wide
 
-    def warm_up(self):
-        """Answers the requests that lie beside the graph."""
+    def requests(self):
+        """What lies beside the graph to be asked at first: `(signature, inputs)` each."""
         import tensorflow as tf
         from tensorflow_serving.apis import prediction_log_pb2
 
         path = self.folder / EXTRA / WARM_UP
-        if not path.is_file():
-            return
-        for record in tf.data.TFRecordDataset(str(path)):
+        for record in tf.data.TFRecordDataset(str(path)) if path.is_file() else ():
             request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-            signature = request.model_spec.signature_name or "serving_default"
-            # Through the queue, so that its threads are warm as well.
+            yield request.model_spec.signature_name or "serving_default", inputs
+
+    def warm_up(self):
+        """Answers these requests, through the queues, so that their threads are warm as well."""
+        for signature, inputs in self.requests():
             self.batches[signature].submit(inputs, time.monotonic() + WARM_UP_SECONDS).result()
 
     def close(self):

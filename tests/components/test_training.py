@@ -1,11 +1,13 @@
-"""Schedules, and checkpoints of a model that they do not fit."""
+"""Schedules, checkpoints of a model that they do not fit, and the optimizer of our own."""
 
 import keras
 import numpy as np
 import pytest
+import scipy.optimize
 
 from components.errors import InputError
 from components.training import checkpoints, schedules
+from components.training.lbfgs import LBFGS
 
 
 def rates(schedule, steps):
@@ -49,3 +51,36 @@ def test_of_another_model(tmp_path):
         checkpoints.restore(compiled(4), tmp_path)
     with pytest.raises(InputError, match=r"best.keras: cannot be loaded"):
         checkpoints.load_best(tmp_path)
+
+
+def test_lbfgs_finds_the_optimum():
+    """Softmax regression in batches of one epoch, beside SciPy on the whole."""
+    rng = np.random.default_rng(4)
+    inputs, wide = rng.normal(size=(60, 5)).astype("float32"), np.array([1, 5, 1, 0.3, 3], "float32")
+    labels = rng.integers(0, 3, 60)
+    inputs *= wide  # so that steepest descent would take many more steps
+
+    def penalized(weights):
+        kernel, bias = weights[:15].reshape(5, 3), weights[15:]
+        scores = inputs @ kernel + bias
+        top = scores.max(axis=1, keepdims=True)
+        logs = scores - top - np.log(np.exp(scores - top).sum(axis=1, keepdims=True))
+        return -logs[np.arange(60), labels].mean() + 0.01 * (kernel**2).sum()
+
+    exact = scipy.optimize.minimize(penalized, np.zeros(18), method="L-BFGS-B", options={"maxiter": 500})
+    penalty = keras.regularizers.L2(0.01)
+    model = keras.Sequential(
+        [keras.Input((5,)), keras.layers.Dense(3, kernel_initializer="zeros", kernel_regularizer=penalty)]
+    )
+    model.compile(LBFGS(steps=3), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    losses = model.fit(inputs, labels, batch_size=20, epochs=60, shuffle=False, verbose=0).history["loss"]
+    assert losses[-1] == pytest.approx(exact.fun, abs=1e-5)
+    assert min(losses) > exact.fun - 1e-5 and losses[10] < losses[0]
+    again = keras.optimizers.get(keras.optimizers.serialize(model.optimizer))
+    assert (again.steps, again.memory) == (3, 6)
+
+
+def test_lbfgs_wants_gradients_as_they_are():
+    for options, key in (({"global_clipnorm": 5.0}, "trainer.clip_norm=null"), ({"use_ema": True}, "trainer.average")):
+        with pytest.raises(ValueError, match=key):
+            LBFGS(steps=1, **options)

@@ -23,7 +23,7 @@ from components.readers import conll
 from components.saved_model import c_api
 from components.saved_model.tagger import TaggerModule
 from components.text.vectorizer import TokenVectorizer
-from pipelines import seeds, tracking
+from pipelines import pipeline, seeds, tracking
 from pipelines.tagging import Tagging
 from tests.pipelines.runs import ROOT, configured, python, run
 
@@ -595,3 +595,37 @@ def test_tracking_off_does_not_import_mlflow(tmp_path):
 def test_debug_overfit_learns_its_sentences_by_heart(tmp_path):
     metrics = run(tmp_path / "run", "debug=overfit", "limit.sentences=16")
     assert metrics["test/f1"] > 0.97
+
+
+LBFGS = ("model=feature_crf", "optimizer=lbfgs", "model.l2=0.0001", "limit.sentences=60", "model.buckets=256",
+         "batching.tokens=300", "trainer.patience=50", "tracking=off", "export=off")  # fmt: skip
+
+
+def test_lbfgs_sees_the_whole_corpus_whatever_the_batches_are():
+    losses = []
+    for seed in (1, 2):  # which shuffles the batches
+        config = configured(*LBFGS, f"seed={seed}")
+        task = Tagging(config)
+        task.read()
+        task.vectorize()
+        task.batch()
+        keras.utils.set_random_seed(0)
+        model = task.build()
+        pipeline._compile(model, task, config)
+        losses.append([model.fit(task.training(lambda e=e: e), verbose=0).history["loss"][0] for e in range(4)])
+    assert task.steps > 2
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_lbfgs_trains_log_linear_models(tmp_path):
+    whole = run(tmp_path / "whole", *LBFGS, "trainer.epochs=20")
+    usual = run(tmp_path / "usual", *LBFGS, "optimizer=adagrad", "trainer.epochs=20")
+    assert whole["train/loss"] < usual["train/loss"]
+    for override, message in (
+        ("model=bilstm_crf", "optimizer=lbfgs: for feature_crf and memm"),
+        ("model.l1=0.1", "optimizer=lbfgs: for feature_crf and memm without model.l1"),
+        ("trainer.clip_norm=5", "set trainer.clip_norm=null"),
+    ):
+        options = [each for each in LBFGS if override != "model=bilstm_crf" or not each.startswith("model")]
+        with pytest.raises(InputError, match=message):
+            run(tmp_path / "wrong", *options, override)
