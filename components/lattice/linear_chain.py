@@ -321,9 +321,10 @@ def _expected_counts(posterior, left, right, lengths, transitions, upstream):
 def _count_few(posterior, left, right, lengths, transitions, upstream):
     """`_expected_counts` of `(time, tags, batch)`."""
     times = ops.arange(ops.shape(posterior)[0], dtype="int32")[:, None, None]
-    counts = posterior * ops.where(times < lengths, upstream, 0.0)
+    weight = ops.where(times < lengths, upstream, 0.0)
+    counts = posterior * weight
     matrix = transitions - ops.max(transitions, initial=FORBIDDEN)
-    weighted, tags = right * upstream, ops.shape(posterior)[1]
+    weighted, tags = right * weight, ops.shape(posterior)[1]
 
     def pairs(space):
         if space is _Probabilities:

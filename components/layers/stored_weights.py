@@ -13,8 +13,6 @@ import tensorflow as tf
 from components.errors import InputError
 from components.layers.word_softmax import WordSoftmax
 
-KINDS = ("float32", "bfloat16", "float16", "int8")
-
 _current = contextvars.ContextVar("weights", default=None)  # by the id of the variable that they stand for
 
 
@@ -119,7 +117,6 @@ class _Stored(tf.Module):
         self._variable = lambda: variable
         value = tf.convert_to_tensor(variable.value)
         if kind == "int8":
-            self.axis = axis
             scale = tf.maximum(tf.reduce_max(tf.abs(value), axis=axis, keepdims=True), 1e-12) / 127.0
             self.scale = tf.Variable(scale, trainable=False, name="scale")
             value = tf.cast(tf.round(value / scale), tf.int8)
