@@ -64,14 +64,13 @@ def run(config, folder):
         if hasattr(task, "vectorizer"):
             _write_json(folder / transfer.VOCABULARY, task.vectorizer.words)
         model = task.build()
-        if config.export.weights != "float32":
-            compressed(model, config.export.weights)  # or it would be said after an hour of training that it cannot be
+        _compressed(model, config)  # or it would be said after an hour of training that it cannot be
         rates = _start_from(pretrained, config, model, task) if pretrained else []
         _compile(model, task, config)
 
         metrics = _fit(model, task, config, folder, tracker, rates)
         model = checkpoints.load_best(folder / "checkpoints")
-        weights = None if config.export.weights == "float32" else compressed(model, config.export.weights)
+        weights = _compressed(model, config)
         if weights:
             with weights.in_place():
                 found = task.evaluate(model)
@@ -95,6 +94,11 @@ def run(config, folder):
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, exported, task, weights)
     return metrics.get("dev/best", metrics["train/loss"])
+
+
+def _compressed(model, config):
+    """The weights as the export is to store them; None: as they are."""
+    return None if config.export.weights == "float32" else compressed(model, config.export.weights)
 
 
 def _package(path, model, task, config, metrics, weights):

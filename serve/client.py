@@ -117,7 +117,7 @@ class _Rest:
         self._verify = {"verify": str(certificate)} if certificate else {}
 
     def predict(self, client, signature, inputs, timeout):
-        body = {"signature_name": signature, "inputs": {name: _json(value) for name, value in inputs.items()}}
+        body = {"signature_name": signature, "inputs": {name: as_json(value) for name, value in inputs.items()}}
         answer = self._send("POST", f"{_path(client)}:predict", timeout, json=body)["outputs"]
         if not isinstance(answer, dict):
             # One output comes without its name.
@@ -221,13 +221,13 @@ def _path(client):
     return path if client.label is None else f"{path}/labels/{client.label}"
 
 
-def _json(value):
+def as_json(value):
     """What JSON can hold; bytes as TensorFlow Serving wants them."""
     if isinstance(value, bytes):
         return {"b64": base64.b64encode(value).decode()}
     if isinstance(value, np.ndarray | np.generic):
-        return _json(value.tolist())
-    return [_json(each) for each in value] if isinstance(value, list | tuple) else value
+        return as_json(value.tolist())
+    return [as_json(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _array(value):

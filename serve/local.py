@@ -5,7 +5,6 @@ version of every model of the folder, takes up new versions when they are warm, 
 """
 
 import argparse
-import base64
 import contextlib
 import http.client
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from components.errors import InputError
 from components.quiet import held_back
+from serve.client import as_json
 
 log = logging.getLogger("serve.local")
 
@@ -131,17 +131,9 @@ def serve(options):
 
 def _ask(models, host, port):
     """Some requests over the server's own socket, so that all that lies between it and the models is warm too."""
-    import numpy as np
-
     for name, versions in list(models.served.items()):
         for signature, inputs in islice(versions[max(versions)].requests(), ASKED):
-            columns = {
-                key: np.vectorize(lambda text: {"b64": base64.b64encode(text).decode()}, otypes=[object])(value)
-                if value.dtype == object
-                else value
-                for key, value in inputs.items()
-            }
-            body = {"signature_name": signature, "inputs": {key: value.tolist() for key, value in columns.items()}}
+            body = {"signature_name": signature, "inputs": {key: as_json(value) for key, value in inputs.items()}}
             connection = http.client.HTTPConnection(host, port, timeout=60)
             with contextlib.suppress(OSError, http.client.HTTPException):  # it is warm or not, but it serves
                 connection.request("POST", f"/v1/models/{name}:predict", json.dumps(body))
