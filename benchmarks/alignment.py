@@ -49,16 +49,20 @@ with open(source) as s, open(target) as t:
 
 def drawn(folder, count):
     """Sentence pairs of Multi30k, as many as one likes."""
-    pairs = bitext.read_parallel(folder / "multi30k/train.en.gz", folder / "multi30k/train.cs.gz")
-    return [pairs[row] for row in np.random.default_rng(0).integers(0, len(pairs), count)]
+    pairs = list(bitext.read_parallel(folder / "multi30k/train.en.gz", folder / "multi30k/train.cs.gz"))
+    rng = np.random.default_rng(0)
+    return (
+        pairs[row] for done in range(0, count, 2**16) for row in rng.integers(0, len(pairs), min(2**16, count - done))
+    )
 
 
-def work(folder, count, iterations):
+def work(folder, count, iterations, on_disk):
     """What a process of ours prints: seconds of indexing and of an iteration, pairs of words, and peak memory."""
     import tensorflow as tf
 
     from components.models.word_aligner import WordAligner
     from components.text.co_occurrence import CoOccurrence
+    from components.text.token_pairs import TokenPairs
 
     # As the pipeline chooses them.
     cores = os.cpu_count() or 2
@@ -66,14 +70,13 @@ def work(folder, count, iterations):
     tf.config.threading.set_inter_op_parallelism_threads(max(2, cores))
     pairs = drawn(folder, count)
     began = time.perf_counter()
-    numbers, ids = ({}, {}), ([], [])
+    tokens = TokenPairs(folder=on_disk)
     for pair in pairs:
-        for side in (0, 1):
-            of_side = numbers[side]
-            ids[side].append(np.array([of_side.setdefault(word, len(of_side)) for word in pair[side]], np.int32))
-    grid = CoOccurrence(*ids, *map(len, numbers), cells=2**22 if "hmm" not in iterations else 2**16)
+        tokens.add(pair.source, pair.target)
+    sizes = [len(side) for side in tokens.tokens]
+    grid = CoOccurrence(tokens.chunks(), *sizes, cells=2**22 if "hmm" not in iterations else 2**16, folder=on_disk)
     indexing = time.perf_counter() - began
-    model = WordAligner(len(grid.words.source), *map(len, numbers), iterations=iterations)
+    model = WordAligner(len(grid.words.source), *sizes, iterations=iterations)
     model.adapt(grid.words, batches=len(grid.batches))
     model.compile(steps_per_execution=len(grid.batches))
     times, data = [], grid.dataset()
@@ -86,16 +89,17 @@ def work(folder, count, iterations):
         "indexing": indexing,
         "iteration": statistics.median(times[1:]),
         "five": indexing + sum(times[:5]),
-        "cells": int((grid.source_lengths.astype(np.int64) * grid.target_lengths).sum()),
+        "cells": grid.cells,
         "memory": memory,
     }
     print(json.dumps(line), flush=True)
 
 
-def ask(folder, count, **iterations):
+def ask(folder, count, on_disk=None, **iterations):
     """Runs `work` in a process of its own."""
     command = [
-        sys.executable, "-m", "benchmarks.alignment", "--data", folder, "--work", str(count), json.dumps(iterations),
+        sys.executable, "-m", "benchmarks.alignment", "--data", folder, "--work",
+        json.dumps([count, iterations, on_disk]),
     ]  # fmt: skip
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
@@ -138,7 +142,7 @@ def speed(folder, count, python, binary):
     print(f"{'':<12}{'Model 1':>12}{one['iteration']:>10.3f} s an iteration; with numbering, five {one['five']:.2f} s")
     print(f"{'':<12}{'HMM':>12}{hmm['iteration']:>10.3f} s an iteration")
     if available(python, "nltk"):
-        few = drawn(folder, 500)
+        few = list(drawn(folder, 500))
         theirs = 2 * nltk(python, few) * count / len(few)
         ratio = theirs / one["iteration"]
         print(f"{'NLTK':<12}{'Model 1':>12}{theirs:>10.1f} s an iteration, by 500 pairs; ratio {ratio:.0f}")
@@ -148,10 +152,13 @@ def speed(folder, count, python, binary):
         line = f"{iteration:>10.2f} s an iteration; ratio {ratio:.1f}; five {whole:.2f} s"
         print(f"{'fast_align':<12}{'Model 1':>12}{line}")
     print(f"\n{'pairs':>10}{'numbering, s':>14}{'iteration, s':>14}{'µs a pair':>12}{'peak, GiB':>12}")
-    for size in (10_000, 100_000, 1_000_000):
-        each = ask(folder, size, ibm1=6)
-        per_pair = 1e6 * each["iteration"] / size
-        print(f"{size:>10,}{each['indexing']:>14.2f}{each['iteration']:>14.3f}{per_pair:>12.2f}{each['memory']:>12.2f}")
+    sizes = (10_000, 100_000, 1_000_000)
+    with tempfile.TemporaryDirectory() as place:
+        for size, on_disk in [*((each, None) for each in sizes), *((each, place) for each in (*sizes, 4_000_000))]:
+            each = ask(folder, size, on_disk, ibm1=6)
+            row = f"{size:>10,}{each['indexing']:>14.2f}{each['iteration']:>14.3f}"
+            row += f"{1e6 * each['iteration'] / size:>12.2f}{each['memory']:>12.2f}"
+            print(row + ("  batches on disk" if on_disk else ""), flush=True)
 
 
 def eflomal(python, pairs, beginnings):
@@ -219,14 +226,16 @@ def read(folder, data):
     """The pairs of an experiment, gold alignments only where they are scored."""
     from hydra import compose, initialize_config_dir
 
-    from pipelines.alignment import Alignment
+    from pipelines import alignment
 
+    # All of them are wanted as words.
+    alignment.EXAMPLES = sys.maxsize
     os.environ["TRELLIS_DATA"] = str(folder)
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf"), job_name="train"):
-        task = Alignment(compose("config", overrides=["model=ibm1", f"data={data}"]))
+        task = alignment.Alignment(compose("config", overrides=["model=ibm1", f"data={data}"]))
     task.read()
-    scored = set(task.gold_rows("test"))
-    return [pair if row in scored else pair._replace(sure=None) for row, pair in enumerate(task.pairs)]
+    scored = set(task.scored["test"])
+    return [pair if row in scored else pair._replace(sure=None) for row, pair in task.pairs.items()]
 
 
 def main():
@@ -235,12 +244,12 @@ def main():
     parser.add_argument("--fast-align", metavar="BINARY")
     parser.add_argument("--data", type=Path, default=os.environ.get("TRELLIS_DATA"))
     parser.add_argument("--pairs", type=int, default=100_000)
-    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.data is None:
         parser.error("--data or $TRELLIS_DATA: the folder of the corpora")
     if options.work:
-        work(options.data, int(options.work[0]), json.loads(options.work[1]))
+        work(options.data, *json.loads(options.work))
         return
     folder = options.data.resolve()
     speed(folder, options.pairs, options.peer_python, options.fast_align)

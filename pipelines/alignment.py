@@ -2,6 +2,7 @@
 
 import logging
 import os
+from itertools import islice
 from pathlib import Path
 
 import hydra
@@ -17,11 +18,16 @@ from components.readers import dataset
 from components.saved_model.aligner import AlignerModule
 from components.text.batching import of_several_lengths
 from components.text.co_occurrence import CoOccurrence
+from components.text.stream import UNKNOWN_WORD
 from components.text.templates import attribute, parse
+from components.text.token_pairs import TokenPairs
 from components.text.vectorizer import normalize
 from pipelines import alignment_reports
 
 log = logging.getLogger(__name__)
+
+# Pairs that are kept as words, for pictures and for the export to be tried on; besides them those with gold alignments.
+EXAMPLES = 500
 
 
 class Alignment:
@@ -42,35 +48,54 @@ class Alignment:
     # read
 
     def read(self):
-        """Sets `parts`: the sentence pairs of each part; all of them are trained on."""
+        """Numbers the tokens of every part; all of them are trained on.
+
+        Sets `pairs`, `{row: sentence pair}` of those with gold alignments and of a few others, rows counted from 0 over
+        all parts; and `scored`, `{part: rows with gold alignments}`.
+        """
         data = OmegaConf.to_container(self.config.data, resolve=True)
-        self.files, self.parts = {}, {}
+        self.files, self.pairs, self.scored = {}, {}, {}
+        self.tokens = TokenPairs(data["max_length"], self._folder())
         for name, each in [(None, data), *((name, _choice(name)) for name in data["also"])]:
             files, parts = _read(each, self.config.limit.sentences)
             prefix = f"{name}/" if name else ""
             self.files |= {prefix + part: file for part, file in files.items()}
-            self.parts |= {prefix + part: pairs for part, pairs in parts.items()}
-        # Gold of a dataset that is only mixed in would be scored as if it were this one's.
-        self.scored = {
-            part: [row for row, pair in enumerate(self.parts[part]) if pair.sure is not None]
-            for part in data["scored"]
-            if part in self.parts
-        }
-        self.scored = {part: rows for part, rows in self.scored.items() if rows}
-        self.pairs = [pair for pairs in self.parts.values() for pair in pairs]
-        limit = data["max_length"]
-        self.rows = [row for row, p in enumerate(self.pairs) if max(len(p.source), len(p.target)) <= limit]
-        if not self.rows:
+            for part, pairs in parts.items():
+                # Gold of a dataset that is only mixed in would be scored as if it were this one's.
+                rows = self._take(pairs, scored=name is None and part in data["scored"])
+                if rows:
+                    self.scored[part] = rows
+        left_out, limit = self.tokens.left_out, data["max_length"]
+        if left_out == self.tokens.count:
             raise InputError(f"data={data['name']}: no sentence pair with at most {limit} words (data.max_length)")
-        if len(self.rows) < len(self.pairs):
-            log.warning("%d pairs of over %d words left out (data.max_length)", len(self.pairs) - len(self.rows), limit)
+        if left_out:
+            log.warning("%d pairs of over %d words left out (data.max_length)", left_out, limit)
         self.monitor = "dev/aer" if "dev" in self.scored else "train/loss"
+
+    def _folder(self):
+        """Where batches are kept; None: in memory."""
+        folder = self.config.batching.folder
+        if folder is not None and not (Path(folder).is_dir() and os.access(folder, os.W_OK)):
+            raise InputError(f"batching.folder: {folder} is no folder that can be written to")
+        return folder
+
+    def _take(self, pairs, scored):
+        """Adds pairs; returns the rows of those with gold alignments, where these are to be scored."""
+        rows = []
+        for row, pair in enumerate(pairs, self.tokens.count):
+            gold = scored and pair.sure is not None
+            if gold:
+                rows.append(row)
+            if gold or row < EXAMPLES:
+                self.pairs[row] = pair if gold else pair._replace(sure=None, possible=None)
+            self.tokens.add(pair.source, pair.target)
+        return rows
 
     def described(self):
         """One line on the data."""
         gold = ", ".join(f"{len(rows):,} in {part}" for part, rows in self.scored.items())
-        words = " × ".join(f"{sum(len(pair[side]) for pair in self.pairs):,}" for side in (0, 1))
-        return f"{self.config.data.name}: {len(self.pairs):,} pairs, {words} words; gold alignments: {gold or 'none'}"
+        words = " × ".join(f"{words:,}" for words in self.tokens.words)
+        return f"{self.config.data.name}: {self.tokens.count:,} pairs, {words} words; gold alignments: {gold or 'none'}"
 
     @property
     def digest(self):
@@ -79,7 +104,7 @@ class Alignment:
     @property
     def request(self):
         """A row that MLflow's model takes."""
-        pair = min(self.pairs[:200], key=lambda pair: abs(len(pair.source) - 7))
+        pair = min(islice(self.pairs.values(), 200), key=lambda pair: abs(len(pair.source) - 7))
         return {"source": " ".join(pair.source), "target": " ".join(pair.target)}
 
     # What that model gives back.
@@ -94,18 +119,21 @@ class Alignment:
 
     def vectorize(self):
         """Numbers the words of both sides, and their classes where the model backs off to these."""
-        self.vocabularies, ids = [], []
+        self.vocabularies, of_token = [], []
         for side in (0, 1):
-            numbers = {}
-            every = [[numbers.setdefault(token, len(numbers)) for token in self.pairs[r][side]] for r in self.rows]
             # Distinct tokens are normalised once, in graph, as the export does it.
-            normal = normalize(tf.constant(list(numbers), tf.string), self.config.text.case, "keep").numpy()
-            words, of_token = np.unique(normal, return_inverse=True)
-            of_token = of_token.astype(np.int32)
+            tokens = tf.constant(list(self.tokens.tokens[side]), tf.string)
+            words, number = np.unique(normalize(tokens, self.config.text.case, "keep").numpy(), return_inverse=True)
+            if self.config.text.max_words:
+                words, number = self._most_frequent(words, number, side)
             self.vocabularies.append(words.tolist())
-            ids.append([of_token[sentence] for sentence in every])
-        sizes = (len(words) for words in self.vocabularies)
-        self.grid = CoOccurrence(*ids, *sizes, cells=self.config.batching.cells)
+            of_token.append(number.astype(np.int32))
+        chunks = (
+            chunk._replace(source=of_token[0][chunk.source], target=of_token[1][chunk.target])
+            for chunk in self.tokens.chunks()
+        )
+        sizes = map(len, self.vocabularies)
+        self.grid = CoOccurrence(chunks, *sizes, cells=self.config.batching.cells, folder=self._folder())
         self.levels = []
         backoff = self.config.model.backoff
         for name in backoff.classes if backoff.strength else ():
@@ -120,10 +148,20 @@ class Alignment:
             level = self.grid.level(*(each.astype(np.int32) for each in classes))
             self.levels.append((name, level, *(each.tolist() for each in named)))
 
+    def _most_frequent(self, words, of_token, side):
+        """Words and the number of each token's; those that are not among `text.max_words` are the unknown word."""
+        ids = (of_token[(chunk.source, chunk.target)[side]] for chunk in self.tokens.chunks())
+        counts = sum(np.bincount(each, minlength=len(words)) for each in ids)
+        kept = np.zeros(len(words), bool)
+        kept[np.argsort(-counts, kind="stable")[: self.config.text.max_words - 1]] = True
+        words = np.where(kept, words, UNKNOWN_WORD.encode())
+        log.info("%d words of the %s side are known", kept.sum(), ("source", "target")[side])
+        return np.unique(words[of_token], return_inverse=True)
+
     def batch(self):
         """Nothing is left to do: the batches are numbered already."""
         self.steps = len(self.grid.batches)
-        self.training_tokens = int(self.grid.source_lengths.sum() + self.grid.target_lengths.sum())
+        self.training_tokens = self.grid.tokens
         log.info("%d batches, %d pairs of words that meet", self.steps, len(self.grid.words.source))
 
     def training(self, epoch):
@@ -139,10 +177,7 @@ class Alignment:
         for key in ("precision", "symmetrization", "threshold"):
             options.pop(key)
         target, backoff = options.pop("_target_"), options.pop("backoff")
-        sizes = ()
-        if "ibm2" in options["iterations"]:
-            lengths = zip(self.grid.source_lengths.tolist(), self.grid.target_lengths.tolist(), strict=True)
-            sizes = sorted(set(lengths))
+        sizes = sorted(self.grid.lengths) if "ibm2" in options["iterations"] else ()
         model = hydra.utils.get_class(target)(
             len(self.grid.words.source),
             *map(len, self.vocabularies),
@@ -158,29 +193,52 @@ class Alignment:
 
     def dev_scorer(self, model):
         """A function that scores the model as it then is on dev: `{"dev/aer": …}`; without gold, nothing."""
-        aligned = self._aligner(model)
-        rows = self.gold_rows("dev")
-        return lambda: self._score("dev", {row: _pairs(links) for row, _, links, _ in aligned(rows)}) if rows else {}
+        align, rows = self._aligner(model), self.scored.get("dev")
+        if not rows:
+            return dict
+        batches, rows = self.grid.holding(rows), set(rows)
+
+        def score():
+            found = (each for number in batches for each in align(number))
+            return self._score("dev", {row: _pairs(links) for row, _, links, _ in found if row in rows})
+
+        return score
 
     def evaluate(self, model):
-        """Aligns every pair, and scores the parts that have gold alignments."""
-        self.model, self.posteriors = model, {}
-        # As text, and as links only where these are needed: sets for every pair would outgrow everything else.
-        self.lines, self.links = [""] * len(self.pairs), {}
+        """Aligns the pairs that have gold alignments, and scores each part that has."""
+        self.model, self.posteriors, self.links = model, {}, {}
+        self._align = self._aligner(model)
         shown = alignment_reports.shown(self)
-        wanted = shown.union(*(self.gold_rows(part) for part in self.scored))
-        for row, posteriors, links, text in self._aligner(model)(range(len(self.pairs))):
-            self.lines[row] = text
-            if row in wanted:
-                self.links[row] = _pairs(links)
-            if row in shown or self.config.report.posteriors:
-                self.posteriors[row] = posteriors
+        wanted = shown.union(*self.scored.values())
+        for number in self.grid.holding(wanted):
+            for row, posteriors, links, _ in self._align(number):
+                if row in wanted:
+                    self.links[row] = _pairs(links)
+                if row in shown:
+                    self.posteriors[row] = posteriors
         metrics = {}
         for part in self.scored:
             metrics |= self._score(part, self.links)
         return metrics
 
+    def aligned(self):
+        """Yields mean posteriors `(source, target)` and links as text of every pair, in the order of the files.
+
+        None and an empty text of pairs that were left out.
+        """
+        done = 0
+        for batches in self.grid.chunks:
+            found = {row: (posteriors, text) for number in batches for row, posteriors, _, text in self._align(number)}
+            for row in range(done, max(found) + 1):
+                yield found.get(row, (None, ""))
+            done = max(found) + 1
+        for _ in range(done, self.tokens.count):
+            yield None, ""
+
     def _aligner(self, model):
+        """A function of the number of a batch, which yields for each pair of it: its row, the mean of both directions'
+        posteriors and the links, both `(source, target)`, and these as text.
+        """
         method, threshold = self.config.model.symmetrization, self.config.model.threshold
 
         @tf.function(reduce_retracing=True, autograph=False)
@@ -188,38 +246,19 @@ class Alignment:
             grid = Grid(batch, model.sizes)
             forward, reverse = map(grid.dense, model(batch))
             links = symmetrize(forward, reverse, method, threshold)
-            return (forward + reverse) / 2.0, links, pharaoh(links)
+            return grid.source_lengths, grid.target_lengths, (forward + reverse) / 2.0, links, pharaoh(links)
 
-        place = {row: number for number, row in enumerate(self.rows)}
-        of_row = {int(row): number for number, rows in enumerate(self.grid.rows) for row in rows}
-
-        def aligned(rows):
-            """Yields row, mean posteriors of both directions and links `(source, target)`, and these as text.
-
-            Not of rows that were left out.
-            """
-            wanted = {place[row] for row in rows if row in place}
-            for number in sorted({of_row[row] for row in wanted}):
-                batch = {name: tf.constant(values) for name, values in self.grid.batches[number].items()}
-                posteriors, links, texts = (each.numpy() for each in align(batch))
-                for index, row in enumerate(self.grid.rows[number]):
-                    if row in wanted:
-                        there = slice(self.grid.source_lengths[row]), slice(self.grid.target_lengths[row])
-                        yield self.rows[row], posteriors[index][there], links[index][there], texts[index].decode()
+        def aligned(number):
+            batch = {name: tf.constant(values) for name, values in self.grid.batches[number].items()}
+            answers = (each.numpy() for each in align(batch))
+            for row, source, target, posteriors, links, text in zip(self.grid.rows(number), *answers, strict=True):
+                there = slice(source), slice(target)
+                yield int(row), posteriors[there], links[there], text.decode()
 
         return aligned
 
-    def gold_rows(self, part):
-        """The numbers of a part's pairs with gold alignments, among those of all parts."""
-        first = 0
-        for name, pairs in self.parts.items():
-            if name == part:
-                return [first + row for row in self.scored.get(part, ())]
-            first += len(pairs)
-        return []
-
     def _score(self, part, predicted):
-        rows = self.gold_rows(part)
+        rows = self.scored[part]
         scores = link_scores(
             [predicted.get(row, set()) for row in rows],
             [self.pairs[row].sure for row in rows],
@@ -243,12 +282,13 @@ class Alignment:
             self.config.text.case,
             self.config.model.symmetrization,
             self.config.model.threshold,
+            UNKNOWN_WORD.encode() if self.config.text.max_words else None,
         )
 
     @property
     def texts(self):
         """Inputs of several lengths for the export to be tried on."""
-        pairs = (tuple(" ".join(side) for side in pair[:2]) for pair in self.pairs[:500])
+        pairs = (tuple(map(" ".join, pair[:2])) for pair in islice(self.pairs.values(), EXAMPLES))
         return of_several_lengths(pairs, size=lambda pair: sum(map(len, pair)))
 
     @property
@@ -272,7 +312,7 @@ def _choice(name):
 
 
 def _read(data, limit):
-    """The files and the sentence pairs of each part of a dataset."""
+    """The files and an iterator over the sentence pairs of each part of a dataset."""
     wanted = {}
     for part, files in data["files"].items():
         if isinstance(files, str):
@@ -288,9 +328,15 @@ def _read(data, limit):
             pairs = reader(found[part], **options)
         else:
             pairs = reader(**{role: found[f"{part}.{role}"] for role in files}, **options)
-        if not pairs:
-            raise InputError(f"data={data['name']}: no sentence pairs in its {part} part")
-        if part not in data["scored"]:
-            pairs = [pair._replace(sure=None, possible=None) for pair in pairs]
-        parts[part] = pairs[:limit]
+        parts[part] = islice(_some(pairs, f"data={data['name']}: no sentence pairs in its {part} part"), limit)
     return found, parts
+
+
+def _some(pairs, message):
+    """The pairs; at least one."""
+    empty = True
+    for pair in pairs:
+        empty = False
+        yield pair
+    if empty:
+        raise InputError(message)

@@ -1,5 +1,6 @@
 """Alignments, lexicons and pictures of a word aligner: for reading in MLflow or in the run's `reports/`."""
 
+import contextlib
 import csv
 import warnings
 
@@ -20,21 +21,25 @@ def write(folder, task):
     count; `grids.png`; and with `report.posteriors` the file that `components.alignment.soft_alignments` reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "alignments.txt").write_text("".join(f"{line}\n" for line in task.lines), encoding="utf-8")
+    wanted = task.config.report.posteriors
+    soft = soft_alignments.writer(folder / "posteriors.npz") if wanted else contextlib.nullcontext()
+    with open(folder / "alignments.txt", "w", encoding="utf-8") as lines, soft as add:
+        for posteriors, line in task.aligned():
+            lines.write(f"{line}\n")
+            if wanted:
+                add(posteriors)
     for number, name in enumerate(("forward", "reverse")):
         _lexicon(folder / f"lexicon.{name}.tsv", task, number, task.config.report.lexicon_cutoff)
     grids = [(task.pairs[row], task.posteriors[row], task.links[row]) for row in sorted(shown(task) & set(task.links))]
     if grids:
         _grids(folder / "grids.png", grids)
-    if task.config.report.posteriors:
-        soft_alignments.write(folder / "posteriors.npz", task.posteriors)
     return folder
 
 
 def shown(task):
     """Numbers of a few pairs for the picture, of those with gold alignments if there are any."""
-    gold = [row for part in task.scored for row in task.gold_rows(part)]
-    fit = [row for row in gold or task.rows if 4 <= max(map(len, task.pairs[row][:2])) <= WIDEST]
+    gold = [row for rows in task.scored.values() for row in rows]
+    fit = [row for row in gold or task.pairs if 4 <= max(map(len, task.pairs[row][:2])) <= WIDEST]
     return set(fit[:: max(1, len(fit) // GRIDS)][:GRIDS])
 
 

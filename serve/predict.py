@@ -17,6 +17,7 @@ from serve.remote import RemoteModel
 
 BATCH = 64
 CELLS = 2**18  # source words × target words of a batch of sentence pairs
+LONGEST = 1000  # words of a side of a sentence pair: memory grows with their square, an HMM's time with their cube
 
 
 def main(arguments=None):
@@ -42,7 +43,7 @@ def _answer(options):
     if is_aligner(model):
         for source, target, links, *posteriors in align(model, texts):
             line = {"source": source, "target": target, "alignment": links}
-            if options.posteriors:
+            if options.posteriors and posteriors[0] is not None:
                 line |= {"forward": posteriors[0].round(4).tolist(), "reverse": posteriors[1].round(4).tolist()}
             text = " ".join(f"{i}-{j}" for i, j in links)
             print(json.dumps(line, ensure_ascii=False) if options.json else text, flush=True)
@@ -98,6 +99,8 @@ def is_aligner(model):
 def align(model, texts):
     """Yields source tokens, target tokens, links `[(source, target), …]`, and the posteriors of both directions.
 
+    A pair with a side of over `LONGEST` words has no links and, for posteriors, None; standard error has a line on it.
+
     Args:
         model: a loaded export of a word aligner.
         texts: iterable of bytes, `source ||| target`.
@@ -108,14 +111,15 @@ def align(model, texts):
     import tensorflow as tf
 
     for batch in _pairs(texts):
-        sides = ([b" ".join(pair[side]) for pair in batch] for side in (0, 1))
+        sides = ([b"" if _too_long(pair) else b" ".join(pair[side]) for pair in batch] for side in (0, 1))
         source, target = (tf.constant(side, tf.string) for side in sides)
         outputs = model.signatures["serving_default"](source=source, target=target)
         rows = (outputs[name].numpy() for name in ("alignment", "forward", "reverse"))
         for pair, links, forward, reverse in zip(batch, *rows, strict=True):
             source, target = ([token.decode("utf-8", "replace") for token in side] for side in pair)
             links = [tuple(map(int, link.split(b"-"))) for link in links.split()]
-            yield source, target, links, *(each[: len(source), : len(target)] for each in (forward, reverse))
+            cells = (each[: len(source), : len(target)] for each in (forward, reverse))
+            yield source, target, links, *((None, None) if _too_long(pair) else cells)
 
 
 def _pairs(texts):
@@ -128,14 +132,23 @@ def _pairs(texts):
             if len(sides) != 2:
                 raise InputError(f"text {place}: {len(sides) - 1} × |||, expected source ||| target")
             pair = [[token for token in side.split(b" ") if token] for side in sides]
-            wider, longer = max(source, len(pair[0])), max(target, len(pair[1]))
+            sizes = [len(side) for side in pair]
+            if _too_long(pair):
+                words = "{} and {}".format(*sizes)
+                print(f"text {place}: {words} words, over {LONGEST}; left without links", file=sys.stderr)
+                sizes = 0, 0
+            wider, longer = max(source, sizes[0]), max(target, sizes[1])
             if batch and (len(batch) + 1) * wider * longer > CELLS:
                 yield batch
-                batch, wider, longer = [], len(pair[0]), len(pair[1])
+                batch, wider, longer = [], *sizes
             batch.append(pair)
             source, target = wider, longer
         yield batch
         batch, source, target = [], 0, 0
+
+
+def _too_long(pair):
+    return max(map(len, pair)) > LONGEST
 
 
 def classify(model, texts):

@@ -4,7 +4,11 @@ A NumPy archive: `shapes (pairs, 2)`, source and target words of each sentence p
 `cells`, the probabilities `(source, target)` of all pairs in turn, float16.
 """
 
+import contextlib
+import shutil
+import tempfile
 import zipfile
+from array import array
 
 import numpy as np
 import tensorflow as tf
@@ -12,13 +16,26 @@ import tensorflow as tf
 from components.errors import InputError
 
 
-def write(path, posteriors):
-    """Writes `{row: (source, target) array}`, rows counted from 0; rows that are not there have no cells."""
-    shapes = np.zeros((max(posteriors, default=-1) + 1, 2), np.int32)
-    for row, cells in posteriors.items():
-        shapes[row] = cells.shape
-    every = [posteriors[row].astype(np.float16).ravel() for row in sorted(posteriors)]
-    np.savez_compressed(path, shapes=shapes, cells=np.concatenate([np.zeros(0, np.float16), *every]))
+@contextlib.contextmanager
+def writer(path):
+    """Gives a function that adds the `(source, target)` array of one pair after the other, None where there is none."""
+    shapes = array("i")
+    with tempfile.TemporaryFile(dir=path.parent) as cells:
+
+        def add(posteriors):
+            shapes.extend((0, 0) if posteriors is None else posteriors.shape)
+            if posteriors is not None:
+                cells.write(posteriors.astype(np.float16).tobytes())
+
+        yield add
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+            with archive.open("shapes.npy", "w") as file:
+                np.save(file, np.asarray(shapes, np.int32).reshape(-1, 2))
+            with archive.open("cells.npy", "w", force_zip64=True) as file:
+                shape = (cells.tell() // np.float16().itemsize,)
+                np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
+                cells.seek(0)
+                shutil.copyfileobj(cells, file)
 
 
 def read(path):

@@ -1,6 +1,7 @@
 """Bitexts: sentence pairs, in two line-parallel files, between bars, or in columns; with gold alignments or without.
 
-Tokens are split at the ASCII space alone: a token may hold U+00A0 or U+3000, and every gold link counts on it.
+Readers yield one `SentencePair` after the other, so a bitext need not fit into memory. Tokens are split at the ASCII
+space alone: a token may hold U+00A0 or U+3000, and every gold link counts on it.
 """
 
 import logging
@@ -38,28 +39,19 @@ def read_parallel(source, target, sure=None, possible=None, naacl=None, **option
         InputError: the files differ in their numbers of lines.
     """
     texts, lines = _naacl(naacl) if naacl else ({}, {})
-    paths = [path for path in (source, target, sure, possible) if path is not None]
-    count = dict.fromkeys(paths, 0)
+    given = {name: path for name, path in (("sure", sure), ("possible", possible)) if path is not None}
 
     def rows():
-        for together in zip_longest(*map(read_lines, paths)):
-            for path, line in zip(paths, together, strict=True):
-                count[path] += line is not None
-            if None not in together:
-                number = together[0][0]
-                gold = [texts.get(number, "")] if naacl else []
-                yield number, *(text for _, text in together), *gold
-        for path in paths[1:]:
-            if count[path] != count[paths[0]]:
-                raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
+        last = 0
+        for last, *fields in _together(source, target, *given.values()):
+            yield last, *fields, *([texts.get(last, "")] if naacl else ())
         for sentence, line in lines.items():
-            if not 1 <= sentence <= count[source]:
-                raise InputError(f"{naacl}:{line}: sentence {sentence}, but there are {count[source]}")
+            if not 1 <= sentence <= last:
+                raise InputError(f"{naacl}:{line}: sentence {sentence}, but there are {last}")
 
     if naacl:
         return _pairs(source, rows(), ("gold",), f"{naacl}:sentence", **{**options, "first": 1})
-    names = [name for name, path in (("sure", sure), ("possible", possible)) if path is not None]
-    return _pairs(source, rows(), names, sure or source, **options)
+    return _pairs(source, rows(), tuple(given), sure or source, **options)
 
 
 def read_bars(path, gold=None, separator="|||", **options):
@@ -68,19 +60,16 @@ def read_bars(path, gold=None, separator="|||", **options):
     Raises:
         InputError: `file:line` without exactly one separator, or the files differ in their numbers of lines.
     """
-    pairs = []
-    for number, line in read_lines(path):
-        sides = line.split(separator)
-        if len(sides) != 2:
-            raise InputError(f"{path}:{number}: {len(sides) - 1} × {separator}, expected source {separator} target")
-        pairs.append((number, *sides))
-    if gold is None:
-        return _pairs(path, pairs, (), path, **options)
-    links = [line for _, line in read_lines(gold)]
-    if len(links) != len(pairs):
-        raise InputError(f"{path} has {len(pairs)} lines, {gold} has {len(links)}")
-    rows = ((*pair, line) for pair, line in zip(pairs, links, strict=True))
-    return _pairs(path, rows, ("gold",), gold, **options)
+    files = [path] if gold is None else [path, gold]
+
+    def rows():
+        for number, line, *links in _together(*files):
+            sides = line.split(separator)
+            if len(sides) != 2:
+                raise InputError(f"{path}:{number}: {len(sides) - 1} × {separator}, expected source {separator} target")
+            yield number, *sides, *links
+
+    return _pairs(path, rows(), ("gold",) * (len(files) - 1), files[-1], **options)
 
 
 def read_columns(path, source_column=0, target_column=1, gold_column=None, **options):
@@ -101,8 +90,25 @@ def read_columns(path, source_column=0, target_column=1, gold_column=None, **opt
     return _pairs(path, rows(), () if gold_column is None else ("gold",), path, **options)
 
 
+def _together(*paths):
+    """Yields `(number, line of each file…)`.
+
+    Raises:
+        InputError: the files differ in their numbers of lines.
+    """
+    count = dict.fromkeys(paths, 0)
+    for together in zip_longest(*map(read_lines, paths)):
+        for path, line in zip(paths, together, strict=True):
+            count[path] += line is not None
+        if None not in together:
+            yield together[0][0], *(text for _, text in together)
+    for path in paths[1:]:
+        if count[path] != count[paths[0]]:
+            raise InputError(f"{paths[0]} has {count[paths[0]]} lines, {path} has {count[path]}")
+
+
 def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
-    """Sentence pairs of rows `(line number, source, target, links…)`.
+    """Yields the sentence pairs of rows `(line number, source, target, links…)`.
 
     Args:
         gold: what each links field holds: `sure`, `possible`, or `gold`, where `p` or `?` in place of `-` is possible.
@@ -113,7 +119,7 @@ def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
     Raises:
         InputError: `file:line` of a link that cannot be read, or of what `strict` refuses.
     """
-    pairs, empty, outside = [], 0, []
+    empty, outside = 0, []
     words = {}  # each word once: a string a token would fill the memory with copies
     for number, source, target, *fields in rows:
         pair = SentencePair(
@@ -138,12 +144,11 @@ def _pairs(path, rows, gold, gold_path, first=0, swapped=False, strict=False):
         if gold:
             sure = frozenset(links["sure"])
             pair = pair._replace(sure=sure, possible=sure | links["possible"])
-        pairs.append(pair)
+        yield pair
     if empty:
         log.warning("%s: %d pairs with an empty side left out", path, empty)
     if outside:
         log.warning("%s%s; left out", outside[0], f", and {len(outside) - 1} more" if len(outside) > 1 else "")
-    return pairs
 
 
 def _link(text, where, first, swapped):

@@ -102,7 +102,8 @@ def digest(paths):
     total = hashlib.sha256()
     for part in sorted(paths):
         total.update(part.encode())
-        total.update(hashlib.sha256(Path(paths[part]).read_bytes()).digest())
+        with open(paths[part], "rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
 
 

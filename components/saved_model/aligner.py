@@ -28,9 +28,10 @@ class AlignerModule(tf.Module):
         words: the `Level` of words.
         case: see `normalize`.
         method, threshold: how to make one alignment of two, see `symmetrize`.
+        unknown: the word of `vocabularies` that stands for those that training left out; None: it left none out.
     """
 
-    def __init__(self, model, vocabularies, levels, words, case, method="posterior", threshold=0.5):
+    def __init__(self, model, vocabularies, levels, words, case, method="posterior", threshold=0.5, unknown=None):
         super().__init__(name="aligner")
         self.case, self.method, self.threshold = case, method, threshold
         stage = int(model.stage())
@@ -42,7 +43,8 @@ class AlignerModule(tf.Module):
         every = [*((level, *classes) for _, level, *classes in levels), (words, *vocabularies)]
         if not self.strength:
             self.attributes, every = ("word",), every[-1:]
-        self.tables = [[_Classes(source), _Classes(target)] for _, source, target in every]
+        self.tables = [[_Classes(source), _Classes(target)] for _, source, target in every[:-1]]
+        self.tables.append([_Classes(side, unknown) for side in vocabularies])
         keys = (level.source.astype(np.int64) * KEY + level.target for level, *_ in every)
         self.keys = [tf.Variable(each, trainable=False) for each in keys]
         self.occurrences = [
@@ -146,13 +148,14 @@ class AlignerModule(tf.Module):
 
 
 class _Classes(tf.Module):
-    """Numbers of strings; of an unknown one, `size`."""
+    """Numbers of strings; of one that is none of them, that of `unknown`, or `size`."""
 
-    def __init__(self, names):
+    def __init__(self, names, unknown=None):
         super().__init__()
         self.size = len(names)
         keys, values = tf.constant(list(names), tf.string), tf.range(self.size)
-        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), self.size)
+        default = names.index(unknown) if unknown in names else self.size
+        self.table = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, values), default)
 
     def ids(self, strings):
         return self.table.lookup(strings)

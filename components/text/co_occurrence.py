@@ -1,5 +1,6 @@
 """The words of a bitext that meet in a sentence pair, numbered, and the sentence pairs as batches of these numbers."""
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,9 @@ import scipy.sparse
 import tensorflow as tf
 
 from components.text.batching import untuned
+from components.text.shelf import Shelf
+
+UNSORTED = 2**22  # pairs of words that wait to be merged with those that are there
 
 
 class Level(NamedTuple):
@@ -32,57 +36,75 @@ class CoOccurrence:
     """A bitext as batches of numbers of word pairs.
 
     Args:
-        source, target: word ids from 0 of each sentence, both sides of it not empty.
+        chunks: `components.text.token_pairs.Chunk`s; batches hold sentences of one chunk.
         source_words, target_words: sizes of the vocabularies.
         cells: pairs of words of a batch, at most; a larger sentence pair is a batch of its own.
+        folder: see `Shelf`; with one, memory grows with the pairs of words that meet but not with the sentences.
 
     Attributes:
         words: the `Level` of words.
-        rows: for each batch the numbers of its sentences.
-        batches: for each batch, int32: `sources (batch, source)`; and one row for each target word of all its sentences
-            in turn: `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words
-            of that sentence `pairs (tokens, source)`. At padding a number is one past the last.
+        batches: int32: `sources (batch, source)`; and one row for each target word of all its sentences in turn:
+            `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that
+            sentence `pairs (tokens, source)`. At padding a number is one past the last.
+        chunks: for each chunk the `range` of its batches.
+        tokens, cells: numbers of words of both sides, and of pairs of words of a sentence pair.
+        lengths: `{(source length, target length), …}` of all sentence pairs.
     """
 
-    def __init__(self, source, target, source_words, target_words, cells=2**20):
+    def __init__(self, chunks, source_words, target_words, cells=2**20, folder=None):
         self.size = source_words, target_words
-        self.source_lengths = np.fromiter(map(len, source), np.int32, len(source))
-        self.target_lengths = np.fromiter(map(len, target), np.int32, len(target))
-        self.rows = _groups(self.source_lengths, self.target_lengths, cells)
-        flat = np.concatenate(source).astype(np.int32), np.concatenate(target).astype(np.int32)
-        self.batches = [self._batch(rows, *flat) for rows in self.rows]
-        self.words = self._number(*(np.bincount(f, minlength=n) for f, n in zip(flat, self.size, strict=True)))
+        self.batches, self._rows, self.chunks = Shelf(folder), Shelf(folder), []
+        self.tokens, self.cells, self.lengths = 0, 0, set()
+        counts = [np.zeros(size, np.int64) for size in self.size]
+        local, every = Shelf(folder), _Union()
+        for chunk in chunks:
+            begin = len(local)
+            for rows in _groups(chunk.source_lengths, chunk.target_lengths, cells):
+                batch = self._batch(rows, chunk)
+                sources = batch["sources"][batch["sentences"]]
+                targets = np.broadcast_to(batch["targets"][:, None], sources.shape)
+                # Numbered within the batch, so that what sorting needs stays small.
+                keys, number = _distinct(sources.ravel(), targets.ravel(), self.size)
+                every.add(keys)
+                local.append({"keys": keys, "batch": batch, "pairs": number.reshape(sources.shape)})
+                self._rows.append({"rows": chunk.rows[rows]})
+            self.chunks.append(range(begin, len(local)))
+            for count, ids in zip(counts, (chunk.source, chunk.target), strict=True):
+                count += np.bincount(ids, minlength=len(count))
+                self.tokens += len(ids)
+            lengths = chunk.source_lengths.tolist(), chunk.target_lengths.tolist()
+            self.cells += sum(map(operator.mul, *lengths))
+            self.lengths.update(zip(*lengths, strict=True))
+        keys = every.keys()
+        keys = keys[: np.searchsorted(keys, source_words * target_words)]  # without padding
+        for each in local.emptied():
+            number = np.searchsorted(keys, each["keys"]).clip(max=len(keys)).astype(np.int32)
+            self.batches.append({**each["batch"], "pairs": number[each["pairs"]]})
+        source, target = (each.astype(np.int32) for each in np.divmod(keys, target_words))
+        classes = (np.arange(size, dtype=np.int32) for size in self.size)
+        self.words = Level(*classes, source, target, None, *counts)
 
-    def _batch(self, rows, source, target):
-        ends = np.cumsum(self.source_lengths, dtype=np.int64)
-        lengths = self.source_lengths[rows, None]
+    def _batch(self, rows, chunk):
+        lengths = chunk.source_lengths[rows, None]
+        starts = np.cumsum(chunk.source_lengths, dtype=np.int64) - chunk.source_lengths
         places = np.arange(lengths.max())
         inside = places < lengths
-        sources = np.where(inside, source[np.where(inside, ends[rows, None] - lengths + places, 0)], self.size[0])
-        ends = np.cumsum(self.target_lengths, dtype=np.int64)
-        lengths = self.target_lengths[rows]
+        sources = np.where(inside, chunk.source[np.where(inside, starts[rows, None] + places, 0)], self.size[0])
+        lengths = chunk.target_lengths[rows]
+        starts = np.cumsum(chunk.target_lengths, dtype=np.int64) - chunk.target_lengths
         sentences = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
         places = np.arange(len(sentences)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        targets = target[np.repeat(ends[rows] - lengths, lengths) + places]
+        targets = chunk.target[np.repeat(starts[rows], lengths) + places]
         return {"sources": sources.astype(np.int32), "targets": targets, "sentences": sentences}
 
-    def _number(self, source_count, target_count):
-        """Numbers the pairs, batch by batch, so that what sorting needs stays small; returns the level of words."""
-        found = []
-        for batch in self.batches:
-            sources = batch["sources"][batch["sentences"]]
-            targets = np.broadcast_to(batch["targets"][:, None], sources.shape)
-            keys, number = _distinct(sources.ravel(), targets.ravel(), self.size)
-            batch["pairs"] = number.reshape(sources.shape)
-            found.append(keys)
-        every = np.sort(np.concatenate(found))
-        every = every[np.append(True, every[1:] != every[:-1])]
-        every = every[: np.searchsorted(every, self.size[0] * self.size[1])]  # without padding
-        for batch, keys in zip(self.batches, found, strict=True):
-            batch["pairs"] = np.searchsorted(every, keys).clip(max=len(every)).astype(np.int32)[batch["pairs"]]
-        source, target = (each.astype(np.int32) for each in np.divmod(every, self.size[1]))
-        classes = (np.arange(size, dtype=np.int32) for size in self.size)
-        return Level(*classes, source, target, None, source_count, target_count)
+    def rows(self, number):
+        """The numbers of the sentence pairs of a batch, `(batch,)`."""
+        return self._rows[number]["rows"]
+
+    def holding(self, rows):
+        """The numbers of the batches that hold these sentence pairs, ascending."""
+        rows = np.fromiter(rows, np.int64)
+        return [number for number in range(len(self.batches)) if np.isin(self.rows(number), rows).any()]
 
     def level(self, source_class, target_class):
         """The `Level` of classes: an id from 0 for each source word and each target word."""
@@ -101,6 +123,25 @@ class CoOccurrence:
         spec = {name: tf.TensorSpec([None] * values.ndim, tf.int32) for name, values in self.batches[0].items()}
         dataset = untuned(tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec))
         return dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches))).prefetch(1)
+
+
+class _Union:
+    """Distinct keys of many arrays; what waits to be merged is never much more than what is there."""
+
+    def __init__(self):
+        self._keys, self._waiting, self._size = np.zeros(0, np.int64), [], 0
+
+    def add(self, keys):
+        self._waiting.append(keys)
+        self._size += len(keys)
+        if self._size > max(len(self._keys), UNSORTED):
+            self.keys()
+
+    def keys(self):
+        """All of them, ascending."""
+        every = np.sort(np.concatenate([self._keys, *self._waiting]))
+        self._keys, self._waiting, self._size = every[np.append(True, every[1:] != every[:-1])], [], 0
+        return self._keys
 
 
 def _groups(source_lengths, target_lengths, cells):

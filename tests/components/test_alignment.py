@@ -11,6 +11,7 @@ from components.layers.ibm1 import IBM1, Grid
 from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
 from components.models.word_aligner import WordAligner
 from components.text.co_occurrence import CoOccurrence
+from tests.components.test_bitext import chunk
 
 LECTURE = [("b c", "x y"), ("b", "y")]
 
@@ -22,7 +23,7 @@ class Bitext:
         self.pairs = [(source.split(), target.split()) for source, target in pairs]
         self.words = [sorted({w for pair in self.pairs for w in pair[side]}) for side in (0, 1)]
         ids = [[np.array([self.words[side].index(w) for w in pair[side]]) for pair in self.pairs] for side in (0, 1)]
-        self.grid = CoOccurrence(*ids, *map(len, self.words), cells)
+        self.grid = CoOccurrence([chunk(*ids)], *map(len, self.words), cells)
         self.sizes = len(self.grid.words.source), *map(len, self.words)
 
     def aligner(self, iterations, **options):
@@ -194,7 +195,7 @@ def test_posteriors_against_every_alignment(kind, forward):
         tf.gather(tf.constant(null_table, tf.float32), grid.words),
     )
     total, row = 0.0, 0
-    for index, sentence in enumerate(bitext.grid.rows[0]):
+    for index, sentence in enumerate(bitext.grid.rows(0)):
         source, target = ([bitext.words[side].index(w) for w in bitext.pairs[sentence][side]] for side in (0, 1))
         cells = table[np.ix_(source, target)].T
         words = target

@@ -1,19 +1,22 @@
 """Readers of bitexts and gold alignments, and the numbering of words that meet."""
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from components.errors import InputError
 from components.readers import bitext
+from components.text import co_occurrence
 from components.text.co_occurrence import CoOccurrence
+from components.text.token_pairs import Chunk, TokenPairs
 
 
 def test_two_files_a_line_a_pair(write):
     source = write("a.en", "the house\n a  book \n")
     target = write("a.cs.gz", gzip.compress("dům\nkniha\u00a0má\u3000 x\n".encode()))
-    pairs = bitext.read_parallel(source, target)
+    pairs = list(bitext.read_parallel(source, target))
     assert [pair.source for pair in pairs] == [("the", "house"), ("a", "book")]
     # Split at the ASCII space alone, or links would count other words.
     assert pairs[1].target == ("kniha\u00a0má\u3000", "x")
@@ -51,13 +54,13 @@ def test_naacl_2003(write):
         ("gold4", "3 1 2\n", r"gold4:sentence:3: link 1-2 is outside its sentences"),
     ):
         with pytest.raises(InputError, match=message):
-            bitext.read_parallel(write("b.en", "a b\nd\nc\n"), files[1], naacl=write(name, text), strict=True)
+            list(bitext.read_parallel(write("b.en", "a b\nd\nc\n"), files[1], naacl=write(name, text), strict=True))
 
 
 def test_line_counts_that_differ(write):
     source, target = write("a.en", "a\nb\nc\n"), write("a.cs", "x\ny\n")
     with pytest.raises(InputError, match=r"a\.en has 3 lines, .*a\.cs has 2$"):
-        bitext.read_parallel(source, target)
+        list(bitext.read_parallel(source, target))
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -65,7 +68,7 @@ def test_empty_sides(write, caplog, strict):
     files = write("a.en", "a\n \nb\n"), write("a.cs", "x\ny\nz\n")
     if strict:
         with pytest.raises(InputError, match=r"a\.en:2: the source side is empty"):
-            bitext.read_parallel(*files, strict=True)
+            list(bitext.read_parallel(*files, strict=True))
         return
     assert [pair.target for pair in bitext.read_parallel(*files)] == [("x",), ("z",)]
     assert "1 pairs with an empty side left out" in caplog.text
@@ -76,9 +79,9 @@ def test_links_outside_their_sentences(write, caplog, strict):
     files = write("a.en", "a\nb c\n"), write("a.cs", "x\ny\n"), write("gold", "0-0\n1-0 1-1\n")
     if strict:
         with pytest.raises(InputError, match=r"gold:2: link 1-1 is outside its sentences \(2 and 1 words\)"):
-            bitext.read_parallel(*files, strict=True)
+            list(bitext.read_parallel(*files, strict=True))
         return
-    assert bitext.read_parallel(*files)[1].sure == {(1, 0)}
+    assert list(bitext.read_parallel(*files))[1].sure == {(1, 0)}
     assert "gold:2: link 1-1 is outside its sentences; left out" in caplog.text
 
 
@@ -93,27 +96,42 @@ def test_links_outside_their_sentences(write, caplog, strict):
 def test_bad_lines(write, name, content, message):
     read = bitext.read_bars if name.endswith("bars") else bitext.read_columns
     with pytest.raises(InputError, match=message):
-        read(write(name, content))
+        list(read(write(name, content)))
 
 
 def test_a_link_that_is_none(write):
     with pytest.raises(InputError, match=r"gold:1: '0_0' is not a link such as 3-4"):
-        bitext.read_parallel(write("a", "a\n"), write("b", "b\n"), write("gold", "0_0\n"))
+        list(bitext.read_parallel(write("a", "a\n"), write("b", "b\n"), write("gold", "0_0\n")))
 
 
-def random_bitext(seed, sentences=40, words=(5, 7)):
+def chunk(source, target, rows=None):
+    """Sentence pairs, as ids of their words, as one chunk."""
+    lengths = (np.array(list(map(len, side)), np.int32) for side in (source, target))
+    rows = np.arange(len(source)) if rows is None else rows
+    return Chunk(rows, *(np.concatenate(side).astype(np.int32) for side in (source, target)), *lengths)
+
+
+def random_bitext(seed, sentences=40, words=(5, 7), longest=6):
     rng = np.random.default_rng(seed)
-    return [[rng.integers(0, size, rng.integers(1, 7)) for _ in range(sentences)] for size in words]
+    return [[rng.integers(0, size, rng.integers(1, longest + 1)) for _ in range(sentences)] for size in words]
 
 
+@pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("cells", [1, 60, 10**6])
-def test_numbers_of_pairs(cells):
+def test_numbers_of_pairs(cells, folder, tmp_path):
     source, target = random_bitext(0)
-    grid = CoOccurrence(source, target, 5, 7, cells)
-    assert sorted(np.concatenate(grid.rows)) == list(range(40))
+    chunks = [chunk(source[rows], target[rows], np.arange(40)[rows]) for rows in (slice(25), slice(25, None))]
+    grid = CoOccurrence(chunks, 5, 7, cells, tmp_path if folder else None)
+    assert sorted(np.concatenate([grid.rows(number) for number in range(len(grid.batches))])) == list(range(40))
+    assert [number for batches in grid.chunks for number in batches] == list(range(len(grid.batches)))
+    assert grid.holding([30]) == [number for number in grid.chunks[1] if 30 in grid.rows(number)]
+    assert grid.lengths == {(len(s), len(t)) for s, t in zip(source, target, strict=True)}
+    assert grid.cells == sum(len(s) * len(t) for s, t in zip(source, target, strict=True))
+    assert grid.tokens == sum(map(len, source + target))
     met = {(e, f) for s, t in zip(source, target, strict=True) for e in s for f in t}
     assert list(zip(grid.words.source, grid.words.target, strict=True)) == sorted(met)
-    for rows, batch in zip(grid.rows, grid.batches, strict=True):
+    for number, batch in enumerate(grid.batches):
+        rows = grid.rows(number)
         assert len(rows) == 1 or batch["pairs"].size <= cells
         assert batch["targets"].tolist() == np.concatenate([target[row] for row in rows]).tolist()
         for sentence, word, pairs in zip(batch["sentences"], batch["targets"], batch["pairs"], strict=True):
@@ -125,9 +143,48 @@ def test_numbers_of_pairs(cells):
 
 
 def test_classes_of_words():
-    grid = CoOccurrence(*random_bitext(1), 5, 7)
+    grid = CoOccurrence([chunk(*random_bitext(1))], 5, 7)
     classes = np.array([0, 0, 1, 1, 2], np.int32), np.array([0, 1, 0, 1, 2, 2, 2], np.int32)
     level = grid.level(*classes)
     np.testing.assert_array_equal(level.source[level.pair], classes[0][grid.words.source])
     np.testing.assert_array_equal(level.target[level.pair], classes[1][grid.words.target])
     np.testing.assert_array_equal(level.source_count, np.bincount(classes[0], grid.words.source_count))
+
+
+def test_tokens_are_numbered_as_they_come(tmp_path):
+    pairs = TokenPairs(longest=3, folder=tmp_path, size=2)
+    added = [("a b", "x"), ("a", "y x y"), ("a b c d", "x"), ("c", "x")]
+    assert [pairs.add(s.split(), t.split()) for s, t in added] == [True, True, False, True]
+    assert (pairs.count, pairs.left_out, pairs.words) == (4, 1, [8, 6])
+    for _ in range(2):
+        first, second = pairs.chunks()
+        assert [each.tolist() for each in first] == [[0, 1], [0, 1, 0], [0, 1, 0, 1], [2, 1], [1, 3]]
+        assert [each.tolist() for each in second] == [[3], [2], [0], [1], [1]]
+    assert [list(each) for each in pairs.tokens] == [["a", "b", "c"], ["x", "y"]]
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    """On disk, ten times the sentences take the memory of one time, to be numbered and to be read."""
+    monkeypatch.setattr(co_occurrence, "UNSORTED", 10_000)
+    sentences = [
+        [[str(word) for word in side] for side in pair]
+        for pair in zip(*random_bitext(2, 500, (90, 90), 12), strict=True)
+    ]
+
+    def peak(times, folder):
+        tracemalloc.start()
+        pairs = TokenPairs(folder=folder, size=500)
+        for _ in range(times):
+            for source, target in sentences:
+                pairs.add(source, target)
+        grid = CoOccurrence(pairs.chunks(), *map(len, pairs.tokens), 4096, folder)
+        assert sum(batch["targets"].size for batch in grid.batches) == pairs.words[1]
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1, tmp_path)
+    once, ten = peak(2, tmp_path), peak(20, tmp_path)
+    assert ten < 1.2 * once
+    assert peak(20, None) > 3 * ten
+    assert not list(tmp_path.iterdir())

@@ -127,11 +127,16 @@ def test_corners_of_the_export(trained):
     assert answers[6][3][0, 0] > 0.3
 
 
-def test_a_sentence_of_five_hundred_words(trained):
+def test_long_sentences(trained, capsys):
+    """Hundreds of words are aligned; thousands would take minutes and gigabytes, and cost no other pair."""
     _, _, export = trained
-    words = " ".join(["the house"] * 250), " ".join(["la casa"] * 250)
-    ((*_, forward, _),) = served(export, [words])
-    assert np.isfinite(forward).all()
+    hundreds, thousands = ((" ".join(["the house"] * n), " ".join(["la casa"] * n)) for n in (250, 2500))
+    first, last, long = served(export, [hundreds, ("the house", "la casa"), thousands])
+    assert np.isfinite(first[3]).all()
+    assert last[2] == [(0, 0), (1, 1)]
+    assert (len(long[0]), len(long[1])) == (5000, 5000)
+    assert long[2:] == ([], None, None)
+    assert capsys.readouterr().err == "text 3: 5000 and 5000 words, over 1000; left without links\n"
 
 
 def test_the_export_loads_with_tensorflow_alone(trained, tmp_path):
@@ -234,18 +239,49 @@ def test_options(tmp_path, override):
     assert metrics["test/aer"] < 0.45
 
 
+def test_batches_on_disk_change_nothing(trained, tmp_path):
+    folder, metrics, _ = trained
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    found = run(
+        tmp_path / "run", "model=agreement", f"batching.folder={scratch}", "report.posteriors=true", "tracking=off",
+        "export=off",
+    )  # fmt: skip
+    assert found["test/aer"] == metrics["test/aer"]
+    assert found["train/loss"] == pytest.approx(metrics["train/loss"], rel=1e-6)
+    for name in ("alignments.txt", "lexicon.forward.tsv"):
+        assert lines(tmp_path / "run" / "reports" / name) == lines(folder / "run" / "reports" / name)
+    assert not list(scratch.iterdir())
+    with pytest.raises(InputError, match=r"batching\.folder: .*/nowhere is no folder that can be written to"):
+        run(tmp_path / "none", "model=ibm1", f"batching.folder={tmp_path}/nowhere", "tracking=off")
+
+
+def test_a_vocabulary_with_an_end(tmp_path):
+    """Rare words are one word, and so is what the export has never seen."""
+    metrics = run(
+        tmp_path / "run", "model=ibm1", "text.max_words=100", f"export.dir={tmp_path}/exports", "tracking=off",
+    )  # fmt: skip
+    assert metrics["test/aer"] < 0.5
+    words = {line.split("\t")[0] for line in lines(tmp_path / "run" / "reports" / "lexicon.forward.tsv")[1:]}
+    assert len(words) <= 100
+    assert "<unk>" in words
+    first, second = served(tmp_path / "exports" / "1", [("the zebra", "la cebra"), ("the gnu", "la ñu")])
+    assert np.isfinite(first[3]).all()
+    np.testing.assert_allclose(first[3], second[3], atol=1e-6)
+
+
 def test_other_bitexts_are_trained_on_as_well(write, caplog):
     folder = write("train.source", "the house\nthe\na b c\n").parent
     write("train.target", "la casa\nla\nx\n")
     task = Alignment(configured("model=ibm1", "data=bitext", f"data.path={folder}", "data.also=[sample_bitext]"))
     task.read()
-    assert len(task.pairs) == 603
+    assert task.tokens.count == 603
     assert task.scored == {}  # gold of what is only mixed in is not scored
     with pytest.raises(InputError, match="no bitext 'sample_bitex'; did you mean sample_bitext"):
         Alignment(configured("model=ibm1", "data.also=[sample_bitex]")).read()
     task = Alignment(configured("model=ibm1", "data=bitext", f"data.path={folder}", "data.max_length=2"))
     task.read()
-    assert task.rows == [0, 1]
+    assert (task.tokens.count, task.tokens.left_out) == (3, 1)
     assert "1 pairs of over 2 words left out" in caplog.text
 
 
