@@ -3,8 +3,8 @@
 python -m benchmarks.alignment [--peer-python PYTHON] [--fast-align BINARY] [--data FOLDER] [--pairs 100000]
 
 Speed: an iteration of EM in both directions, on sentence pairs drawn from Multi30k, English and Czech (FOLDER is where
-the corpora are; by default $TRELLIS_DATA). NLTK is timed on fewer pairs, and fast_align, where there is a BINARY, by what
-one more iteration of its Model 1 takes. Error rates: `train.py experiment=…` beside eflomal, whose alignments of both
+the corpora are; by default $TRELLIS_DATA). NLTK is timed on fewer pairs; fast_align, given a BINARY, by what one more
+iteration of its Model 1 takes. Error rates: `train.py experiment=…` beside eflomal, whose alignments of both
 directions are symmetrised by the same code, on words and on their beginnings. PYTHON has nltk and eflomal; what it
 lacks is left out.
 """

@@ -51,7 +51,8 @@ def show(config, metrics, folder, tracker, exported, task, weights=None):
     if exported:
         exports = _relative(Path(exported).parent)
         ask = getattr(task, "ask", "predict")
-        console.print(f'  {ask:<8} python -m serve.{ask} {exports} "{task.example}"', soft_wrap=True, markup=False)
+        example = f'"{task.example}"' if "\t" not in task.example else f"${task.example!r}"
+        console.print(f"  {ask:<8} python -m serve.{ask} {exports} {example}", soft_wrap=True, markup=False)
         console.print("  serve    docker compose -f serve/docker-compose.yaml up", soft_wrap=True, markup=False)
 
 

@@ -118,9 +118,9 @@ class Tagging:
     @property
     def example(self):
         """A sentence to try the export on."""
-        if self.config.data.language == "en":
+        if self.config.data.language == "en" and not self.columns:
             return "Mary Smith flew from Oslo to Lima."
-        return " ".join(self.parts["dev"][0].tokens[:8]).replace('"', "")
+        return " ".join(self._inputs(self.parts["dev"][0])[:8]).replace('"', "")
 
     @property
     def request(self):
@@ -147,8 +147,9 @@ class Tagging:
             except ValueError as error:
                 raise InputError(f"model.templates: {error}") from None
         lists = self._lists(attributes)
-        tokens = [token for sentence in self.parts["train"] for token in sentence.tokens]
-        self.known = set(tokens)
+        self.columns = self._columns(attributes)
+        tokens = [token for sentence in self.parts["train"] for token in self._inputs(sentence)]
+        self.known = {token for sentence in self.parts["train"] for token in sentence.tokens}
         self.vectors = {}
         if "vectors" in model and model.vectors.path:
             wanted = self.known | {token.lower() for token in self.known}
@@ -163,17 +164,35 @@ class Tagging:
             keep=[*self.vectors, *keep],
             attributes=attributes,
             lists=lists,
+            columns=self.columns,
             min_value_count=model.get("min_count", 1),
         )
         learned = self.parts["train"]
         if self.config.data.scheme == "iobes" and self.entities:
             learned = [s._replace(tags=tag_schemes.convert(s.tags, "iobes")) for s in learned]
-        self.training_corpus = EncodedCorpus(self._labelled(learned), self.vectorizer, self.tags)
+        self.training_corpus = self._encoded(self._labelled(learned), self.tags)
         self.corpora = {
-            part: EncodedCorpus(sentences, self.vectorizer, self.given)
-            for part, sentences in self.parts.items()
-            if part != "train"
+            part: self._encoded(sentences, self.given) for part, sentences in self.parts.items() if part != "train"
         }
+
+    def _columns(self, attributes):
+        """The names of the columns that templates ask for."""
+        names, known = templates.columns(attributes), self.parts["train"][0].columns or ()
+        for name in names:
+            if name not in known:
+                there = ", ".join(known) or "none"
+                raise InputError(f"model.templates: column({name}): no such column in data.reader.columns ({there})")
+        return names
+
+    def _inputs(self, sentence):
+        """The tokens of a sentence as the model reads them: where it reads columns too, with a tab before each."""
+        if not self.columns:
+            return sentence.tokens
+        return tuple(map("\t".join, zip(sentence.tokens, *map(sentence.columns.get, self.columns), strict=True)))
+
+    def _encoded(self, sentences, tags):
+        read = (sentence._replace(tokens=self._inputs(sentence)) for sentence in sentences)
+        return EncodedCorpus(list(read), self.vectorizer, tags)
 
     def _lists(self, attributes):
         """The words of the lists that templates name, each from its file: every word of every line."""
@@ -336,12 +355,14 @@ class Tagging:
 
     def module(self, model):
         """The model with its signatures."""
-        return TaggerModule(model, self.vectorizer, self.given, self.config.text.tokenizer)
+        # A space is all that splits words that have their columns with them.
+        tokenizer = "spaces" if self.columns else self.config.text.tokenizer
+        return TaggerModule(model, self.vectorizer, self.given, tokenizer)
 
     @property
     def texts(self):
         """Inputs of several lengths for the export to be tried on."""
-        return of_several_lengths([" ".join(sentence.tokens) for sentence in self.parts["dev"]])
+        return of_several_lengths([" ".join(self._inputs(sentence)) for sentence in self.parts["dev"]])
 
     @property
     def facts(self):

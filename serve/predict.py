@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 
-from components.errors import InputError
+from components.errors import InputError, one_line
 from components.quiet import held_back
 from components.saved_model.versions import latest
 from serve.command_line import ended
@@ -186,10 +186,11 @@ def predict(model, texts, tokenized=False):
             split = [[token for token in text.split(b" ") if token] for text in batch]
             width = max(1, *map(len, split))
             split = [row + [b""] * (width - len(row)) for row in split]
-            outputs = tag(tokens=tf.constant(split, tf.string))
-            outputs["tokens"] = tf.constant(split, tf.string)
-        else:
-            outputs = tag(text=tf.constant(batch, tf.string))
+        asked = {"tokens": tf.constant(split, tf.string)} if tokenized else {"text": tf.constant(batch, tf.string)}
+        try:
+            outputs = {**asked, **tag(**asked)}
+        except tf.errors.InvalidArgumentError as error:
+            raise InputError(one_line(error)) from None
         rows = (outputs[name].numpy() for name in ("tokens", "tags", "confidence"))
         for tokens, tags, confidence in zip(*rows, strict=True):
             length = sum(token != b"" for token in tokens)
@@ -202,6 +203,7 @@ def predict(model, texts, tokenized=False):
 
 def readable(tokens, tags, confidence):
     """Three aligned columns: token, tag, confidence; what is outside every entity is left blank."""
+    tokens = [token.replace("\t", " ") for token in tokens]
     width = max((len(token) for token in tokens), default=0)
     tag_width = max((len(tag) for tag in tags), default=0)
     return "\n".join(

@@ -7,7 +7,7 @@ from components.readers.sentence import Sentence
 DOCUMENT = "-DOCSTART-"
 
 
-def read(path, word_column=0, tag_column=-1):
+def read(path, word_column=0, tag_column=-1, columns=None):
     """Sentences of a CoNLL file.
 
     Columns are split at tabs if the line has any, else at runs of ASCII spaces, so a token may hold U+00A0, U+3000 or
@@ -16,18 +16,23 @@ def read(path, word_column=0, tag_column=-1):
 
     Args:
         word_column, tag_column: from 0, or from the end with -1.
+        columns: others that sentences are to have, `{name: number}`.
 
     Raises:
         InputError: `file:line` where the number of columns differs from that of the file's first token.
     """
-    sentences, tokens, tags = [], [], []
-    columns = first_line = None
+    if columns and not isinstance(columns, dict):
+        raise InputError(f"data.reader.columns: {columns} has no names; expected {{name: number}}, such as {{pos: 1}}")
+    sentences, words = [], []
+    width = first_line = None
+    wanted = {"word_column": word_column, "tag_column": tag_column}
+    wanted |= {f"columns.{name}": column for name, column in (columns or {}).items()}
 
     def finish():
-        if tokens:
-            sentences.append(Sentence(tuple(tokens), tuple(tags)))
-            tokens.clear()
-            tags.clear()
+        if words:
+            tokens, tags, *others = zip(*words, strict=True)
+            sentences.append(Sentence(tokens, tags, dict(zip(columns, others, strict=True)) if columns else None))
+            words.clear()
 
     for number, line in read_lines(path):
         if is_blank(line):
@@ -37,18 +42,17 @@ def read(path, word_column=0, tag_column=-1):
         if fields[0] == DOCUMENT:
             finish()
             continue
-        if columns is None:
-            columns, first_line = len(fields), number
-            for name, column in (("word_column", word_column), ("tag_column", tag_column)):
-                if not -columns <= column < columns:
-                    raise InputError(f"{path}:{number}: {columns} columns, but data.reader.{name} is {column}")
-            if columns < 2:
+        if width is None:
+            width, first_line = len(fields), number
+            for name, column in wanted.items():
+                if not -width <= column < width:
+                    raise InputError(f"{path}:{number}: {width} columns, but data.reader.{name} is {column}")
+            if width < 2:
                 raise InputError(f"{path}:{number}: 1 column, expected a word and a tag at least")
-        if len(fields) != columns:
-            raise InputError(f"{path}:{number}: {len(fields)} columns, expected {columns} (as in line {first_line})")
+        if len(fields) != width:
+            raise InputError(f"{path}:{number}: {len(fields)} columns, expected {width} (as in line {first_line})")
         if not fields[word_column] or not fields[tag_column]:
             raise InputError(f"{path}:{number}: the {'tag' if fields[word_column] else 'word'} is empty")
-        tokens.append(fields[word_column])
-        tags.append(fields[tag_column])
+        words.append([fields[column] for column in wanted.values()])
     finish()
     return sentences

@@ -13,6 +13,7 @@ class TaggerModule(tf.Module):
     `serving_default`: `tokens (batch, time)` strings, padded with `""` on the right, to `tags (batch, time)` strings
     and `confidence (batch, time)`, the posterior probability of each tag; `""` and 0 at padded positions.
     `from_text`: `text (batch,)` strings to `tokens`, `tags` and `confidence`.
+    Where feature templates ask for columns, a token is the word and what these say of it, with a tab before each.
 
     Args:
         model: the model of `components.models.tagger`.
@@ -46,6 +47,12 @@ class TaggerModule(tf.Module):
         lengths = tf.reduce_max(ends, axis=1)
         valid = tf.sequence_mask(lengths, tf.shape(padded)[1])
         readable = tf.where(valid & (padded == ""), " ", padded)
+        if self.vectorizer.columns:
+            missing = "a token is WORD{}, with a tab before each column".format(
+                "".join(f" {name}" for name in self.vectorizer.columns)
+            )
+            tabs = tf.strings.length(tf.strings.regex_replace(padded, "[^\t]", ""))
+            tf.debugging.assert_equal(tabs, tf.where(padded == "", 0, len(self.vectorizer.columns)), missing)
         head, scorer = self._layers()
         emissions = scorer(self.vectorizer(readable), training=False)
         best = head.decode(emissions, lengths)

@@ -5,7 +5,8 @@
     lower[-1]&lower[0]     both together, as one feature
 
 Attributes: `word`, `lower`, `shape` (`Xxxx-dd`), `pattern` (the shape with runs written once, `Xx-d`), `prefixN`
-and `suffixN` for N from 1 to 9 (the word itself where it is shorter), and `in(NAME)`, whether the word is in a list.
+and `suffixN` for N from 1 to 9 (the word itself where it is shorter), `in(NAME)`, whether the word is in a list, and
+`column(NAME)`, what another column of the data says of the word.
 """
 
 import re
@@ -13,7 +14,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_PART = re.compile(r"\s*(in\([A-Za-z0-9_]+\)|[a-z]+)([0-9]?)\s*(?:\[\s*(-?[0-9]+)\s*(?::\s*(-?[0-9]+)\s*)?\])?\s*")
+_PART = re.compile(
+    r"\s*((?:in|column)\([A-Za-z0-9_]+\)|[a-z]+)([0-9]?)\s*(?:\[\s*(-?[0-9]+)\s*(?::\s*(-?[0-9]+)\s*)?\])?\s*"
+)
 _PLAIN = ("word", "lower", "shape", "pattern")
 
 
@@ -50,9 +53,9 @@ def parse(templates):
 def _parse_part(part, template):
     match = _PART.fullmatch(part)
     kind, size, low, high = match.groups() if match else ("", "", None, None)
-    plain = kind in _PLAIN or kind.startswith("in(")
+    plain = kind in _PLAIN or "(" in kind
     if not ((plain and not size) or (kind in ("prefix", "suffix") and size not in ("", "0"))):
-        known = ", ".join((*_PLAIN, "prefix1 … prefix9", "suffix1 … suffix9", "in(LIST)"))
+        known = ", ".join((*_PLAIN, "prefix1 … prefix9", "suffix1 … suffix9", "in(LIST)", "column(NAME)"))
         raise ValueError(
             f"feature template {template!r}: {part.strip()!r} is not one of {known}, with [offsets] or none"
         )
@@ -65,7 +68,16 @@ def _parse_part(part, template):
 
 def listed(attributes):
     """The names of the lists that attributes ask for."""
-    return [name[3:-1] for name in attributes if name.startswith("in(")]
+    return _named(attributes, "in")
+
+
+def columns(attributes):
+    """The names of the columns that attributes ask for."""
+    return _named(attributes, "column")
+
+
+def _named(attributes, kind):
+    return [name[len(kind) + 1 : -1] for name in attributes if name.startswith(f"{kind}(")]
 
 
 def membership(words):
@@ -75,16 +87,19 @@ def membership(words):
     return tf.lookup.StaticHashTable(initializer, "")
 
 
-def attribute(name, tokens, lists=None):
+def attribute(name, tokens, lists=None, columns=None):
     """The value of an attribute for `tokens` of any shape: strings of the same shape; `""` for words in no list.
 
     Args:
         lists: tables by name, see `membership`.
+        columns: by name, what each says of `tokens`, in their shape.
     """
     if name == "word":
         return tokens
     if name.startswith("in("):
         return lists[name[3:-1]].lookup(tokens)
+    if name.startswith("column("):
+        return columns[name[7:-1]]
     if name == "lower":
         return tf.strings.lower(tokens, encoding="utf-8")
     if name in ("shape", "pattern"):

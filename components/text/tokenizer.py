@@ -2,8 +2,6 @@
 
 import tensorflow as tf
 
-TOKENIZERS = ("words", "whitespace", "characters")
-
 # Leftmost alternative first; what none of them matches (white space) separates.
 _TOKEN = "|".join(
     (
@@ -24,8 +22,8 @@ def tokenize(text, kind="words"):
     """Splits strings into tokens.
 
     `words` separates punctuation and English clitics (`does n't`, `Mary 's`) as the treebanks do, and keeps numbers,
-    abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space alone;
-    `characters` are those of Unicode.
+    abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space alone; `spaces` at
+    the ASCII space alone; `characters` are those of Unicode.
 
     Args:
         text: `(batch,)` strings.
@@ -37,6 +35,12 @@ def tokenize(text, kind="words"):
         text = tf.strings.regex_replace(text, "’", "'")
         text = tf.strings.regex_replace(text, r"(?i)(\pL)(n't|'(?:s|re|ve|ll|d|m))\b", r"\1 \2 ")
         text = tf.strings.regex_replace(text, f"({_TOKEN})", r" \1 ")
-    tokens = tf.strings.unicode_split(text, "UTF-8") if kind == "characters" else tf.strings.split(text)
+    if kind == "characters":
+        tokens = tf.strings.unicode_split(text, "UTF-8")
+    elif kind == "spaces":
+        tokens = tf.strings.split(text, " ")
+        tokens = tf.ragged.boolean_mask(tokens, tokens != "")
+    else:
+        tokens = tf.strings.split(text)
     tokens = tokens.to_tensor("")
     return tf.pad(tokens, [[0, 0], [0, tf.cast(tf.shape(tokens)[1] == 0, tf.int32)]], constant_values="")

@@ -24,7 +24,8 @@ CASING_SIZE = len(CASING_PATTERNS) + 2
 class TokenVectorizer(tf.Module):
     """Ids of words, characters and casing for tokens of any shape; the empty token is padding.
 
-    Unknown words and characters have id 1. Words are looked up after normalisation, characters as they are.
+    Unknown words and characters have id 1. Words are looked up after normalisation, characters as they are. Where
+    templates ask for columns, a token is the word and what these say of it, with a tab before each.
 
     Args:
         words, characters: vocabularies, without padding and unknown.
@@ -35,6 +36,7 @@ class TokenVectorizer(tf.Module):
         attributes: of feature templates, by name; see `components.text.templates`.
         values: the vocabulary of attributes, `name=value`.
         lists: words by the name of a list, for the attributes `in(NAME)`.
+        columns: names of what follows the word in a token, for the attributes `column(NAME)`.
     """
 
     def __init__(
@@ -48,8 +50,10 @@ class TokenVectorizer(tf.Module):
         attributes=(),
         values=(),
         lists=None,
+        columns=(),
     ):
         super().__init__(name="vectorizer")
+        self.columns = tuple(columns)
         self._lists = {name: membership(words) for name, words in (lists or {}).items()}
         self.attributes, self.values = tuple(attributes), list(values)
         self._value_table = _table(self.values, unknown=PADDING, first=1)
@@ -72,6 +76,7 @@ class TokenVectorizer(tf.Module):
         attributes=(),
         min_value_count=1,
         lists=None,
+        columns=(),
     ):
         """A vectorizer whose vocabularies are those of `tokens`, most frequent first.
 
@@ -81,14 +86,16 @@ class TokenVectorizer(tf.Module):
             keep: words to keep however rare they are (those with pretrained vectors).
             min_value_count: values of attributes that occur less often are left out.
             lists: words by the name of a list.
+            columns: names of what follows the word in a token.
         """
         counts = Counter(tokens)
         distinct = list(counts)
-        normalized = normalize(tf.constant(distinct, tf.string), case, digits)
+        plain, fields = split_columns(tf.constant(distinct, tf.string), columns)
+        normalized = normalize(plain, case, digits)
         words, characters = Counter(), Counter()
-        for token, word in zip(distinct, normalized.numpy(), strict=True):
+        for token, text, word in zip(distinct, plain.numpy(), normalized.numpy(), strict=True):
             words[word.decode()] += counts[token]
-            for character in token:
+            for character in text.decode():
                 characters[character] += counts[token]
         keep = set(keep)
         ranked = [word for word, count in words.most_common() if count >= min_count or word in keep]
@@ -96,13 +103,15 @@ class TokenVectorizer(tf.Module):
         ranked += sorted(keep - known)
         values, tables = Counter(), {name: membership(words) for name, words in (lists or {}).items()}
         for name in attributes:
-            found = attribute(name, tf.constant(distinct, tf.string), tables).numpy()
+            found = attribute(name, plain, tables, fields).numpy()
             for token, value in zip(distinct, found, strict=True):
-                if value or not name.startswith("in("):  # to be in no list is no feature
+                if value or not name.startswith(("in(", "column(")):  # to be in no list is no feature
                     values[f"{name}={value.decode()}"] += counts[token]
         values = [value for value, count in values.most_common() if count >= min_value_count]
         ranked_characters = [character for character, _ in characters.most_common()]
-        return cls(ranked, ranked_characters, case, digits, max_characters, features, attributes, values, lists)
+        return cls(
+            ranked, ranked_characters, case, digits, max_characters, features, attributes, values, lists, columns
+        )
 
     @property
     def sizes(self):
@@ -139,21 +148,33 @@ class TokenVectorizer(tf.Module):
             ids = tf.where(tf.strings.regex_full_match(tokens, pattern), number, ids)
         return tf.where(tokens == "", PADDING, ids)
 
-    def attribute_ids(self, tokens):
+    def attribute_ids(self, tokens, columns=None):
         """`tokens.shape + (attributes,)`, int32; 0 for values that the vocabulary lacks, and for padding."""
-        values = [tf.strings.join([f"{name}=", attribute(name, tokens, self._lists)]) for name in self.attributes]
+        values = [
+            tf.strings.join([f"{name}=", attribute(name, tokens, self._lists, columns)]) for name in self.attributes
+        ]
         ids = self._value_table.lookup(tf.stack(values, axis=-1))
         return tf.where(tokens[..., tf.newaxis] == "", PADDING, ids)
 
     def __call__(self, tokens):
         """The ids of each feature, by name."""
+        tokens, columns = split_columns(tokens, self.columns)
         compute = {
             "words": self.word_ids,
             "characters": self.character_ids,
             "casing": self.casing_ids,
-            "attributes": self.attribute_ids,
+            "attributes": lambda tokens: self.attribute_ids(tokens, columns),
         }
         return {name: compute[name](tokens) for name in self.features}
+
+
+def split_columns(tokens, names):
+    """Words, and `{name: what follows the word}`, of tokens of any shape; without names tokens are words."""
+    columns = {
+        name: tf.strings.regex_replace(tokens, rf"(?s)^[^\t]*(?:\t[^\t]*){{{place}}}\t([^\t]*).*$", r"\1")
+        for place, name in enumerate(names)
+    }
+    return (tf.strings.regex_replace(tokens, r"(?s)\t.*$", "") if names else tokens), columns
 
 
 def normalize(tokens, case, digits):

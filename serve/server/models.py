@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.errors import InputError
+from components.errors import InputError, one_line
 from components.saved_model.package import WARM_UP
 from components.saved_model.versions import EXTRA, versions
 from serve.server.batches import Batches
@@ -64,9 +64,9 @@ class Version:
                 found = function(**{name: tf.constant(array, types[name]) for name, array in inputs.items()})
                 return {name: value.numpy() for name, value in found.items()}
             except (tf.errors.InvalidArgumentError, ValueError) as error:
-                raise Refused("INVALID_ARGUMENT", str(error).splitlines()[0][:500]) from None
+                raise Refused("INVALID_ARGUMENT", one_line(error)) from None
             except tf.errors.ResourceExhaustedError as error:
-                raise Refused("RESOURCE_EXHAUSTED", str(error).splitlines()[0][:500]) from None
+                raise Refused("RESOURCE_EXHAUSTED", one_line(error)) from None
 
         return run
 

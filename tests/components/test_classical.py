@@ -60,6 +60,30 @@ def test_attribute_ids_know_what_training_had():
     assert (ids[0] > 0).all() and not ids[1:].any() and vectorizer.sizes["attributes"] == 3
 
 
+def test_what_other_columns_say():
+    assert parse(["column(pos)[-1:1]", "column(chunk)&word"]).attributes == ("column(pos)", "column(chunk)", "word")
+    tokens = ["flew\tVBD\tB-VP", "Oslo\tNNP\tB-NP", "Oslo\tNNP\t"]
+    names = ("column(pos)", "column(chunk)", "suffix2")
+    vectorizer = TokenVectorizer.adapt(
+        tokens, features=("words", "characters", "attributes"), attributes=names, columns=("pos", "chunk")
+    )
+    assert vectorizer.words == ["oslo", "flew"]
+    assert set(vectorizer.characters) == set("flewOslo")
+    assert set(vectorizer.values) == {
+        "column(pos)=NNP", "column(pos)=VBD", "column(chunk)=B-NP", "column(chunk)=B-VP", "suffix2=lo", "suffix2=ew",
+    }  # fmt: skip
+    ids = vectorizer(tf.constant([["Oslo\tVBD\tI-NP", "flew\tNNP\tB-VP", ""]]))
+    assert ids["words"].numpy().tolist() == [[2, 3, 0]]
+    known = [
+        [vectorizer.values[number - 1] if number else "" for number in row] for row in ids["attributes"].numpy()[0]
+    ]
+    assert known == [
+        ["column(pos)=VBD", "", "suffix2=lo"],
+        ["column(pos)=NNP", "column(chunk)=B-VP", "suffix2=ew"],
+        ["", "", ""],
+    ]
+
+
 def test_words_in_a_list():
     lists = {"cities": ["Oslo", "Lima", "Paris"], "nobody": ["Zoe"]}
     names = ("in(cities)", "in(nobody)")

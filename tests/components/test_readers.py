@@ -28,6 +28,10 @@ def test_conll_columns_blank_lines_and_documents(write):
         Sentence(("Last",), ("B-PER",)),
     ]
     assert conll.read(path, word_column=1, tag_column=2)[0] == Sentence(("NNP", "VBZ"), ("B-NP", "B-VP"))
+    assert conll.read(path, columns={"pos": 1, "chunk": -2})[0].columns == {
+        "pos": ("NNP", "VBZ"),
+        "chunk": ("B-NP", "B-VP"),
+    }
 
 
 def test_conll_windows_line_ends_gzip_and_byte_order_mark(write, tmp_path):
@@ -79,6 +83,7 @@ def test_conllu_ranges_and_empty_nodes_are_not_words(write):
     assert conllu.read(path) == [Sentence(("do", "n't", "go"), ("AUX", "PART", "VERB"))]
     assert conllu.read(path, tag="xpos")[0].tags == ("VB", "RB", "VB")
     assert conllu.read(path, tag="feats")[0].tags[0] == "A=1|B=2"
+    assert conllu.read(path, columns=["xpos"])[0].columns == {"xpos": ("VB", "RB", "VB")}
     with pytest.raises(InputError, match=r"no column 'upso'.*did you mean upos"):
         conllu.read(path, tag="upso")
 

@@ -25,6 +25,7 @@ from components.saved_model.tagger import TaggerModule
 from components.text.vectorizer import TokenVectorizer
 from pipelines import pipeline, seeds, tracking
 from pipelines.tagging import Tagging
+from serve import predict
 from tests.pipelines.runs import ROOT, configured, python, run
 
 SMALL = ("model.units=16", "model.words.dim=16", "trainer.epochs=3", "limit.sentences=120", "text.min_count=1")
@@ -482,6 +483,39 @@ def test_words_in_a_list_are_told_apart_in_training_and_export(tmp_path):
         run(tmp_path / "again", *options, "export=off")
     with pytest.raises(InputError, match=r"places.txt: "):
         run(tmp_path / "again", *options, "export=off", f"model.lists={{places: {tmp_path}/places.txt}}")
+
+
+def test_what_other_columns_say_is_learned_and_asked_for(tmp_path, capsys):
+    """Words that carry nothing: the column is all there is to learn from, and the export says where it is missing."""
+    rng = np.random.default_rng(3)
+    for part in ("train", "dev", "test"):
+        rows = [
+            [(f"w{rng.integers(9)}", *(("N", "B-LOC"), ("V", "O"))[rng.integers(2)]) for _ in range(6)]
+            for _ in range(60)
+        ]
+        (tmp_path / f"{part}.conll").write_text(
+            "".join("".join(f"{w} {p} {t}\n" for w, p, t in row) + "\n" for row in rows)
+        )
+    options = (
+        "model=feature_crf", "data=conll", f"data.path={tmp_path}", "trainer.epochs=5", "tracking=off",
+        "model.templates=['column(pos)', 'word[-1:1]']",
+    )  # fmt: skip
+    metrics = run(tmp_path / "run", *options, "data.reader.columns={pos: 1}", f"export.dir={tmp_path}/exports")
+    assert metrics["test/f1"] == 1.0
+    assert "predict  python -m serve.predict" in capsys.readouterr().out
+    for flags in ([], ["--tokens"]):
+        assert predict.main([str(tmp_path / "exports"), "w1\tN w1\tV w\u00a0x\tN", *flags]) in (0, None)
+        assert [line.split()[-2] for line in capsys.readouterr().out.strip().split("\n")] == ["B-LOC", "·", "B-LOC"]
+    assert predict.main([str(tmp_path / "exports"), "w1 w2"]) == 2
+    assert "a token is WORD pos, with a tab before each column" in capsys.readouterr().err
+    with pytest.raises(
+        InputError, match=r"model.templates: column\(pos\): no such column in data.reader.columns \(none\)"
+    ):
+        run(tmp_path / "again", *options, "export=off")
+    with pytest.raises(InputError, match=r"train.conll:1: 3 columns, but data.reader.columns.pos is 7"):
+        run(tmp_path / "again", *options, "export=off", "data.reader.columns={pos: 7}")
+    with pytest.raises(InputError, match=r"data.reader.columns: \[1\] has no names; expected {name: number}"):
+        run(tmp_path / "again", *options, "export=off", "data.reader.columns=[1]")
 
 
 def test_templates_that_cannot_be_read(tmp_path):
