@@ -247,7 +247,10 @@ RULES = {
     "data.max_length": _whole(1),
     "data.scheme": _one_of("bio2", "iobes"),
     "model.cell": _one_of("rnn", "lstm", "gru", "peephole", "none"),
-    "model.pooling": _one_of("last", "mean", "max", "sum", "attention"),
+    "model.pooling": (
+        lambda v: isinstance(v, str) and not set(v.split("+")) - {"last", "mean", "max", "sum", "attention"},
+        "last, mean, max, sum or attention, or several with + between them",
+    ),
     "model.class_weights": _one_of("none", "balanced"),
     "model.head": _one_of("crf", "memm", "softmax"),
     "model.constraints": _one_of("decoding", "training"),

@@ -32,7 +32,8 @@ def classifier(
         features: sizes of the id spaces: `{"words": …}`.
         classes: how many.
         cell: `rnn`, `lstm`, `gru`, or `none` for bags of words; layers: how many; units: width in each direction.
-        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum` or `attention`.
+        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum`,
+            `attention`, or several: `last+mean+max`.
         dim: width of the word vectors; 0: a score for each class instead, which are added up.
         dropout: rates `{"word", "input", "recurrent", "output"}`.
         auxiliary: weight of the loss of a language model that shares the states; 0: none.

@@ -26,6 +26,14 @@ def test_by_hand(kind):
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+def test_several_side_by_side():
+    found = np.array(Pooling("last+mean+max")(STATES, mask=MASK))
+    for row, length in enumerate(LENGTHS):
+        alone = [BY_HAND[kind](STATES[row, :length]) for kind in ("last", "mean", "max")]
+        np.testing.assert_allclose(found[row], np.concatenate(alone), rtol=1e-5)
+    assert Pooling("last+mean+max").compute_output_shape((3, 5, 4)) == found.shape
+
+
 def test_the_last_state_of_both_directions():
     found = np.array(Pooling("last", bidirectional=True)(STATES, mask=MASK))
     for row, length in enumerate(LENGTHS):
@@ -50,7 +58,7 @@ def test_a_sentence_without_words_is_zero(kind):
 
 def test_an_unknown_kind():
     with pytest.raises(ValueError, match="must be one of last, mean"):
-        Pooling("median")
+        Pooling("mean+median")
 
 
 def test_the_auxiliary_loss_is_that_of_the_next_word():

@@ -112,7 +112,7 @@ def test_what_mlflow_has(trained):
     [
         ("model=bow",),
         ("model=cbow",),
-        ("model=rnn_classifier", "model.pooling=attention"),
+        ("model=rnn_classifier", "model.pooling=attention+max"),
         ("model=gru_classifier", "model.pooling=mean", "text.tokenizer=characters"),
         ("model=lstm_classifier", "model.layers=2", "model.class_weights=balanced", "model.bidirectional=true"),
         ("model=bilstm_classifier", "model.auxiliary=0.1", "model.pooling=last"),
