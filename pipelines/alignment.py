@@ -86,9 +86,9 @@ class Alignment:
             gold = scored and pair.sure is not None
             if gold:
                 rows.append(row)
-            if gold or row < EXAMPLES:
+            kept = self.tokens.add(pair.source, pair.target)
+            if gold or (kept and len(self.pairs) < EXAMPLES):
                 self.pairs[row] = pair if gold else pair._replace(sure=None, possible=None)
-            self.tokens.add(pair.source, pair.target)
         return rows
 
     def described(self):
@@ -288,7 +288,8 @@ class Alignment:
     @property
     def texts(self):
         """Inputs of several lengths for the export to be tried on."""
-        pairs = (tuple(map(" ".join, pair[:2])) for pair in islice(self.pairs.values(), EXAMPLES))
+        short = (pair for pair in self.pairs.values() if max(map(len, pair[:2])) <= self.config.data.max_length)
+        pairs = (tuple(map(" ".join, pair[:2])) for pair in islice(short, EXAMPLES))
         return of_several_lengths(pairs, size=lambda pair: sum(map(len, pair)))
 
     @property
