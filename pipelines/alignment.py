@@ -50,11 +50,11 @@ class Alignment:
     def read(self):
         """Numbers the tokens of every part; all of them are trained on.
 
-        Sets `pairs`, `{row: sentence pair}` of those with gold alignments and of a few others, rows counted from 0 over
-        all parts; and `scored`, `{part: rows with gold alignments}`.
+        Sets `parts`, `{part: rows}`, counted from 0 over all of them; `pairs`, `{row: sentence pair}` of those with
+        gold alignments and of a few others; and `scored`, `{part: rows with gold alignments}`.
         """
         data = OmegaConf.to_container(self.config.data, resolve=True)
-        self.files, self.pairs, self.scored = {}, {}, {}
+        self.files, self.parts, self.pairs, self.scored = {}, {}, {}, {}
         self.tokens = TokenPairs(data["max_length"], self._folder())
         for name, each in [(None, data), *((name, _choice(name)) for name in data["also"])]:
             files, parts = _read(each, self.config.limit.sentences)
@@ -62,7 +62,9 @@ class Alignment:
             self.files |= {prefix + part: file for part, file in files.items()}
             for part, pairs in parts.items():
                 # Gold of a dataset that is only mixed in would be scored as if it were this one's.
+                first = self.tokens.count
                 rows = self._take(pairs, scored=name is None and part in data["scored"])
+                self.parts[prefix + part] = range(first, self.tokens.count)
                 if rows:
                     self.scored[part] = rows
         left_out, limit = self.tokens.left_out, data["max_length"]
