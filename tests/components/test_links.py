@@ -132,8 +132,10 @@ def test_projected_tags():
 
 def test_soft_alignments(tmp_path):
     rng = np.random.default_rng(0)
-    written = {0: rng.random((2, 3)), 2: rng.random((4, 1))}
-    soft_alignments.write(tmp_path / "soft.npz", written)
+    written = rng.random((2, 3)), None, rng.random((4, 1))
+    with soft_alignments.writer(tmp_path / "soft.npz") as add:
+        for posteriors in written:
+            add(posteriors)
     first, missing, last = soft_alignments.read(tmp_path / "soft.npz")
     assert missing is None
     np.testing.assert_allclose(first, written[0], atol=1e-3)

@@ -194,8 +194,8 @@ def test_lbfgs_sees_the_whole_corpus_whatever_the_batches_are():
 
 
 def test_lbfgs_trains_log_linear_models(tmp_path):
-    whole = run(tmp_path / "whole", *LBFGS, "trainer.epochs=12")
-    usual = run(tmp_path / "usual", *LBFGS, "optimizer=adagrad", "trainer.epochs=12")
+    whole = run(tmp_path / "whole", *LBFGS, "trainer.epochs=20")
+    usual = run(tmp_path / "usual", *LBFGS, "optimizer=adagrad", "trainer.epochs=20")
     assert whole["train/loss"] < usual["train/loss"]
     for override, message in (
         ("model=bilstm_crf", "optimizer=lbfgs: for feature_crf and memm"),
