@@ -55,7 +55,8 @@ class Alignment:
         """
         data = OmegaConf.to_container(self.config.data, resolve=True)
         self.files, self.parts, self.pairs, self.scored = {}, {}, {}, {}
-        self.tokens = TokenPairs(data["max_length"], self._folder())
+        self.folder = self._folder()
+        self.tokens = TokenPairs(data["max_length"], self.folder)
         for name, each in [(None, data), *((name, _choice(name)) for name in data["also"])]:
             files, parts = _read(each, self.config.limit.sentences)
             prefix = f"{name}/" if name else ""
@@ -135,7 +136,7 @@ class Alignment:
             for chunk in self.tokens.chunks()
         )
         sizes = map(len, self.vocabularies)
-        self.grid = CoOccurrence(chunks, *sizes, cells=self.config.batching.cells, folder=self._folder())
+        self.grid = CoOccurrence(chunks, *sizes, cells=self.config.batching.cells, folder=self.folder)
         self.levels = []
         backoff = self.config.model.backoff
         for name in backoff.classes if backoff.strength else ():

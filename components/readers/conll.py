@@ -30,8 +30,7 @@ def read(path, word_column=0, tag_column=-1, columns=None):
 
     def finish():
         if words:
-            tokens, tags, *others = zip(*words, strict=True)
-            sentences.append(Sentence(tokens, tags, dict(zip(columns, others, strict=True)) if columns else None))
+            sentences.append(Sentence.of_rows(words, columns))
             words.clear()
 
     for number, line in read_lines(path):

@@ -27,8 +27,7 @@ def read(path, tag="upos", columns=()):
 
     def finish():
         if words:
-            tokens, tags, *others = zip(*words, strict=True)
-            sentences.append(Sentence(tokens, tags, dict(zip(columns, others, strict=True)) if columns else None))
+            sentences.append(Sentence.of_rows(words, columns))
             words.clear()
 
     for number, line in read_lines(path):

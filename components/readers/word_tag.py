@@ -20,5 +20,5 @@ def read(path, separator="|"):
                 raise InputError(f"{path}:{number}: token {place} is {field!r}, expected word{separator}TAG")
             words.append((word, tag))
         if words:
-            sentences.append(Sentence(*zip(*words, strict=True)))
+            sentences.append(Sentence.of_rows(words))
     return sentences

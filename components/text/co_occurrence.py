@@ -59,15 +59,16 @@ class CoOccurrence:
         local, every = Shelf(folder), _Union()
         for chunk in chunks:
             begin = len(local)
+            starts = [np.cumsum(each, dtype=np.int64) - each for each in (chunk.source_lengths, chunk.target_lengths)]
             for rows in _groups(chunk.source_lengths, chunk.target_lengths, cells):
-                batch = self._batch(rows, chunk)
+                batch = self._batch(rows, chunk, *starts)
                 sources = batch["sources"][batch["sentences"]]
                 targets = np.broadcast_to(batch["targets"][:, None], sources.shape)
                 # Numbered within the batch, so that what sorting needs stays small.
                 keys, number = _distinct(sources.ravel(), targets.ravel(), self.size)
                 every.add(keys)
                 local.append({"keys": keys, "batch": batch, "pairs": number.reshape(sources.shape)})
-                self._rows.append({"rows": chunk.rows[rows]})
+                self._rows.append(chunk.rows[rows])
             self.chunks.append(range(begin, len(local)))
             for count, ids in zip(counts, (chunk.source, chunk.target), strict=True):
                 count += np.bincount(ids, minlength=len(count))
@@ -84,22 +85,20 @@ class CoOccurrence:
         classes = (np.arange(size, dtype=np.int32) for size in self.size)
         self.words = Level(*classes, source, target, None, *counts)
 
-    def _batch(self, rows, chunk):
+    def _batch(self, rows, chunk, source_starts, target_starts):
         lengths = chunk.source_lengths[rows, None]
-        starts = np.cumsum(chunk.source_lengths, dtype=np.int64) - chunk.source_lengths
         places = np.arange(lengths.max())
         inside = places < lengths
-        sources = np.where(inside, chunk.source[np.where(inside, starts[rows, None] + places, 0)], self.size[0])
+        sources = np.where(inside, chunk.source[np.where(inside, source_starts[rows, None] + places, 0)], self.size[0])
         lengths = chunk.target_lengths[rows]
-        starts = np.cumsum(chunk.target_lengths, dtype=np.int64) - chunk.target_lengths
         sentences = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
         places = np.arange(len(sentences)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        targets = chunk.target[np.repeat(starts[rows], lengths) + places]
+        targets = chunk.target[np.repeat(target_starts[rows], lengths) + places]
         return {"sources": sources.astype(np.int32), "targets": targets, "sentences": sentences}
 
     def rows(self, number):
         """The numbers of the sentence pairs of a batch, `(batch,)`."""
-        return self._rows[number]["rows"]
+        return self._rows[number]
 
     def holding(self, rows):
         """The numbers of the batches that hold these sentence pairs, ascending."""

@@ -7,7 +7,7 @@ from array import array
 
 
 class Shelf:
-    """Dictionaries of arrays, in the order in which they were appended.
+    """Arrays, or tuples or dictionaries of them, in the order in which they were appended.
 
     Args:
         folder: where a file is to hold them, which nobody else sees and which goes with the shelf; None: in memory.
@@ -17,7 +17,7 @@ class Shelf:
         self._kept = [] if folder is None else None
         self._file = None
         if folder is not None:
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._ends = array("q", [0])
 
     def append(self, arrays):
@@ -25,6 +25,7 @@ class Shelf:
             self._kept.append(arrays)
             return
         self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(arrays, protocol=5)))
+        self._file.flush()  # reading goes past the buffer
 
     def __len__(self):
         return len(self._ends) - 1 if self._file else len(self._kept)
