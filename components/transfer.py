@@ -1,4 +1,4 @@
-"""From a language model into a classifier or a tagger: embeddings and recurrent layers, mapped word by word."""
+"""From a language model into a classifier, a tagger or another language model: what is of words goes word by word."""
 
 import json
 import zipfile
@@ -28,6 +28,9 @@ class Pretrained(NamedTuple):
         cell: `lstm`, `gru`, `rnn`, …; None without recurrent layers.
         layers: weights of each recurrent layer, from the lowest.
         backwards: whether it read texts from their ends.
+        softmax: `[bias (ids,)]`, before it the kernel `(ids, dim)` where that is not the embeddings; empty where
+            it is not one distribution over all words.
+        projection: weights of the layer between states and softmax; empty without one.
     """
 
     source: str
@@ -36,6 +39,8 @@ class Pretrained(NamedTuple):
     cell: str | None
     layers: list
     backwards: bool
+    softmax: list
+    projection: list
 
 
 def described(reader, words):
@@ -43,13 +48,24 @@ def described(reader, words):
     if not hasattr(reader, "embedding"):
         return None
     numbers = {id(variable): number for number, variable in enumerate(reader.variables)}
+    softmax, projection = _output(reader)
     return {
         "words": list(words),
         "backwards": reader.settings.get("backwards", False),
         "cell": reader.settings.get("cell"),
         "embedding": numbers[id(reader.embedding.embeddings)],
         "layers": [[numbers[id(weight)] for weight in layer.weights] for layer in getattr(reader, "recurrent", ())],
+        "softmax": [numbers[id(weight)] for weight in softmax],
+        "projection": [numbers[id(weight)] for weight in projection],
     }
+
+
+def _output(reader):
+    """Weights of a language model's softmax that are of all words and its own, and those of the layer before it."""
+    softmax = () if reader.softmax.tails else reader.softmax.weights
+    projection = getattr(reader, "projection", None)
+    own = [weight for weight in softmax if weight is not reader.embedding.embeddings]
+    return own, projection.weights if projection else []
 
 
 def read(source):
@@ -68,7 +84,9 @@ def read(source):
             folder = latest(folder)
             plan = json.loads((folder / PRETRAINED).read_text())
             stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
-            wanted = {plan["embedding"], *(number for layer in plan["layers"] for number in layer)}
+            plan = {"softmax": [], "projection": [], **plan}  # which older exports do not have
+            layers = [*plan["layers"], plan["softmax"], plan["projection"]]
+            wanted = {plan["embedding"], *(number for layer in layers for number in layer)}
             values = {number: _parameter(stored, f"parameters/{number}") for number in wanted}
     except InputError as error:
         raise InputError(f"init_from={source}: neither a run's folder nor an export ({error})") from None
@@ -78,9 +96,18 @@ def read(source):
         ) from None
     if plan is None:
         raise InputError(f"init_from={source}: this model has no embeddings to start from")
-    layers = [[values[number] for number in layer] for layer in plan["layers"]]
+    *layers, softmax, projection = (
+        [values[number] for number in layer] for layer in (*plan["layers"], plan["softmax"], plan["projection"])
+    )
     return Pretrained(
-        str(source), plan["words"], values[plan["embedding"]], plan["cell"], layers, bool(plan["backwards"])
+        str(source),
+        plan["words"],
+        values[plan["embedding"]],
+        plan["cell"],
+        layers,
+        bool(plan["backwards"]),
+        softmax,
+        projection,
     )
 
 
@@ -104,16 +131,16 @@ def most_frequent(pretrained, count):
 
 
 def apply(pretrained, model, words, embeddings=True, encoder=True):
-    """Puts pretrained weights into a tagger or classifier.
+    """Puts pretrained weights into a tagger, a classifier or a language model.
 
     Two models, one that reads forwards and one that reads backwards, each bring their embeddings: the word vectors
-    are theirs side by side.
+    are theirs side by side. A language model goes on from one that reads as it does.
 
     Args:
         pretrained: one or two `Pretrained`.
-        model: with a layer `word_embedding` and recurrent layers `lstm_1`, `bilstm_1`, ….
+        model: with a layer `word_embedding` and recurrent layers `lstm_1`, `bilstm_1`, …; or a neural language model.
         words: the model's own vocabulary; pretrained vectors go by word, and by lower-cased word.
-        embeddings, encoder: which parts to take over.
+        embeddings, encoder: which parts to take over; the softmax of a language model is of words, as embeddings are.
 
     Returns:
         groups of the variables that were set, from the output downwards; and `(matched, new)` words.
@@ -124,14 +151,17 @@ def apply(pretrained, model, words, embeddings=True, encoder=True):
     pretrained = sorted(pretrained, key=lambda each: each.backwards)
     if len(pretrained) > 2 or len({each.backwards for each in pretrained}) < len(pretrained):
         raise InputError("init_from: several models have to be one that reads forwards and one that reads backwards")
-    layer = next((each for each in model.layers if each.name == "word_embedding"), None)
+    predicts = hasattr(model, "softmax")
+    layer = next((each for each in model.layers if each.name in ("word_embedding", "embedding")), None)
     if layer is None:
-        raise InputError(f"init_from: model={model.name} has no word vectors to set; taggers and classifiers have")
+        raise InputError(f"init_from: model={model.name} has no word vectors to set; neural models have")
+    if predicts and [each.backwards for each in pretrained] != [model.settings.get("backwards", False)]:
+        raise InputError("init_from: a language model goes on from one other, and in the direction in which that reads")
     dim = sum(each.embeddings.shape[1] for each in pretrained)
     if layer.output_dim != dim:
         shapes = " + ".join(str(each.embeddings.shape) for each in pretrained)
         raise InputError(
-            f"init_from: layer word_embedding is {tuple(layer.embeddings.shape)} here and {shapes} there; "
+            f"init_from: layer {layer.name} is {tuple(layer.embeddings.shape)} here and {shapes} there; "
             f"set its width to {dim}"
         )
     groups, matched = [], 0
@@ -141,6 +171,8 @@ def apply(pretrained, model, words, embeddings=True, encoder=True):
         groups.append([layer.embeddings])
     if encoder:
         groups = [*_encoder(pretrained, model), *groups]
+    if embeddings and predicts:
+        groups = [*_softmax(*pretrained, model, words), *groups]
     return groups, (matched, len(words) - matched)
 
 
@@ -149,15 +181,44 @@ def _vectors(pretrained, words, table):
     table, matched, start = table.copy(), set(), 0
     for each in pretrained:
         end = start + each.embeddings.shape[1]
-        rows = {word: row for row, word in enumerate(each.words, 2)}
-        table[1, start:end] = each.embeddings[1]  # of the unknown word
-        for place, word in enumerate(words, 2):
-            row = rows.get(word, rows.get(word.lower()))
-            if row is not None:
-                table[place, start:end] = each.embeddings[row]
-                matched.add(word)
+        places, rows = _same(each.words, words)
+        table[places, start:end] = each.embeddings[rows]
+        matched.update(places[1:])
         start = end
     return table, len(matched)
+
+
+def _same(words, others):
+    """Ids of another vocabulary's words that this one has too, in any case of letters, and their ids in this one.
+
+    The unknown word comes first.
+    """
+    rows = {word: row for row, word in enumerate(words, 2)}
+    found = ((place, rows.get(word, rows.get(word.lower()))) for place, word in enumerate(others, 2))
+    places, rows = zip((1, 1), *(pair for pair in found if pair[1] is not None), strict=True)
+    return list(places), list(rows)
+
+
+def _softmax(pretrained, model, words):
+    """The distribution over words, and the layer before it where there is one; new words keep what they have."""
+    of_words, others = _output(model)
+    if not of_words or not pretrained.softmax:
+        return []  # an adaptive one: its groups of rarer words are others here
+    here = [[each.shape[1:] for each in of_words], [each.shape for each in others]]
+    there = [[each.shape[1:] for each in pretrained.softmax], [each.shape for each in pretrained.projection]]
+    if here != there:
+        raise InputError(
+            f"init_from={pretrained.source}: layer softmax is {_shapes(*of_words, *others)} here and "
+            f"{_shapes(*pretrained.softmax, *pretrained.projection)} there; set the same model.tied, units and dim"
+        )
+    places, rows = _same(pretrained.words, words)
+    for variable, values in zip(of_words, pretrained.softmax, strict=True):
+        table = variable.numpy()
+        table[places] = values[rows]
+        variable.assign(table)
+    for variable, values in zip(others, pretrained.projection, strict=True):
+        variable.assign(values)
+    return [[*of_words, *others]]
 
 
 def _encoder(pretrained, model):
@@ -176,7 +237,7 @@ def _encoder(pretrained, model):
             return groups
         group, both = [], hasattr(layer, "forward_layer")
         for each in present:
-            if each.backwards and not both:
+            if each.backwards and not both and not hasattr(model, "softmax"):
                 raise InputError(f"init_from={each.source}: reads backwards, and layer {layer.name} does not")
             target = (layer.backward_layer if each.backwards else layer.forward_layer) if both else layer
             first = below[0] if each.backwards and len(pretrained) == 2 else 0
@@ -195,10 +256,9 @@ def _into(layer, weights, first, known, source):
     target, *others = variables
     fits = target.shape[1] == kernel.shape[1] and target.shape[0] >= first + kernel.shape[0]
     if not fits or [tuple(each.shape) for each in others] != [each.shape for each in rest]:
-        shapes = " ".join(str(tuple(each.shape)) for each in variables)
         raise InputError(
-            f"init_from={source}: layer {layer.name} is {shapes} here and {' '.join(str(w.shape) for w in weights)} "
-            "there; set the same number of units"
+            f"init_from={source}: layer {layer.name} is {_shapes(*variables)} here and {_shapes(*weights)} there; "
+            "set the same number of units"
         )
     values = target.numpy()
     values[:known] = 0.0
@@ -207,3 +267,7 @@ def _into(layer, weights, first, known, source):
     for variable, value in zip(others, rest, strict=True):
         variable.assign(value)
     return [target, *others]
+
+
+def _shapes(*weights):
+    return " ".join(str(tuple(each.shape)) for each in weights)

@@ -26,6 +26,7 @@ class LanguageModeling:
     """The language modelling task of one configuration; `pipeline.run` calls its methods in their order."""
 
     loss = None
+    embeds_words = True
     # Most of the work is one product with the whole vocabulary.
     wide = True
     ask = "generate"
@@ -74,12 +75,12 @@ class LanguageModeling:
             self.parts = dict.fromkeys(self.parts, self.parts["train"])
         self._vocabulary()
 
-    def _vocabulary(self):
+    def _vocabulary(self, keep=()):
         settings = self.config.text
         # A text that has unknown words in it was given its vocabulary already.
         fixed = any(UNKNOWN_WORD in line for lines in self.parts["train"] for line in lines)
         least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
-        self.vectorizer = vocabulary(self.parts["train"], self.unit, settings.case, settings.digits, least)
+        self.vectorizer = vocabulary(self.parts["train"], self.unit, settings.case, settings.digits, least, keep)
         self.size = len(self.vectorizer.words) + 2
         if self.size < 5:  # padding, the unknown word, the end, and two to choose from
             known = ", ".join(map(repr, self.vectorizer.words[1:])) or "none"
@@ -117,8 +118,10 @@ class LanguageModeling:
 
     # vectorise and batch
 
-    def vectorize(self):
-        """Turns every part into ids."""
+    def vectorize(self, keep=()):
+        """Turns every part into ids; the vocabulary has the words to keep as well."""
+        if keep:
+            self._vocabulary(keep)
         self.streams = {
             part: Stream(documents, self.vectorizer, self.unit, self.backwards)
             for part, documents in self.parts.items()

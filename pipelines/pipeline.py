@@ -149,9 +149,7 @@ def _pretrained(config, task):
     if config.init_from is None:
         return []
     if not getattr(task, "embeds_words", False):
-        raise InputError(
-            f"init_from: model={config.model.name} has no word vectors to set; taggers and classifiers have"
-        )
+        raise InputError(f"init_from: model={config.model.name} has no word vectors to set; neural models have")
     sources = [config.init_from] if isinstance(config.init_from, str) else list(config.init_from)
     return [transfer.read(fetched(source, config)) for source in sources]
 

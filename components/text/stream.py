@@ -11,10 +11,14 @@ ENDS = {"words": "</s>", "characters": "\n"}  # how it is written
 UNKNOWN_WORD = "<unk>"
 
 
-def vocabulary(documents, unit, case="keep", digits="keep", min_count=1):
-    """A `TokenVectorizer` whose id 2 is the end of a line; `<unk>` in the text is the unknown word."""
+def vocabulary(documents, unit, case="keep", digits="keep", min_count=1, keep=()):
+    """A `TokenVectorizer` whose id 2 is the end of a line; `<unk>` in the text is the unknown word.
+
+    Args:
+        keep: words that it has in any case.
+    """
     tokens = [token for lines in documents for line in lines for token in line]
-    adapted = TokenVectorizer.adapt(tokens, case, digits, features=("words",), min_count=min_count)
+    adapted = TokenVectorizer.adapt(tokens, case, digits, features=("words",), min_count=min_count, keep=keep)
     end = ENDS[unit]
     words = [end, *(word for word in adapted.words if word not in (end, UNKNOWN_WORD))]
     return TokenVectorizer(words, (), case, digits, features=("words",))

@@ -294,7 +294,7 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path):
 def test_a_sweep_over_seeds(tmp_path):
     started = time.time()
     done = python(
-        ROOT / "train.py", "-m", "model=rnn_crf,bilstm_softmax", "seed=1,2", "debug=limit", "limit.sentences=40",
+        ROOT / "train.py", "-m", "model=hmm,memm", "seed=1,2", "debug=limit", "limit.sentences=40",
         "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

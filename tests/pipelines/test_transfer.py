@@ -199,8 +199,68 @@ def test_what_does_not_fit(models, tmp_path, overrides, message):
         classification(f"init_from={folder}/forwards", *tracking, *overrides)
 
 
+def language_modeling(*overrides):
+    from pipelines.language_modeling import LanguageModeling
+
+    return built(LanguageModeling, *LM, *overrides)
+
+
+@pytest.mark.parametrize("options", [(), ("model.tied=false",), ("model.backwards=true", "model.cell=gru")])
+def test_a_language_model_goes_on_where_another_stopped(models, tmp_path, options):
+    folder = models[0] if not options else tmp_path
+    if options:
+        run(folder / "forwards", *LM, *options, "tracking=off", f"export.dir={folder}/exports")
+    found = json.loads((folder / "forwards" / "metrics.json").read_text())["dev/loss"]
+    for place in ("forwards", "exports"):
+        model, task, _ = language_modeling(*options, f"init_from={folder}/{place}")
+        assert task.dev_scorer(model)()["dev/loss"] == pytest.approx(found, rel=1e-6)
+
+
+def test_a_language_model_goes_on_with_other_words(models, write):
+    folder, _ = models
+    own = write("own/train.txt", "the zzz house\nthe zzz market\n" * 3).parent
+    for part in ("dev", "test"):
+        write(f"own/{part}.txt", "the zzz house\n")
+    text = ("data=text", "data.lines=sentences", f"data.path={own}")
+    start = f"init_from={folder}/forwards"
+    plain, task, _ = language_modeling(*text)
+    model, _, _ = language_modeling(*text, start)
+    reader, words = source(folder / "forwards")
+    assert "zzz" not in words and "zzz" in task.vectorizer.words and "the" in words
+    for before, after, theirs in (
+        (plain.embedding.get_weights()[0], model.embedding.get_weights()[0], reader.embedding.get_weights()[0]),
+        (plain.softmax.get_weights()[0], model.softmax.get_weights()[0], reader.softmax.get_weights()[0]),
+    ):
+        np.testing.assert_array_equal(after[1], theirs[1])
+        for row, word in enumerate(task.vectorizer.words, 2):
+            wanted = theirs[words.index(word) + 2] if word in words else before[row]
+            np.testing.assert_array_equal(after[row], wanted)
+    for one, other in zip(model.projection.get_weights(), reader.projection.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    _, task, _ = language_modeling(*text, start, "transfer.keep=null")
+    assert set(task.vectorizer.words) == {*words, "the", "zzz", "house", "market"}
+    model, _, _ = language_modeling(*text, start, "transfer.parts=encoder")
+    np.testing.assert_array_equal(model.embedding.get_weights()[0].shape, plain.embedding.get_weights()[0].shape)
+    assert not np.array_equal(model.embedding.get_weights()[0][1], reader.embedding.get_weights()[0][1])
+    np.testing.assert_array_equal(model.recurrent[0].get_weights()[1], reader.recurrent[0].get_weights()[1])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model.backwards=true",), "goes on from one other, and in the direction in which that reads"),
+        (("model.tied=false",), r"layer softmax is \(\d+, 12\) \(\d+,\) here and \(\d+,\) \(12, 8\) \(8,\) there"),
+        (("model.dim=9",), r"layer embedding is \(\d+, 9\) here and \(\d+, 8\) there; set its width to 8"),
+        (("model.units=10",), r"layer lstm_1 is .* set the same number of units"),
+    ],
+)
+def test_a_language_model_that_does_not_fit(models, overrides, message):
+    with pytest.raises(InputError, match=message):
+        language_modeling(f"init_from={models[0]}/forwards", *overrides)
+
+
 def test_a_model_without_word_vectors_starts_from_nothing(models, tmp_path):
-    for model in ("lstm_lm", "feature_crf"):
+    for model in ("ngram", "maxent_lm", "feature_crf"):
         options = (f"model={model}", "limit.sentences=50", "tracking=off", "export=off")
         with pytest.raises(InputError, match=f"model={model} has no word vectors to set"):
             run(tmp_path / model, *options, f"init_from={models[0]}/forwards")
