@@ -225,5 +225,6 @@ def _expected_log(counts, totals, kinds, concentration):
 
 
 def _bincount(ids, size, weights):
+    # tf.math.bincount first looks for the largest id.
     ids = tf.reshape(tf.convert_to_tensor(ids), [-1])
-    return tf.math.bincount(ids, tf.reshape(weights, [-1]), minlength=size, maxlength=size)
+    return tf.raw_ops.DenseBincount(input=ids, size=size, weights=tf.reshape(weights, [-1]))
