@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from components import transfer
 from components.errors import InputError
+from components.files import written_whole
 from components.layers.stored_weights import compressed
 from components.saved_model import package, verification
 from components.saved_model.versions import check_writable, write_version
@@ -312,6 +313,5 @@ class _Averaged:
 
 
 def _write_json(path, values):
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(part, path)
+    with written_whole(path) as part:
+        part.write_text(json.dumps(values, indent=2) + "\n")

@@ -7,12 +7,12 @@ other tags each word takes the one of most words linked to it. Sentences none of
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
 from components.alignment.projection import project_entities, project_tags
 from components.errors import InputError
+from components.files import written_whole
 from components.readers import conll
 from components.readers.lines import read_lines
 from components.saved_model.versions import latest
@@ -78,18 +78,15 @@ def _plain(text):
 
 def write(path, sentences):
     """Writes a CoNLL file, whole or not at all; the number of sentences."""
-    part, count = path.with_name(f".part-{path.name}"), 0
+    count = 0
     try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
+        with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
             for tokens, tags in sentences:
                 file.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
                 file.write("\n")
                 count += 1
-        os.replace(part, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from None
-    finally:
-        part.unlink(missing_ok=True)
     return count
 
 

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from components.errors import InputError
+from components.files import written_whole
 
 PARTS = ("train", "dev", "test")
 TIMEOUT = 30  # seconds without a byte
@@ -72,9 +73,8 @@ def fetch(url, target, sha256=None):
         OSError: the address cannot be reached.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + f".{os.getpid()}.part")
     digest, done = hashlib.sha256(), 0
-    try:
+    with written_whole(target) as part:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, "wb") as raw:
             total = int(response.headers.get("Content-Length") or 0)
             output = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if target.suffix == ".gz" else raw
@@ -91,9 +91,6 @@ def fetch(url, target, sha256=None):
             print(file=sys.stderr)
         if sha256 and digest.hexdigest() != sha256:
             raise InputError(f"{url}: sha256 is {digest.hexdigest()}, expected {sha256}; nothing was kept")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return target
 
 

@@ -3,13 +3,13 @@
 import contextlib
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from components.files import written_whole
 from components.layers.both_devices import exporting
 from components.saved_model.batching import joining
 from components.saved_model.c_api import encoded
@@ -85,9 +85,8 @@ def put_beside(version):
     """Puts the card and the metadata of a version beside the versions, each whole or not at all."""
     version = Path(version)
     for name in (METADATA, CARD):
-        part = version.parent / f".part-{name}"
-        shutil.copyfile(version / EXTRA / name, part)
-        os.replace(part, version.parent / name)
+        with written_whole(version.parent / name) as part:
+            shutil.copyfile(version / EXTRA / name, part)
 
 
 def _write_warm_up(path, name, requests):

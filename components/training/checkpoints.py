@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from components.errors import InputError
+from components.files import written_whole
 
 LAST, BEST = "last.npz", "best.keras"
 
@@ -16,27 +17,17 @@ def save(model, folder, state):
     """Writes the model's and the optimizer's variables and `state` (JSON) to `folder/last.npz`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
-    target = folder / LAST
-    part = folder / f".part-{LAST}"
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, state=json.dumps(state), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(folder / LAST) as part, open(part, "wb") as file:
+        np.savez(file, state=json.dumps(state), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def save_best(model, folder):
     """Writes the model as `folder/best.keras`, an ordinary Keras file, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".part-{BEST}"
-    try:
+    with written_whole(folder / BEST) as part:
         model.save(part)
-        os.replace(part, folder / BEST)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def restore(model, folder):
