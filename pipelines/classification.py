@@ -5,13 +5,13 @@ from collections import Counter
 from pathlib import Path
 
 import hydra
-import keras
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
 
 from components.errors import InputError
 from components.metrics import classification as metrics
+from components.models.classifier import SmoothedCrossentropy
 from components.readers import dataset, labelled
 from components.saved_model.classifier import ClassifierModule
 from components.text.batching import (
@@ -50,7 +50,7 @@ class Classification:
             raise InputError(
                 f"trainer.monitor={self.monitor}: a classifier has dev/accuracy, dev/macro_f1 and dev/loss"
             )
-        self.loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.loss = SmoothedCrossentropy(config.model.label_smoothing)
 
     # read
 
@@ -175,7 +175,7 @@ class Classification:
     def build(self):
         """The model, not compiled."""
         options = OmegaConf.to_container(self.config.model, resolve=True)
-        for key in ("precision", "class_weights"):
+        for key in ("precision", "class_weights", "label_smoothing"):
             options.pop(key)
         target = hydra.utils.get_method(options.pop("_target_"))
         model = target(self.vectorizer.sizes, len(self.labels), **options)

@@ -252,6 +252,7 @@ RULES = {
         "last, mean, max, sum or attention, or several with + between them",
     ),
     "model.class_weights": _one_of("none", "balanced"),
+    "model.label_smoothing": _rate(),
     "model.head": _one_of("crf", "memm", "softmax"),
     "model.constraints": _one_of("decoding", "training"),
     "model.layers": _whole(1),

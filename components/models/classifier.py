@@ -59,6 +59,30 @@ def classifier(
 
 
 @keras.saving.register_keras_serializable("trellis")
+class SmoothedCrossentropy(keras.losses.Loss):
+    """Cross-entropy of labels of which a share goes to all classes alike (Szegedy et al. 2016).
+
+    Args:
+        share: of each label, at least 0 and below 1; with 0 it is the ordinary cross-entropy.
+
+    Labels `(batch,)` are numbers of classes, scores `(batch, classes)` logits.
+    """
+
+    def __init__(self, share, name="smoothed_crossentropy", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"share={share}: must be at least 0 and below 1")
+        self.share = share
+
+    def call(self, labels, scores):
+        labels = keras.ops.one_hot(keras.ops.cast(labels, "int32"), scores.shape[-1], dtype=scores.dtype)
+        return keras.losses.categorical_crossentropy(labels, scores, from_logits=True, label_smoothing=self.share)
+
+    def get_config(self):
+        return {**super().get_config(), "share": self.share}
+
+
+@keras.saving.register_keras_serializable("trellis")
 class _Bias(keras.layers.Layer):
     """Adds a weight for each class."""
 

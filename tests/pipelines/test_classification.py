@@ -3,11 +3,13 @@
 import csv
 import json
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from components.errors import InputError
+from components.models.classifier import SmoothedCrossentropy
 from components.readers import labelled
 from pipelines.classification import Classification
 from serve import predict, search
@@ -115,7 +117,7 @@ def test_what_mlflow_has(trained):
         ("model=rnn_classifier", "model.pooling=attention+max"),
         ("model=gru_classifier", "model.pooling=mean", "text.tokenizer=characters"),
         ("model=lstm_classifier", "model.layers=2", "model.class_weights=balanced", "model.bidirectional=true"),
-        ("model=bilstm_classifier", "model.auxiliary=0.1", "model.pooling=last"),
+        ("model=bilstm_classifier", "model.auxiliary=0.1", "model.pooling=last", "model.label_smoothing=0.2"),
     ],
     ids=lambda each: "-".join(each),
 )
@@ -127,6 +129,25 @@ def test_every_model_from_train_to_export(tmp_path, overrides):
     out = model.signatures["serving_default"](text=tf.constant([example.text for example in examples("test")]))
     right = np.mean([a.decode() == b.label for a, b in zip(out["label"].numpy(), examples("test"), strict=True)])
     assert right == pytest.approx(metrics["test/accuracy"])
+
+
+def test_smoothed_cross_entropy():
+    rng = np.random.default_rng(0)
+    scores, labels = rng.normal(size=(6, 5)).astype("float32"), rng.integers(0, 5, 6)
+    logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    of_label = logs[np.arange(6), labels]
+    for share in (0.0, 0.2):
+        loss = SmoothedCrossentropy(share, reduction="none")
+        wanted = -(1 - share) * of_label - share * logs.mean(axis=1)
+        np.testing.assert_allclose(loss(labels, scores), wanted, rtol=1e-5)
+        again = SmoothedCrossentropy.from_config(loss.get_config())
+        np.testing.assert_allclose(
+            again(labels, scores, sample_weight=np.arange(6.0)), wanted * np.arange(6), rtol=1e-5
+        )
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    assert float(SmoothedCrossentropy(0.0)(labels, scores)) == pytest.approx(float(plain(labels, scores)), rel=1e-6)
+    with pytest.raises(ValueError, match=r"share=1.5: must be at least 0 and below 1"):
+        SmoothedCrossentropy(1.5)
 
 
 # Own data
