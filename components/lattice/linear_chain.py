@@ -260,11 +260,7 @@ def _walk_batch_last(scores, matrix, lengths):
     emitted = ops.exp(scores - top)
 
     def along(message, matrix):
-        terms = [message[tag] * matrix[tag, :, None] for tag in range(tags)]
-        while len(terms) > 1:
-            # In pairs: sums that do not wait for each other.
-            terms = [*map(ops.add, terms[::2], terms[1::2]), *terms[len(terms) // 2 * 2 :]]
-        return terms[0]
+        return functools.reduce(ops.add, (message[tag] * matrix[tag, :, None] for tag in range(tags)))
 
     def forward(message, emitted):
         outgoing = along(message, weights) * emitted
