@@ -1,5 +1,6 @@
 """From a language model into a classifier, a tagger or another language model: what is of words goes word by word."""
 
+import itertools
 import json
 import zipfile
 from pathlib import Path
@@ -85,8 +86,7 @@ def read(source):
             plan = json.loads((folder / PRETRAINED).read_text())
             stored = tf.train.load_checkpoint(str(folder / "variables" / "variables"))
             plan = {"softmax": [], "projection": [], **plan}  # which older exports do not have
-            layers = [*plan["layers"], plan["softmax"], plan["projection"]]
-            wanted = {plan["embedding"], *(number for layer in layers for number in layer)}
+            wanted = {plan["embedding"], *plan["softmax"], *plan["projection"], *itertools.chain(*plan["layers"])}
             values = {number: _parameter(stored, f"parameters/{number}") for number in wanted}
     except InputError as error:
         raise InputError(f"init_from={source}: neither a run's folder nor an export ({error})") from None
@@ -96,18 +96,15 @@ def read(source):
         ) from None
     if plan is None:
         raise InputError(f"init_from={source}: this model has no embeddings to start from")
-    *layers, softmax, projection = (
-        [values[number] for number in layer] for layer in (*plan["layers"], plan["softmax"], plan["projection"])
-    )
     return Pretrained(
         str(source),
         plan["words"],
         values[plan["embedding"]],
         plan["cell"],
-        layers,
+        [[values[number] for number in layer] for layer in plan["layers"]],
         bool(plan["backwards"]),
-        softmax,
-        projection,
+        [values[number] for number in plan["softmax"]],
+        [values[number] for number in plan["projection"]],
     )
 
 

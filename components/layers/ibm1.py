@@ -9,7 +9,7 @@ Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay an
 import keras
 import tensorflow as tf
 
-from components.layers.positions import Uniform, add
+from components.layers.positions import Uniform, add, bincount
 
 
 class Grid:
@@ -160,16 +160,16 @@ class IBM1(keras.layers.Layer):
     def count(self, grid, cells, null):
         """E-step: adds posterior probabilities of cells and of NULL."""
         for counts, ids, values in ((self.counts, grid.pairs, cells), (self.null_counts, grid.words, null)):
-            add(counts, _bincount(ids, counts.shape[0], values))
+            add(counts, bincount(ids, counts.shape[0], values))
 
     def maximize(self):
         """M-step: the most likely tables given what was counted (with back-off or a prior, the smoothed ones)."""
         counts = tf.convert_to_tensor(self.counts)[:-1]
         null = tf.convert_to_tensor(self.null_counts)[:-1]
-        totals = _bincount(self.given_of, self.given, counts)
+        totals = bincount(self.given_of, self.given, counts)
         given = tf.convert_to_tensor(self.given_of)
         if self.concentration:
-            kinds = _bincount(self.given_of, self.given, tf.ones_like(counts))
+            kinds = bincount(self.given_of, self.given, tf.ones_like(counts))
             table = _expected_log(counts, tf.gather(totals, given), tf.gather(kinds, given), self.concentration)
             null = _expected_log(null, tf.reduce_sum(null), float(self.words), self.concentration)
         elif self.strength:
@@ -190,8 +190,8 @@ class IBM1(keras.layers.Layer):
     def level_counts(self, number):
         """Counts of the pairs of classes of a level, and of its generating classes."""
         each, (pairs, given) = self.classes[number], self.levels[number]
-        of_pairs = _bincount(each["pair"], pairs, tf.convert_to_tensor(self.counts)[:-1])
-        return of_pairs, _bincount(each["given"], given, of_pairs)
+        of_pairs = bincount(each["pair"], pairs, tf.convert_to_tensor(self.counts)[:-1])
+        return of_pairs, bincount(each["given"], given, of_pairs)
 
     def get_config(self):
         return {
@@ -222,9 +222,3 @@ def backed_off(probability, levels, strength):
 def _expected_log(counts, totals, kinds, concentration):
     """exp of the expected log-probability under the Dirichlet posterior."""
     return tf.exp(tf.math.digamma(counts + concentration) - tf.math.digamma(totals + concentration * kinds))
-
-
-def _bincount(ids, size, weights):
-    # tf.math.bincount first looks for the largest id.
-    ids = tf.reshape(tf.convert_to_tensor(ids), [-1])
-    return tf.raw_ops.DenseBincount(input=ids, size=size, weights=tf.reshape(weights, [-1]))

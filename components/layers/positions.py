@@ -36,6 +36,13 @@ def add(counts, values):
     counts.value.assign_add(values)
 
 
+def bincount(ids, size, weights):
+    """Sums of weights by id, `(size,)`; ids and weights of one shape."""
+    # tf.math.bincount first looks for the largest id.
+    ids = tf.reshape(tf.convert_to_tensor(ids), [-1])
+    return tf.raw_ops.DenseBincount(input=ids, size=size, weights=tf.reshape(weights, [-1]))
+
+
 class Positions(keras.layers.Layer):
     """Base: every word is generated on its own.
 
@@ -140,9 +147,7 @@ class PositionTable(Positions):
         return weights, null, 0.0
 
     def statistics(self, grid, posteriors):
-        numbers = tf.reshape(self._numbers(grid), [-1])
-        cells, size = tf.reshape(posteriors.cells, [-1]), self.counts.shape[0]
-        return tf.math.bincount(numbers, cells, minlength=size, maxlength=size)
+        return bincount(self._numbers(grid), self.counts.shape[0], posteriors.cells)
 
     def maximize(self):
         # Only ratios matter: `prior` makes the positions of each word sum to one.
@@ -273,9 +278,7 @@ class Jumps(Positions):
             emissions, lengths, tf.concat([row, row], axis=0), nothing, nothing
         )
         jumped = pairs[:, :width]
-        jumped = tf.reshape(jumped[:width] + jumped[width:], [-1])
-        size = 2 * self.widest + 1
-        jumped = tf.math.bincount(tf.reshape(self._numbers(width), [-1]), jumped, minlength=size, maxlength=size)
+        jumped = bincount(self._numbers(width), 2 * self.widest + 1, jumped[:width] + jumped[width:])
         cells, from_null = dense.flat(tags[:, :, :width]), dense.flat_words(tf.reduce_sum(tags[:, :, width:], axis=2))
         return Posteriors(cells, from_null, tf.reduce_sum(total), jumped)
 

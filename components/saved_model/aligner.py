@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from components.alignment.symmetrization import pharaoh, symmetrize
 from components.layers.ibm1 import Grid, backed_off
+from components.layers.positions import bincount
 from components.text.templates import attribute
 from components.text.vectorizer import normalize
 
@@ -56,7 +57,7 @@ class AlignerModule(tf.Module):
             if self.strength:
                 of_levels = [lexicon.level_counts(number) for number in range(len(levels))]
                 counts = tf.convert_to_tensor(lexicon.counts)[:-1]
-                totals = tf.math.bincount(tf.convert_to_tensor(lexicon.given_of), counts, minlength=lexicon.given)
+                totals = bincount(lexicon.given_of, lexicon.given, counts)
                 of_levels.append((counts, totals))
             else:
                 of_levels = [(tf.convert_to_tensor(lexicon.table)[:-1], tf.zeros([lexicon.given]))]
