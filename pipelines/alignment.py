@@ -135,8 +135,9 @@ class Alignment:
             chunk._replace(source=of_token[0][chunk.source], target=of_token[1][chunk.target])
             for chunk in self.tokens.chunks()
         )
-        sizes = map(len, self.vocabularies)
-        self.grid = CoOccurrence(chunks, *sizes, cells=self.config.batching.cells, folder=self.folder)
+        model, sizes = self.config.model, map(len, self.vocabularies)
+        cells = self.config.batching.cells or (2**16 if "hmm" in model.iterations or model.stepwise else 2**20)
+        self.grid = CoOccurrence(chunks, *sizes, cells=cells, folder=self.folder)
         self.levels = []
         backoff = self.config.model.backoff
         for name in backoff.classes if backoff.strength else ():
@@ -252,7 +253,7 @@ class Alignment:
             return grid.source_lengths, grid.target_lengths, (forward + reverse) / 2.0, links, pharaoh(links)
 
         def aligned(number):
-            batch = {name: tf.constant(values) for name, values in self.grid.batches[number].items()}
+            batch = {name: tf.convert_to_tensor(values) for name, values in self.grid.batches[number].items()}
             answers = (each.numpy() for each in align(batch))
             for row, source, target, posteriors, links, text in zip(self.grid.rows(number), *answers, strict=True):
                 there = slice(source), slice(target)

@@ -47,7 +47,7 @@ def _lexicon(path, task, direction, cutoff):
     """Words by frequency, the translations of each by probability."""
     words = task.grid.words
     lexicon = task.model.directions[direction][0]
-    table, counts = np.asarray(lexicon.table)[:-1], np.asarray(lexicon.counts)[:-1]
+    table, counts = lexicon.translations.numpy(), lexicon.pair_counts.numpy()
     given, generated = (words.source, words.target) if direction == 0 else (words.target, words.source)
     frequency = (words.source_count, words.target_count)[direction]
     kept = np.flatnonzero(table >= cutoff)

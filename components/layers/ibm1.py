@@ -6,10 +6,16 @@ the HMM) have the same table and another idea of positions, see `components.laye
 Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay and Peto 1995 (hierarchical back-off).
 """
 
+import math
+import os
+
 import keras
 import tensorflow as tf
 
 from components.layers.positions import Uniform, add, bincount
+
+# XLA reads a number by its id, and adds one, in a fifth of the time that TensorFlow's own operations take.
+COMPILED = os.environ.get("TRELLIS_XLA") != "0"
 
 
 class Grid:
@@ -31,6 +37,7 @@ class Grid:
         self.target_lengths = tf.math.segment_sum(tf.ones_like(self.sentences), self.sentences)
         starts = tf.cumsum(self.target_lengths, exclusive=True)
         self.places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
+        self.cells = tf.size(self.pairs)
 
     def turned(self):
         """The same batch in the other direction."""
@@ -93,10 +100,9 @@ class IBM1(keras.layers.Layer):
             raise ValueError("strength and concentration must be at least 0")
         if strength and concentration:
             raise ValueError("back-off (strength) and a Dirichlet prior (concentration) exclude each other")
-        # A place more at the end of each, for padding: no translation has it, and NULL generates it for sure.
-        self.table = self._variable("table", pairs + 1)
-        self.null_table = self._variable("null_table", words + 1)
-        self.counts, self.null_counts = self._variable("counts", pairs + 1), self._variable("null_counts", words + 1)
+        # Of pairs, then of words given NULL. A place more at the end of each for padding: no translation has it, and
+        # NULL generates it for sure.
+        self.table, self.counts = (self._variable(name, pairs + words + 2) for name in ("table", "counts"))
         self.given_of = self._variable("given_of", pairs, "int32")
         self.frequency = self._variable("frequency", words)
         self.unigram = self._variable("unigram", pairs if strength else 0)
@@ -134,43 +140,68 @@ class IBM1(keras.layers.Layer):
                 weights["given"].assign(getattr(level, side))
                 of_class = getattr(level, f"{other}_count")[getattr(level, f"{other}_class")]
                 weights["share"].assign((getattr(words, f"{other}_count") / of_class)[generated])
-        self.table.assign(tf.concat([tf.fill([self.pairs], 1.0 / self.words), [0.0]], axis=0))
-        self.null_table.assign(tf.concat([tf.fill([self.words], 1.0 / self.words), [1.0]], axis=0))
+        self._set_table(*(tf.fill([size], 1.0 / self.words) for size in (self.pairs, self.words)))
         # For stepwise EM, where a word may come late: until then it keeps what it begins with.
-        self.counts.assign(self.table)
-        self.null_counts.assign(tf.concat([self.null_table[:-1], [0.0]], axis=0))
+        self.counts.assign(tf.concat([self.table[:-1], [0.0]], axis=0))
 
-    def translation(self, grid):
-        """Probability of each generated word given each word of its sentence: cells `(tokens, source)`."""
-        return tf.gather(tf.convert_to_tensor(self.table), grid.pairs)
+    @property
+    def translations(self):
+        """Probability of the generated word of each pair given the other one, `(pairs,)`."""
+        return self._parts(self.table)[0]
 
-    def null(self, grid):
-        """Probability of each generated word given NULL."""
-        return tf.gather(tf.convert_to_tensor(self.null_table), grid.words)
+    @property
+    def from_null(self):
+        """Probability of each generated word given NULL, `(words,)`."""
+        return self._parts(self.table)[1]
+
+    @property
+    def pair_counts(self):
+        """Expected number of links of each pair, `(pairs,)`."""
+        return self._parts(self.counts)[0]
+
+    def _parts(self, values):
+        values = tf.convert_to_tensor(values)
+        return values[: self.pairs], values[self.pairs + 1 : -1]
+
+    def _set_table(self, of_pairs, of_null):
+        self.table.assign(tf.concat([of_pairs, [0.0], of_null, [1.0]], axis=0))
+
+    def _ids(self, grid):
+        """Places in the table of all cells of a grid, then of its words given NULL; filled up with padding.
+
+        Each number of them is compiled, so there are only multiples of 4,096 and, of many, of an eighth.
+        """
+        words = tf.reshape(grid.words, [-1]) + (self.pairs + 1)
+        count = grid.cells + tf.size(words)
+        doublings = tf.math.log(tf.cast(count, tf.float32)) / math.log(2)
+        step = tf.bitwise.left_shift(1, tf.maximum(tf.cast(doublings, tf.int32) - 3, 12))
+        return tf.concat([tf.reshape(grid.pairs, [-1]), words, tf.fill([-count % step], self.pairs)], axis=0)
 
     def posteriors(self, grid, positions=None):
         """Posterior probability of every link: `Posteriors` of `components.layers.positions`."""
-        return (positions or Uniform()).posteriors(grid, self.translation(grid), self.null(grid))
+        values = _lookup(self.table, self._ids(grid))
+        translation = tf.reshape(values[: grid.cells], tf.shape(grid.pairs))
+        null = tf.reshape(values[grid.cells : grid.cells + tf.size(grid.words)], tf.shape(grid.words))
+        return (positions or Uniform()).posteriors(grid, translation, null)
 
     def reset_counts(self):
         """Before an E-step."""
         self.counts.assign(tf.zeros_like(self.counts))
-        self.null_counts.assign(tf.zeros_like(self.null_counts))
 
     def count(self, grid, cells, null):
         """E-step: adds posterior probabilities of cells and of NULL."""
-        for counts, ids, values in ((self.counts, grid.pairs, cells), (self.null_counts, grid.words, null)):
-            add(counts, bincount(ids, counts.shape[0], values))
+        ids = self._ids(grid)
+        filling = tf.zeros([tf.size(ids) - tf.size(cells) - tf.size(null)])
+        values = tf.concat([tf.reshape(cells, [-1]), tf.reshape(null, [-1]), filling], axis=0)
+        add(self.counts, _counted(ids, self.counts.shape[0], values))
 
     def maximize(self):
         """M-step: the most likely tables given what was counted (with back-off or a prior, the smoothed ones)."""
-        counts = tf.convert_to_tensor(self.counts)[:-1]
-        null = tf.convert_to_tensor(self.null_counts)[:-1]
-        totals = bincount(self.given_of, self.given, counts)
-        given = tf.convert_to_tensor(self.given_of)
+        counts, null = self._parts(self.counts)
+        totals = _lookup(_counted(self.given_of, self.given, counts), self.given_of)
         if self.concentration:
-            kinds = bincount(self.given_of, self.given, tf.ones_like(counts))
-            table = _expected_log(counts, tf.gather(totals, given), tf.gather(kinds, given), self.concentration)
+            kinds = _lookup(_counted(self.given_of, self.given, tf.ones_like(counts)), self.given_of)
+            table = _expected_log(counts, totals, kinds, self.concentration)
             null = _expected_log(null, tf.reduce_sum(null), float(self.words), self.concentration)
         elif self.strength:
             levels = [(*self.level_counts(number), each["share"]) for number, each in enumerate(self.classes)]
@@ -178,19 +209,18 @@ class IBM1(keras.layers.Layer):
                 (tf.gather(of_pairs, each["pair"]), tf.gather(of_given, tf.gather(each["given"], each["pair"])), share)
                 for (of_pairs, of_given, share), each in zip(levels, self.classes, strict=True)
             ]
-            seen.append((counts, tf.gather(totals, given), 1.0))
+            seen.append((counts, totals, 1.0))
             table = backed_off(tf.convert_to_tensor(self.unigram), seen, self.strength)
             null = (null + self.strength * self.frequency) / (tf.reduce_sum(null) + self.strength)
         else:
-            table = tf.math.divide_no_nan(counts, tf.gather(totals, given))
+            table = tf.math.divide_no_nan(counts, totals)
             null = tf.math.divide_no_nan(null, tf.reduce_sum(null))
-        self.table.assign(tf.concat([table, [0.0]], axis=0))
-        self.null_table.assign(tf.concat([null, [1.0]], axis=0))
+        self._set_table(table, null)
 
     def level_counts(self, number):
         """Counts of the pairs of classes of a level, and of its generating classes."""
         each, (pairs, given) = self.classes[number], self.levels[number]
-        of_pairs = bincount(each["pair"], pairs, tf.convert_to_tensor(self.counts)[:-1])
+        of_pairs = bincount(each["pair"], pairs, self.pair_counts)
         return of_pairs, bincount(each["given"], given, of_pairs)
 
     def get_config(self):
@@ -217,6 +247,26 @@ def backed_off(probability, levels, strength):
     for pair, given, share in levels:
         probability = (pair + strength * probability / share) / (given + strength) * share
     return probability
+
+
+def _lookup(table, ids):
+    """Values by id, `(ids,)`."""
+    return (_compiled_lookup if COMPILED else tf.gather)(tf.convert_to_tensor(table), tf.convert_to_tensor(ids))
+
+
+def _counted(ids, size, values):
+    """Sums of values by id, `(size,)`; ids and values `(ids,)`."""
+    return (_compiled_count if COMPILED else bincount)(tf.convert_to_tensor(ids), size, values)
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _compiled_lookup(table, ids):
+    return tf.gather(table, ids)
+
+
+@tf.function(jit_compile=True, autograph=False, reduce_retracing=True)
+def _compiled_count(ids, size, values):
+    return tf.math.unsorted_segment_sum(values, ids, size)
 
 
 def _expected_log(counts, totals, kinds, concentration):

@@ -160,7 +160,7 @@ class WordAligner(keras.Model):
         """Makes what was counted before weigh less; a function that makes a batch weigh as if it were the corpus."""
         rate = (tf.convert_to_tensor(self.steps) + 2.0) ** -self.stepwise
         for lexicon, *positions in self.directions:
-            for counts in (lexicon.counts, lexicon.null_counts, *(p.counts for p in positions if p.counts is not None)):
+            for counts in (lexicon.counts, *(p.counts for p in positions if p.counts is not None)):
                 counts.assign(counts * (1.0 - rate))
         weight = rate * tf.convert_to_tensor(self.batches)
         return lambda counts: counts * weight

@@ -38,7 +38,7 @@ class AlignerModule(tf.Module):
         stage = int(model.stage())
         self.positions = [positions[stage] for _, *positions in model.directions]
         self.parameters = [variable.value for each in self.positions for variable in each.variables]
-        self.null = [tf.Variable(lexicon.null_table[:-1], trainable=False) for lexicon, *_ in model.directions]
+        self.null = [tf.Variable(lexicon.from_null, trainable=False) for lexicon, *_ in model.directions]
         self.strength = model.settings["strength"]
         self.attributes = (*(name for name, *_ in levels), "word")
         every = [*((level, *classes) for _, level, *classes in levels), (words, *vocabularies)]
@@ -46,8 +46,9 @@ class AlignerModule(tf.Module):
             self.attributes, every = ("word",), every[-1:]
         self.tables = [[_Classes(source), _Classes(target)] for _, source, target in every[:-1]]
         self.tables.append([_Classes(side, unknown) for side in vocabularies])
-        keys = (level.source.astype(np.int64) * KEY + level.target for level, *_ in every)
-        self.keys = [tf.Variable(each, trainable=False) for each in keys]
+        keys = [level.source.astype(np.int64) * KEY + level.target for level, *_ in every]
+        orders = [np.argsort(each) for each in keys]
+        self.keys = [tf.Variable(each[order], trainable=False) for each, order in zip(keys, orders, strict=True)]
         self.occurrences = [
             [_with_unknown(level.source_count), _with_unknown(level.target_count)] for level, *_ in every
         ]
@@ -56,13 +57,13 @@ class AlignerModule(tf.Module):
         for lexicon, *_ in model.directions:
             if self.strength:
                 of_levels = [lexicon.level_counts(number) for number in range(len(levels))]
-                counts = tf.convert_to_tensor(lexicon.counts)[:-1]
-                totals = bincount(lexicon.given_of, lexicon.given, counts)
-                of_levels.append((counts, totals))
+                totals = bincount(lexicon.given_of, lexicon.given, lexicon.pair_counts)
+                of_levels.append((lexicon.pair_counts, totals))
             else:
-                of_levels = [(tf.convert_to_tensor(lexicon.table)[:-1], tf.zeros([lexicon.given]))]
+                of_levels = [(lexicon.translations, tf.zeros([lexicon.given]))]
             # One more for what never was: a count of 0.
-            self.counts.append([tf.Variable(tf.pad(pairs, [[0, 1]]), trainable=False) for pairs, _ in of_levels])
+            of_pairs = (tf.gather(pairs, order) for (pairs, _), order in zip(of_levels, orders, strict=True))
+            self.counts.append([tf.Variable(tf.pad(pairs, [[0, 1]]), trainable=False) for pairs in of_pairs])
             self.given.append([tf.Variable(tf.pad(given, [[0, 1]]), trainable=False) for _, given in of_levels])
         text = [tf.TensorSpec([None], tf.string, name=name) for name in ("source", "target")]
         self.serving_default = tf.function(self._align, input_signature=text, autograph=False)

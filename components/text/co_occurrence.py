@@ -18,7 +18,7 @@ class Level(NamedTuple):
 
     Attributes:
         source_class, target_class: of each word, `(words,)`.
-        source, target: classes of each pair of classes that meet, `(pairs of classes,)`, in ascending order of both.
+        source, target: classes of each pair of classes that meet, `(pairs of classes,)`.
         pair: number of the pair of classes of each pair of words, `(pairs,)`; None where the classes are the words.
         source_count, target_count: how often each class occurs, `(classes,)`.
     """
@@ -42,8 +42,8 @@ class CoOccurrence:
         folder: see `Shelf`; with one, memory grows with the pairs of words that meet but not with the sentences.
 
     Attributes:
-        words: the `Level` of words.
-        batches: int32: `sources (batch, source)`; and one row for each target word of all its sentences in turn:
+        words: the `Level` of words; pairs of frequent words come first.
+        batches: int32, tensors if they are in memory: `sources (batch, source)`; and one row for each target word of all its sentences in turn:
             `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that
             sentence `pairs (tokens, source)`. At padding a number is one past the last.
         chunks: for each chunk the `range` of its batches.
@@ -52,7 +52,7 @@ class CoOccurrence:
     """
 
     def __init__(self, chunks, source_words, target_words, cells=2**20, folder=None):
-        self.size = source_words, target_words
+        self.size, self.in_memory = (source_words, target_words), folder is None
         self.batches, self._rows, self.chunks = Shelf(folder), Shelf(folder), []
         self.tokens, self.cells, self.lengths = 0, 0, set()
         counts = [np.zeros(size, np.int64) for size in self.size]
@@ -78,10 +78,16 @@ class CoOccurrence:
             self.lengths.update(zip(*lengths, strict=True))
         keys = every.keys()
         keys = keys[: np.searchsorted(keys, source_words * target_words)]  # without padding
-        for each in local.emptied():
-            number = np.searchsorted(keys, each["keys"]).clip(max=len(keys)).astype(np.int32)
-            self.batches.append({**each["batch"], "pairs": number[each["pairs"]]})
         source, target = (each.astype(np.int32) for each in np.divmod(keys, target_words))
+        # What meets often lies together, so that a processor's cache holds most of what a batch looks up.
+        order = np.argsort(-np.minimum(counts[0][source], counts[1][target]), kind="stable")
+        source, target, places = source[order], target[order], np.empty(len(keys) + 1, np.int32)
+        places[order], places[-1] = np.arange(len(keys)), len(keys)
+        for each in local.emptied():
+            number = places[np.searchsorted(keys, each["keys"]).clip(max=len(keys))]
+            batch = {**each["batch"], "pairs": number[each["pairs"]]}
+            # What is a tensor already is not copied in every epoch.
+            self.batches.append({name: tf.constant(batch.pop(name)) for name in [*batch]} if self.in_memory else batch)
         classes = (np.arange(size, dtype=np.int32) for size in self.size)
         self.words = Level(*classes, source, target, None, *counts)
 
@@ -120,8 +126,27 @@ class CoOccurrence:
     def dataset(self):
         """Every batch once, as a `tf.data.Dataset`."""
         spec = {name: tf.TensorSpec([None] * values.ndim, tf.int32) for name, values in self.batches[0].items()}
-        dataset = untuned(tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec))
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches))).prefetch(1)
+        if self.in_memory:
+            lists = {name: _tensor_list(batch[name] for batch in self.batches) for name in spec}
+            dataset = tf.data.Dataset.range(len(self.batches), output_type=tf.int32)
+            dataset = dataset.map(lambda number: {name: _item(lists[name], number, spec[name].shape) for name in spec})
+        else:
+            dataset = tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec)
+            dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches)))
+        return untuned(dataset).prefetch(1)
+
+
+def _tensor_list(tensors):
+    """Tensors of several shapes in one, of which `_item` gives each without copying it."""
+    tensors_so_far = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=-1, element_dtype=tf.int32)
+    for tensor in tensors:
+        tensors_so_far = tf.raw_ops.TensorListPushBack(input_handle=tensors_so_far, tensor=tensor)
+    return tensors_so_far
+
+
+def _item(tensors, number, shape):
+    tensor = tf.raw_ops.TensorListGetItem(input_handle=tensors, index=number, element_shape=-1, element_dtype=tf.int32)
+    return tf.ensure_shape(tensor, shape)
 
 
 class _Union:

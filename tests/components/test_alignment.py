@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components.layers import ibm1
 from components.layers.ibm1 import IBM1, Grid
 from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
 from components.models.word_aligner import WordAligner
@@ -42,7 +43,7 @@ class Bitext:
         given, generated = direction, 1 - direction
         return {
             (sides[1][given][pair[given]], sides[1][generated][pair[generated]]): float(probability)
-            for *pair, probability in zip(*sides[0], lexicon.table.numpy()[:-1], strict=True)
+            for *pair, probability in zip(*sides[0], lexicon.translations.numpy(), strict=True)
         }
 
 
@@ -83,7 +84,7 @@ def test_model_1_is_that_of_nltk(made):
     for (given, word), probability in bitext.translation(model).items():
         assert probability == pytest.approx(theirs.translation_table[word][given], abs=1e-6)
     for number, word in enumerate(bitext.words[1]):
-        null = float(model.directions[0][0].null_table[number])
+        null = float(model.directions[0][0].from_null[number])
         assert null == pytest.approx(theirs.translation_table[word][None], abs=1e-6)
 
 
@@ -104,6 +105,17 @@ def test_batches_do_not_change_full_batch_em(made):
         bitext.fit(model, 4)
     assert len(many.grid.batches) > 20
     assert one.translation(models[0]) == pytest.approx(many.translation(models[1]), abs=1e-5)
+
+
+def test_compiled_or_not(made, monkeypatch):
+    found = []
+    for compiled in (True, False):
+        monkeypatch.setattr(ibm1, "COMPILED", compiled)
+        bitext = Bitext(made, cells=75)
+        model = bitext.aligner({"ibm1": 2, "hmm": 1})
+        found.append((bitext.fit(model, 4), bitext.translation(model), bitext.translation(model, 1)))
+    for one, other in zip(*found, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
 
 
 def enumerated(translation, null, prior):
@@ -268,9 +280,10 @@ def test_agreement_leaves_what_both_see(made):
     plain, agreed = (bitext.aligner({"ibm1": 6}, agreement=agreement) for agreement in (False, True))
     for model in (plain, agreed):
         bitext.fit(model, 6)
-    mass = lambda model: float(tf.reduce_sum(model.directions[0][0].counts))  # noqa: E731
+    mass = lambda model: float(tf.reduce_sum(model.directions[0][0].pair_counts))  # noqa: E731
     assert mass(agreed) < mass(plain)
-    np.testing.assert_allclose(agreed.directions[0][0].counts, agreed.directions[1][0].counts, rtol=1e-5)
+    forward, reverse = (lexicon.pair_counts for lexicon, *_ in agreed.directions)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-5)
 
 
 def test_each_model_goes_on_from_the_one_before(made):
@@ -315,7 +328,7 @@ def test_variational_bayes_prefers_few_translations(made):
     for concentration in (0.0, 0.01):
         model = bitext.aligner({"ibm1": 8}, concentration=concentration)
         bitext.fit(model, 8)
-        p = np.maximum(model.directions[0][0].table.numpy()[:-1], 1e-12)
+        p = np.maximum(model.directions[0][0].translations, 1e-12)
         p = p / np.bincount(bitext.grid.words.source, p)[bitext.grid.words.source]
         entropies.append(-(p * np.log(p)).sum())
     assert entropies[1] < entropies[0]

@@ -129,9 +129,12 @@ def test_numbers_of_pairs(cells, folder, tmp_path):
     assert grid.cells == sum(len(s) * len(t) for s, t in zip(source, target, strict=True))
     assert grid.tokens == sum(map(len, source + target))
     met = {(e, f) for s, t in zip(source, target, strict=True) for e in s for f in t}
-    assert list(zip(grid.words.source, grid.words.target, strict=True)) == sorted(met)
+    pairs = list(zip(grid.words.source, grid.words.target, strict=True))
+    assert sorted(pairs) == sorted(met)
+    rarer = [min(grid.words.source_count[e], grid.words.target_count[f]) for e, f in pairs]
+    assert rarer == sorted(rarer, reverse=True)
     for number, batch in enumerate(grid.batches):
-        rows = grid.rows(number)
+        rows, batch = grid.rows(number), {name: np.asarray(values) for name, values in batch.items()}
         assert len(rows) == 1 or batch["pairs"].size <= cells
         assert batch["targets"].tolist() == np.concatenate([target[row] for row in rows]).tolist()
         for sentence, word, pairs in zip(batch["sentences"], batch["targets"], batch["pairs"], strict=True):
@@ -178,7 +181,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
             for source, target in sentences:
                 pairs.add(source, target)
         grid = CoOccurrence(pairs.chunks(), *map(len, pairs.tokens), 4096, folder)
-        assert sum(batch["targets"].size for batch in grid.batches) == pairs.words[1]
+        assert sum(len(batch["targets"]) for batch in grid.batches) == pairs.words[1]
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
