@@ -131,6 +131,8 @@ def _disk_errors(folder):
 
 
 def _prepare(config, wide):
+    if config.trainer.keep not in ("best", "last"):
+        raise InputError(f"trainer.keep={config.trainer.keep}: must be best or last")
     threads = config.trainer.threads
     cores = os.cpu_count() or 2
     try:
@@ -225,7 +227,7 @@ class _Epochs(keras.callbacks.Callback):
         self.task, self.config, self.folder, self.tracker = task, config, folder, tracker
         self.monitor = task.monitor
         self.label = self.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
-        self.keeps_last = getattr(task, "keeps_last", False)
+        self.keeps_last = config.trainer.keep == "last" or getattr(task, "keeps_last", False)
         state = state or {"epochs": [], "best": None, "best_epoch": None, "waited": 0}
         self.history, self.best = state["epochs"], state["best"]
         self.best_epoch, self.waited = state["best_epoch"], state["waited"]
@@ -280,12 +282,15 @@ class _Epochs(keras.callbacks.Callback):
     def metrics(self):
         """Of the whole run: the first epoch compiles, so speeds are the medians of the others where there are any."""
         timed = self.history[1:] or self.history
+        kept = {"dev/best": self.best} if self.monitor.startswith("dev/") else {}
+        if kept and not self.keeps_last:
+            kept["dev/best_epoch"] = self.best_epoch
         return {
             "train/loss": self.history[-1]["train/loss"],
             "train/tokens_per_second": statistics.median(each["train/tokens_per_second"] for each in timed),
             "train/step_ms": statistics.median(each["train/step_ms"] for each in timed),
             "train/epochs": len(self.history),
-            **({"dev/best": self.best, "dev/best_epoch": self.best_epoch} if self.monitor.startswith("dev/") else {}),
+            **kept,
         }
 
 

@@ -43,9 +43,9 @@ class CoOccurrence:
 
     Attributes:
         words: the `Level` of words; pairs of frequent words come first.
-        batches: int32, tensors if they are in memory: `sources (batch, source)`; and one row for each target word of all its sentences in turn:
-            `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that
-            sentence `pairs (tokens, source)`. At padding a number is one past the last.
+        batches: int32, tensors where they are in memory: `sources (batch, source)`; and one row for each target word of
+            all its sentences in turn: `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their
+            pairs with the words of that sentence `pairs (tokens, source)`. At padding a number is one past the last.
         chunks: for each chunk the `range` of its batches.
         tokens, cells: numbers of words of both sides, and of pairs of words of a sentence pair.
         lengths: `{(source length, target length), …}` of all sentence pairs.

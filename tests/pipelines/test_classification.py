@@ -96,6 +96,18 @@ def test_the_command_lines(trained, capsys, tmp_path):
     assert "no sentences in it" in capsys.readouterr().err
 
 
+def test_the_last_epoch_where_it_is_asked_for(tmp_path):
+    small = ("model=cbow", "trainer.epochs=4", "trainer.monitor=dev/loss", "tracking=off",
+             "export=off", "optimizer.learning_rate=0.1")  # fmt: skip
+    best, last = (run(tmp_path / keep, *small, f"trainer.keep={keep}") for keep in ("best", "last"))
+    epochs = json.loads(str(np.load(tmp_path / "last" / "checkpoints" / "last.npz")["state"]))["epochs"]
+    assert best["dev/loss"] == pytest.approx(min(each["dev/loss"] for each in epochs), rel=1e-5)
+    assert last["dev/loss"] == pytest.approx(epochs[-1]["dev/loss"], rel=1e-5)
+    assert last["dev/loss"] > best["dev/loss"]
+    with pytest.raises(InputError, match=r"trainer\.keep=first: must be best or last"):
+        run(tmp_path / "first", *small, "trainer.keep=first")
+
+
 def test_what_mlflow_has(trained):
     import mlflow
     import pandas
