@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 os.environ["TRELLIS_ROOT"] = str(ROOT)
-os.environ.pop("TRELLIS_XLA", None)
+os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
 
 from components.quiet import held_back  # noqa: E402
 

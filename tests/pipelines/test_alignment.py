@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from components.alignment import soft_alignments
 from components.errors import InputError
+from components.layers import ibm1
 from components.readers import conll
 from pipelines.alignment import Alignment
 from serve import predict, project
@@ -24,10 +25,12 @@ def lines(path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alignment")
-    metrics = run(
-        folder / "run", "model=agreement", f"export.dir={folder}/exports", f"tracking.uri=sqlite:///{folder}/mlflow.db",
-        "report.posteriors=true",
-    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ibm1, "COMPILED", True)
+        metrics = run(
+            folder / "run", "model=agreement", f"export.dir={folder}/exports",
+            f"tracking.uri=sqlite:///{folder}/mlflow.db", "report.posteriors=true",
+        )  # fmt: skip
     return folder, metrics, folder / "exports" / "1"
 
 
