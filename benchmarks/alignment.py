@@ -61,7 +61,7 @@ def work(folder, count, iterations, on_disk):
     """What a process of ours prints: seconds of indexing and of an iteration, pairs of words, and peak memory."""
     import tensorflow as tf
 
-    from components.models.word_aligner import WordAligner
+    from components.models.word_aligner import WordAligner, batch_cells
     from components.text.co_occurrence import CoOccurrence
     from components.text.token_pairs import TokenPairs
 
@@ -75,7 +75,7 @@ def work(folder, count, iterations, on_disk):
     for pair in pairs:
         tokens.add(pair.source, pair.target)
     sizes = [len(side) for side in tokens.tokens]
-    grid = CoOccurrence(tokens.chunks(), *sizes, cells=2**20 if "hmm" not in iterations else 2**16, folder=on_disk)
+    grid = CoOccurrence(tokens.chunks(), *sizes, cells=batch_cells(iterations), folder=on_disk)
     indexing = time.perf_counter() - began
     model = WordAligner(len(grid.words.source), *sizes, iterations=iterations)
     model.adapt(grid.words, batches=len(grid.batches))

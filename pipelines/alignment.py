@@ -14,6 +14,7 @@ from components.alignment.symmetrization import pharaoh, symmetrize
 from components.errors import InputError, nearest
 from components.layers.ibm1 import Grid
 from components.metrics.alignment import link_scores
+from components.models.word_aligner import batch_cells
 from components.readers import dataset
 from components.saved_model.aligner import AlignerModule
 from components.text.batching import of_several_lengths
@@ -136,7 +137,7 @@ class Alignment:
             for chunk in self.tokens.chunks()
         )
         model, sizes = self.config.model, map(len, self.vocabularies)
-        cells = self.config.batching.cells or (2**16 if "hmm" in model.iterations or model.stepwise else 2**20)
+        cells = self.config.batching.cells or batch_cells(model.iterations, model.stepwise)
         self.grid = CoOccurrence(chunks, *sizes, cells=cells, folder=self.folder)
         self.levels = []
         backoff = self.config.model.backoff

@@ -37,7 +37,6 @@ class Grid:
         self.target_lengths = tf.math.segment_sum(tf.ones_like(self.sentences), self.sentences)
         starts = tf.cumsum(self.target_lengths, exclusive=True)
         self.places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
-        self.cells = tf.size(self.pairs)
 
     def turned(self):
         """The same batch in the other direction."""
@@ -172,7 +171,7 @@ class IBM1(keras.layers.Layer):
         Each number of them is compiled, so there are only multiples of 4,096 and, of many, of an eighth.
         """
         words = tf.reshape(grid.words, [-1]) + (self.pairs + 1)
-        count = grid.cells + tf.size(words)
+        count = tf.size(grid.pairs) + tf.size(words)
         doublings = tf.math.log(tf.cast(count, tf.float32)) / math.log(2)
         step = tf.bitwise.left_shift(1, tf.maximum(tf.cast(doublings, tf.int32) - 3, 12))
         return tf.concat([tf.reshape(grid.pairs, [-1]), words, tf.fill([-count % step], self.pairs)], axis=0)
@@ -180,8 +179,9 @@ class IBM1(keras.layers.Layer):
     def posteriors(self, grid, positions=None):
         """Posterior probability of every link: `Posteriors` of `components.layers.positions`."""
         values = _lookup(self.table, self._ids(grid))
-        translation = tf.reshape(values[: grid.cells], tf.shape(grid.pairs))
-        null = tf.reshape(values[grid.cells : grid.cells + tf.size(grid.words)], tf.shape(grid.words))
+        cells, words = tf.size(grid.pairs), tf.size(grid.words)
+        translation = tf.reshape(values[:cells], tf.shape(grid.pairs))
+        null = tf.reshape(values[cells : cells + words], tf.shape(grid.words))
         return (positions or Uniform()).posteriors(grid, translation, null)
 
     def reset_counts(self):

@@ -9,6 +9,11 @@ from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform,
 STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
 
 
+def batch_cells(iterations, stepwise=None):
+    """Pairs of words for a batch: many, but fewer where a lattice is to fit, or updates are to be many."""
+    return 2**16 if "hmm" in iterations or stepwise else 2**20
+
+
 @keras.saving.register_keras_serializable("trellis")
 class WordAligner(keras.Model):
     """Source words generate target words, and the other way round.

@@ -86,8 +86,9 @@ class CoOccurrence:
         for each in local.emptied():
             number = places[np.searchsorted(keys, each["keys"]).clip(max=len(keys))]
             batch = {**each["batch"], "pairs": number[each["pairs"]]}
-            # What is a tensor already is not copied in every epoch.
-            self.batches.append({name: tf.constant(batch.pop(name)) for name in [*batch]} if self.in_memory else batch)
+            if self.in_memory:  # what is a tensor already is not copied in every epoch
+                batch = {name: tf.constant(values) for name, values in batch.items()}
+            self.batches.append(batch)
         classes = (np.arange(size, dtype=np.int32) for size in self.size)
         self.words = Level(*classes, source, target, None, *counts)
 

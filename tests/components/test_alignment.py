@@ -342,7 +342,8 @@ def test_stepwise_em_comes_near_full_batch_em(made):
     assert losses[1][-1] == pytest.approx(losses[0][-1], abs=0.15)
 
 
-def test_replicas_count_the_same(made):
+def test_replicas_count_the_same(made, monkeypatch):
+    monkeypatch.setattr(ibm1, "COMPILED", True)
     bitext = Bitext(made[:12], cells=75)
     alone = bitext.aligner({"ibm1": 1, "hmm": 1})
     bitext.fit(alone, 2)
