@@ -153,6 +153,11 @@ class _Probabilities:
             return ops.matmul(message, matrix)
         return ops.matmul(message[..., None, :], matrix)[..., 0, :]
 
+    @staticmethod
+    def along_batch_last(message, matrix):
+        """A message `(tags, batch)` through `(tags, tags)`."""
+        return functools.reduce(ops.add, (message[tag] * matrix[tag, :, None] for tag in range(message.shape[0])))
+
 
 class _Logarithms:
     """Messages as the logs of such weights: slower, and exact for any potentials."""
@@ -169,6 +174,10 @@ class _Logarithms:
         if len(matrix.shape) == len(message.shape):
             matrix = matrix[..., None, :, :]
         return ops.logsumexp(message[..., :, None] + matrix, axis=-2)
+
+    @staticmethod
+    def along_batch_last(message, matrix):
+        return ops.logsumexp(message[:, None] + matrix[..., None], axis=0)
 
 
 def _either(transitions, branch):
@@ -194,10 +203,7 @@ def _infer(emissions, lengths, transitions, start, end, few=False):
 
     def walk(space):
         scores = unary(emissions, lengths, start, end)
-        if few and space is _Probabilities:
-            return _walk_batch_last(ops.transpose(scores, (0, 2, 1)), matrices, lengths)
-        scales, *messages = _walk(space, scores, matrices, lengths)
-        return scales, *(ops.transpose(each, (0, 2, 1)) if few else each for each in messages)
+        return (_walk_batch_last if few else _walk)(space, scores, matrices, lengths)
 
     scales, posterior, left, right = _either(matrices, walk)
     scales = ops.where(ops.transpose(valid_steps(emissions, lengths)), scales, 0.0)
@@ -247,41 +253,44 @@ def _walk(space, scores, matrices, lengths):
     )
 
 
-def _walk_batch_last(scores, matrix, lengths):
+def _walk_batch_last(space, scores, matrix, lengths):
     """`_walk` over `(time, tags, batch)` as XLA runs it fastest.
 
     Its loops are vectors along the innermost axis, and nine or twenty tags fill no vector. The products are written
     out, and sequences are not reversed: padding is walked through from behind without changing the message.
     """
-    tags = scores.shape[1]
-    weights = ops.exp(matrix)
+    scores = ops.transpose(scores, (0, 2, 1))
     valid = (ops.arange(ops.shape(scores)[0], dtype="int32")[:, None] < lengths)[:, None]
     top = ops.max(scores, axis=1, keepdims=True)
-    emitted = ops.exp(scores - top)
-
-    def along(message, matrix):
-        return functools.reduce(ops.add, (message[tag] * matrix[tag, :, None] for tag in range(tags)))
+    emitted, weights = space.enter(scores - top), space.enter(matrix)
 
     def forward(message, emitted):
-        outgoing = along(message, weights) * emitted
-        scale = ops.sum(outgoing, axis=0, keepdims=True)
-        return outgoing / scale, (outgoing / scale, scale)
+        outgoing = space.times(space.along_batch_last(message, weights), emitted)
+        scale = space.total(outgoing, axis=0, keepdims=True)
+        message = space.over(outgoing, scale)
+        return message, (message, scale)
 
     def backward(message, inputs):
         emitted, real = inputs
-        outgoing = along(message, ops.transpose(weights))
-        right = ops.where(real, outgoing / ops.sum(outgoing, axis=0, keepdims=True), 1.0)
-        return right * emitted, right
+        outgoing = space.along_batch_last(message, ops.transpose(weights))
+        right = ops.where(real, space.over(outgoing, space.total(outgoing, axis=0, keepdims=True)), space.one)
+        return space.times(right, emitted), right
 
-    scale = ops.sum(emitted[0], axis=0, keepdims=True)
-    first = emitted[0] / scale
+    scale = space.total(emitted[0], axis=0, keepdims=True)
+    first = space.over(emitted[0], scale)
     messages, scales = scan(forward, first, emitted[1:], like=(first, scale))
     left = ops.concatenate([first[None], messages], axis=0)
     scales = ops.concatenate([scale[None], scales], axis=0)
     right = scan(backward, emitted[-1], (ops.flip(emitted[:-1], 0), ops.flip(valid[1:], 0)), like=first)
-    right = ops.flip(ops.concatenate([ops.ones_like(first)[None], right], axis=0), 0)
-    right = ops.where(valid, right / ops.sum(left * right, axis=1, keepdims=True), 0.0)
-    return (ops.log(scales) + top)[:, 0], left * right, left, right * (emitted / scales)
+    right = ops.flip(ops.concatenate([ops.full_like(first, space.one)[None], right], axis=0), 0)
+    right = space.over(right, space.total(space.times(left, right), axis=1, keepdims=True))
+    right = ops.where(valid, right, space.zero)
+    return (
+        (space.leave(scales) + top)[:, 0],
+        space.probability(space.times(left, right)),
+        left,
+        space.times(right, space.over(emitted, scales)),
+    )
 
 
 _infer_few = functools.partial(_infer, few=True)
@@ -324,14 +333,18 @@ def _count_few(posterior, left, right, lengths, transitions, upstream):
     weight = ops.where(times < lengths, upstream, 0.0)
     counts = posterior * weight
     matrix = transitions - ops.max(transitions, initial=FORBIDDEN)
-    weighted, tags = right * weight, ops.shape(posterior)[1]
+    left, right, tags = left[:-1], right[1:], ops.shape(posterior)[1]
 
     def pairs(space):
         if space is _Probabilities:
-            rows = (ops.reshape(ops.transpose(each, (1, 0, 2)), (tags, -1)) for each in (left[:-1], weighted[1:]))
+            rows = (ops.reshape(ops.transpose(each, (1, 0, 2)), (tags, -1)) for each in (left, right * weight[1:]))
             return ops.exp(matrix) * ops.matmul(next(rows), ops.transpose(next(rows)))
-        messages = (ops.transpose(each, (0, 2, 1)) for each in (posterior, left, right))
-        return _expected_counts(*messages, lengths, transitions, upstream)[1]
+
+        def row(nothing, inputs):
+            left, scores = inputs
+            return nothing, ops.sum(ops.exp(left[:, None] + scores[:, None] + right) * weight[1:], axis=(0, 2))
+
+        return scan(row, matrix[0], (ops.transpose(left, (1, 0, 2)), matrix), like=matrix[0])
 
     at_end = ops.take_along_axis(counts, ops.maximum(lengths - 1, 0)[None, None], axis=0)[0]
     last = ops.sum(ops.where(lengths > 0, at_end, 0.0), axis=-1)
