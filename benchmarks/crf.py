@@ -78,6 +78,8 @@ def with_tensorflow(library, mode):
             return loss, tape.gradient(loss, [emissions, transitions])
 
         decode = tf.function(lambda emissions: best(emissions, lengths, transitions), jit_compile=xla)
+        # A call from Python would look for the graph that fits; what stands in a training step need not.
+        step, decode = step.get_concrete_function(emissions, transitions), decode.get_concrete_function(emissions)
         return lambda: float(step(emissions, transitions)[0]), lambda: decode(emissions).numpy()
 
     return prepare
