@@ -197,6 +197,8 @@ def _compile(model, task, config):
         raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
     steps = min(config.trainer.steps_per_call, task.steps)
     model.compile(optimizer, loss=loss, steps_per_execution=steps, jit_compile=False)
+    # A first step that has these variables to make is traced twice.
+    optimizer.build(model.trainable_variables)
 
 
 def _fit(model, task, config, folder, tracker, callbacks):

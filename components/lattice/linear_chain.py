@@ -68,7 +68,7 @@ def log_partition(emissions, lengths, transitions, start, end, jit_compile=None)
 
         def gradient(*arguments, upstream=None):
             (upstream,) = arguments if upstream is None else (upstream,)
-            return counts(*messages, lengths, chain[0], upstream)
+            return _like(potentials, counts(*messages, lengths, chain[0], upstream))
 
         return total, gradient
 
@@ -104,7 +104,13 @@ def _posteriors(emissions, lengths, transitions, start, end, jit_compile):
     emissions, transitions, start, end = map(ops.stop_gradient, (emissions, transitions, start, end))
     infer, counts = _recursions(emissions, transitions, jit_compile)
     total, *messages = infer(emissions, lengths, transitions, start, end)
-    return *counts(*messages, lengths, transitions, ops.ones_like(total)), total
+    found = counts(*messages, lengths, transitions, ops.ones_like(total))
+    return *_like((emissions, transitions, start, end), found), total
+
+
+def _like(potentials, counts):
+    """The counts in the shapes of the potentials, which the graph that is the same for all shapes forgets."""
+    return tuple(ops.reshape(each, ops.shape(potential)) for potential, each in zip(potentials, counts, strict=True))
 
 
 def _recursions(emissions, transitions, jit_compile):
@@ -124,9 +130,8 @@ def log_forward(emissions, lengths, transitions, start, end, jit_compile=None):
     emissions, lengths, transitions, start, end = map(
         ops.stop_gradient, prepared(emissions, lengths, transitions, start, end)
     )
-    return ops.transpose(
-        compiled(_log_forward, use_xla(jit_compile))(emissions, lengths, transitions, start, end), (1, 0, 2)
-    )
+    messages = compiled(_log_forward, use_xla(jit_compile))(emissions, lengths, transitions, start, end)
+    return ops.reshape(ops.transpose(messages, (1, 0, 2)), ops.shape(emissions))
 
 
 def entropy(emissions, lengths, transitions, start, end, jit_compile=None):

@@ -25,9 +25,10 @@ def viterbi(emissions, lengths, transitions, start, end, jit_compile=None):
         tags `(batch, time)` int32, 0 at padded positions, and scores `(batch,)`.
     """
     potentials = prepared(emissions, lengths, transitions, start, end)
-    xla = use_xla(jit_compile)
-    path = compiled(_viterbi_for_xla if xla else _viterbi, xla)(*potentials)
     emissions, lengths, *chain = potentials
+    xla = use_xla(jit_compile)
+    search = _viterbi_for_xla if xla else _viterbi_tags_first if emissions.shape[-1] <= MANY_TAGS else _viterbi
+    path = ops.reshape(compiled(search, xla)(*potentials), ops.shape(emissions)[:2])
     return path, path_score(emissions, path, lengths, *chain)
 
 
@@ -82,10 +83,8 @@ def _into(transitions, lengths):
     return ops.swapaxes(pairwise(transitions, lengths), -1, -2)
 
 
-def _viterbi(emissions, lengths, transitions, start, end, fused=False):
-    scores, varying, tags = unary(emissions, lengths, start, end), varies(transitions), emissions.shape[-1]
-    # What TensorFlow adds and reduces fastest: the tags before the batch, unless there are many of them.
-    tags_first = not fused and tags <= MANY_TAGS
+def _viterbi(emissions, lengths, transitions, start, end, tags_first=False, fused=False):
+    scores, varying = unary(emissions, lengths, start, end), varies(transitions)
     axis, layout = (0, (0, 2, 1)) if tags_first else (1, (0, 1, 2))
     emitted = ops.transpose(scores, layout)
     if varying:
@@ -96,7 +95,7 @@ def _viterbi(emissions, lengths, transitions, start, end, fused=False):
     def arrive(best, matrix):
         if fused:
             # Written out, XLA makes one loop of it that keeps nothing but the maximum.
-            ways = (best[:, tag, None] + matrix[..., tag, :] for tag in range(tags))
+            ways = (best[:, tag, None] + matrix[..., tag, :] for tag in range(best.shape[1]))
             return functools.reduce(ops.maximum, ways)
         return ops.max(ops.expand_dims(best, axis + 1) + matrix, axis=axis)
 
@@ -114,6 +113,8 @@ def _viterbi(emissions, lengths, transitions, start, end, fused=False):
     return ops.where(valid_steps(emissions, lengths), ops.transpose(reverse(path, lengths)), 0)
 
 
+# What TensorFlow adds and reduces fastest: the tags before the batch, unless there are many of them.
+_viterbi_tags_first = functools.partial(_viterbi, tags_first=True)
 _viterbi_for_xla = functools.partial(_viterbi, fused=True)
 
 

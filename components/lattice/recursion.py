@@ -116,11 +116,14 @@ def compiled(function, xla, tags_axis=-1):
     backend = keras.backend.backend()
     if backend == "jax":
         return _in_jax(function)
-    if backend == "tensorflow":
+    if backend != "tensorflow":
+        return function
+    if xla:
         # One graph a number of tags and set of ranks, whatever the batch and the time.
         key = lambda each: (each[0].shape[tags_axis], *(x.shape.rank for x in each))  # noqa: E731
-        return lambda *arguments: _in_tensorflow(function, xla, key(arguments))(*arguments)
-    return function
+        return lambda *arguments: _in_xla(function, key(arguments))(*arguments)
+    key = lambda each: tuple((x.shape.rank, x.dtype) for x in each)  # noqa: E731
+    return lambda *arguments: _in_tensorflow(function, key(arguments))(*arguments)
 
 
 @functools.cache
@@ -131,8 +134,17 @@ def _in_jax(function):
 
 
 @functools.cache
-def _in_tensorflow(function, xla, key):
+def _in_xla(function, key):
     import tensorflow as tf
 
     del key
-    return tf.function(function, jit_compile=xla, reduce_retracing=True, autograph=False)
+    return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+
+
+@functools.cache
+def _in_tensorflow(function, ranks):
+    """One graph, whatever the shapes: each costs half a second and some megabytes to make."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec([None] * rank, dtype) for rank, dtype in ranks]
+    return tf.function(function, input_signature=signature, autograph=False)

@@ -260,7 +260,7 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, whole, 
 def test_sigkill_and_resume_from_the_command_line(tmp_path):
     """The same command with resume=true finds the run by its configuration, and marks nothing RUNNING."""
     overrides = (
-        "trainer.epochs=40", "trainer.patience=40", "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        "trainer.epochs=15", "trainer.patience=15", "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
         "model.units=8", "limit.sentences=40",
     )  # fmt: skip
     command = [sys.executable, str(ROOT / "train.py"), *overrides, "resume=true"]
