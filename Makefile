@@ -12,7 +12,7 @@ train: $(VENV)/.installed
 	$(RUN) train.py model=bilstm_crf $(ARGS)
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest -n 2 --dist loadfile $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
