@@ -26,17 +26,27 @@ class Grid:
         sizes: numbers of pairs, source words and target words.
         forward: whether source words generate target words, or the other way round.
 
-    Cells are `(tokens, source)` in both directions: a row for each target word of all sentences in turn. Values of the
-    generated words are `(tokens,)` forward and `(batch, source)` in reverse.
+    Cells are `(tokens, source)` in both directions: a row for each target word of all sentences in turn, then padding.
+    Values of the generated words are `(tokens,)` forward and `(batch, source)` in reverse.
     """
 
     def __init__(self, batch, sizes, forward=True):
         self.batch, self.sizes, self.forward = batch, sizes, forward
         self.pairs, self.sentences = batch["pairs"], batch["sentences"]
-        self.source_lengths = tf.reduce_sum(tf.cast(batch["sources"] != sizes[1], tf.int32), axis=1)
-        self.target_lengths = tf.math.segment_sum(tf.ones_like(self.sentences), self.sentences)
+        self.source_lengths, self.target_lengths = batch["source_lengths"], batch["target_lengths"]
+        self.real_rows = batch["targets"] != sizes[2]
+
+    @property
+    def places(self):
+        """The position of each row in its sentence; that of the last word at padding."""
         starts = tf.cumsum(self.target_lengths, exclusive=True)
-        self.places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
+        places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
+        return tf.minimum(places, tf.gather(self.target_lengths, self.sentences) - 1)
+
+    def inside(self):
+        """Which cells are none of padding, as booleans."""
+        widths = tf.where(self.real_rows, tf.gather(self.source_lengths, self.sentences), 0)
+        return tf.range(tf.shape(self.pairs)[1]) < widths[:, tf.newaxis]
 
     def turned(self):
         """The same batch in the other direction."""
@@ -53,6 +63,11 @@ class Grid:
         padding = self.sizes[2 if self.forward else 1]
         return tf.cast(self.words != padding, tf.float32)
 
+    def lengths(self):
+        """Of each sentence the number of words that generate, and of those that are generated."""
+        lengths = self.source_lengths, self.target_lengths
+        return lengths if self.forward else lengths[::-1]
+
     def choices(self):
         """How many words may have generated each word, in the shape of its values or broadcasting to it."""
         if self.forward:
@@ -65,9 +80,21 @@ class Grid:
 
     def dense(self, cells):
         """Cells as `(batch, source, target)`, 0 at padding."""
-        places = tf.stack([self.sentences, self.places], axis=1)
-        shape = [tf.shape(self.source_lengths)[0], tf.reduce_max(self.target_lengths), tf.shape(cells)[1]]
-        return tf.transpose(tf.scatter_nd(places, cells, shape), [0, 2, 1])
+        return tf.transpose(self.by_sentence(cells), [0, 2, 1])
+
+    def by_sentence(self, values):
+        """Values of rows as `(batch, target, …)`, 0 at padding."""
+        longest = tf.reduce_max(self.target_lengths)
+        rows = tf.cumsum(self.target_lengths, exclusive=True)[:, tf.newaxis] + tf.range(longest)
+        # One past the last row, where there is nothing.
+        rows = tf.where(tf.sequence_mask(self.target_lengths, longest), rows, tf.size(self.sentences))
+        return tf.gather(tf.concat([values, tf.zeros_like(values[:1])], axis=0), rows)
+
+    def by_row(self, values):
+        """The other way round: values `(batch, target, …)` of rows, 0 at padding."""
+        values = tf.gather_nd(values, tf.stack([self.sentences, self.places], axis=1))
+        real = tf.reshape(self.real_rows, [-1, *[1] * (len(values.shape) - 1)])
+        return tf.where(real, values, 0.0)
 
     def spread(self, values):
         """Values of generated words, beside every cell of theirs."""
@@ -99,9 +126,9 @@ class IBM1(keras.layers.Layer):
             raise ValueError("strength and concentration must be at least 0")
         if strength and concentration:
             raise ValueError("back-off (strength) and a Dirichlet prior (concentration) exclude each other")
-        # Of pairs, then of words given NULL. A place more at the end of each for padding: no translation has it, and
-        # NULL generates it for sure.
-        self.table, self.counts = (self._variable(name, pairs + words + 2) for name in ("table", "counts"))
+        # A place more at the end of each is for padding: no translation has it, and NULL generates it for sure.
+        self.table, self.counts = (self._variable(name, pairs + 1) for name in ("table", "counts"))
+        self.null_table, self.null_counts = (self._variable(f"null_{name}", words + 1) for name in ("table", "counts"))
         self.given_of = self._variable("given_of", pairs, "int32")
         self.frequency = self._variable("frequency", words)
         self.unigram = self._variable("unigram", pairs if strength else 0)
@@ -141,63 +168,62 @@ class IBM1(keras.layers.Layer):
                 weights["share"].assign((getattr(words, f"{other}_count") / of_class)[generated])
         self._set_table(*(tf.fill([size], 1.0 / self.words) for size in (self.pairs, self.words)))
         # For stepwise EM, where a word may come late: until then it keeps what it begins with.
-        self.counts.assign(tf.concat([self.table[:-1], [0.0]], axis=0))
+        self.counts.assign(self.table)
+        self.null_counts.assign(tf.concat([self.from_null, [0.0]], axis=0))
 
     @property
     def translations(self):
         """Probability of the generated word of each pair given the other one, `(pairs,)`."""
-        return self._parts(self.table)[0]
+        return tf.convert_to_tensor(self.table)[:-1]
 
     @property
     def from_null(self):
         """Probability of each generated word given NULL, `(words,)`."""
-        return self._parts(self.table)[1]
+        return tf.convert_to_tensor(self.null_table)[:-1]
 
     @property
     def pair_counts(self):
         """Expected number of links of each pair, `(pairs,)`."""
-        return self._parts(self.counts)[0]
-
-    def _parts(self, values):
-        values = tf.convert_to_tensor(values)
-        return values[: self.pairs], values[self.pairs + 1 : -1]
+        return tf.convert_to_tensor(self.counts)[:-1]
 
     def _set_table(self, of_pairs, of_null):
-        self.table.assign(tf.concat([of_pairs, [0.0], of_null, [1.0]], axis=0))
+        self.table.assign(tf.concat([of_pairs, [0.0]], axis=0))
+        self.null_table.assign(tf.concat([of_null, [1.0]], axis=0))
 
-    def _ids(self, grid):
-        """Places in the table of all cells of a grid, then of its words given NULL; filled up with padding.
+    def _null_ids(self, grid):
+        """Places in NULL's table of all words of a grid, filled up with padding.
 
         Each number of them is compiled, so there are only multiples of 4,096 and, of many, of an eighth.
         """
-        words = tf.reshape(grid.words, [-1]) + (self.pairs + 1)
-        count = tf.size(grid.pairs) + tf.size(words)
+        count = tf.size(grid.words)
         doublings = tf.math.log(tf.cast(count, tf.float32)) / math.log(2)
         step = tf.bitwise.left_shift(1, tf.maximum(tf.cast(doublings, tf.int32) - 3, 12))
-        return tf.concat([tf.reshape(grid.pairs, [-1]), words, tf.fill([-count % step], self.pairs)], axis=0)
+        return tf.concat([tf.reshape(grid.words, [-1]), tf.fill([-count % step], self.words)], axis=0)
 
     def posteriors(self, grid, positions=None):
         """Posterior probability of every link: `Posteriors` of `components.layers.positions`."""
-        values = _lookup(self.table, self._ids(grid))
-        cells, words = tf.size(grid.pairs), tf.size(grid.words)
-        translation = tf.reshape(values[:cells], tf.shape(grid.pairs))
-        null = tf.reshape(values[cells : cells + words], tf.shape(grid.words))
+        translation = _lookup(self.table, tf.reshape(grid.pairs, [-1]))
+        null = _lookup(self.null_table, self._null_ids(grid))[: tf.size(grid.words)]
+        translation, null = (
+            tf.reshape(values, tf.shape(ids)) for values, ids in ((translation, grid.pairs), (null, grid.words))
+        )
         return (positions or Uniform()).posteriors(grid, translation, null)
 
     def reset_counts(self):
         """Before an E-step."""
-        self.counts.assign(tf.zeros_like(self.counts))
+        for counts in (self.counts, self.null_counts):
+            counts.assign(tf.zeros_like(counts))
 
     def count(self, grid, cells, null):
         """E-step: adds posterior probabilities of cells and of NULL."""
-        ids = self._ids(grid)
-        filling = tf.zeros([tf.size(ids) - tf.size(cells) - tf.size(null)])
-        values = tf.concat([tf.reshape(cells, [-1]), tf.reshape(null, [-1]), filling], axis=0)
-        add(self.counts, _counted(ids, self.counts.shape[0], values))
+        add(self.counts, _counted(tf.reshape(grid.pairs, [-1]), self.pairs + 1, tf.reshape(cells, [-1])))
+        ids = self._null_ids(grid)
+        null = tf.concat([tf.reshape(null, [-1]), tf.zeros([tf.size(ids) - tf.size(null)])], axis=0)
+        add(self.null_counts, _counted(ids, self.words + 1, null))
 
     def maximize(self):
         """M-step: the most likely tables given what was counted (with back-off or a prior, the smoothed ones)."""
-        counts, null = self._parts(self.counts)
+        counts, null = self.pair_counts, tf.convert_to_tensor(self.null_counts)[:-1]
         totals = _lookup(_counted(self.given_of, self.given, counts), self.given_of)
         if self.concentration:
             kinds = _lookup(_counted(self.given_of, self.given, tf.ones_like(counts)), self.given_of)

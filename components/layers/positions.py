@@ -57,19 +57,19 @@ class Positions(keras.layers.Layer):
         self.null_probability = null_probability
 
     def prior(self, grid):
-        """Probability of each position, `(tokens, source)`, None where all are alike; of NULL; the log of their factor.
+        """Probability of each position, `(tokens, source)`, None where all are alike; and of NULL.
 
-        Both may lack a factor that is the same for all choices of a word.
+        Both may lack a factor that is the same for all choices of a word; the log of all words' factors comes third.
         """
         raise NotImplementedError
 
     def posteriors(self, grid, translation, null):
         """Posteriors of a `Grid`, of probabilities of words `(tokens, source)` and of words given NULL."""
-        prior, prior_of_null, log_scale = self.prior(grid)
+        prior, prior_of_null, log_factors = self.prior(grid)
         joint = translation if prior is None else translation * prior
         null = null * prior_of_null
         total = tf.maximum(grid.summed(joint) + null, 1e-37)
-        likelihood = tf.reduce_sum(grid.real * (tf.math.log(total) + log_scale))
+        likelihood = tf.reduce_sum(grid.real * tf.math.log(total)) + log_factors
         return Posteriors(joint * grid.spread(1.0 / total), grid.real * null / total, likelihood)
 
     def reset_counts(self):
@@ -96,11 +96,13 @@ class Uniform(Positions):
     """Model 1: every position alike."""
 
     def prior(self, grid):
-        choices = grid.choices()
+        given, generated = (tf.cast(each, tf.float32) for each in grid.lengths())
         if self.null_probability is None:
-            return None, 1.0, -tf.math.log(choices + 1.0)
-        weight = (1.0 - self.null_probability) / choices
-        return None, self.null_probability / weight, tf.math.log(weight)
+            return None, 1.0, -tf.reduce_sum(generated * tf.math.log(given + 1.0))
+        # NULL's share of each word, relative to that of one of the words of the other side.
+        of_null = self.null_probability / (1.0 - self.null_probability) * grid.choices()
+        log_weights = tf.math.log((1.0 - self.null_probability) / given)
+        return None, of_null, tf.reduce_sum(generated * log_weights)
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -137,8 +139,7 @@ class PositionTable(Positions):
 
     def prior(self, grid):
         weights = tf.gather(tf.convert_to_tensor(self.table), self._numbers(grid))
-        inside = tf.range(tf.shape(grid.pairs)[1]) < tf.gather(grid.source_lengths, grid.sentences)[:, tf.newaxis]
-        weights = tf.where(inside, weights, 0.0)
+        weights = tf.where(grid.inside(), weights, 0.0)
         if self.null_probability is None:
             null = 1.0 / (grid.choices() + 1.0)
         else:
@@ -189,12 +190,11 @@ class Diagonal(Positions):
         targets = tf.cast(tf.gather(grid.target_lengths, grid.sentences), tf.float32)[:, tf.newaxis]
         columns = tf.range(tf.shape(grid.pairs)[1], dtype=tf.float32)
         rows = tf.cast(grid.places, tf.float32)[:, tf.newaxis]
-        distance = tf.abs((columns + 1.0) / sources - (rows + 1.0) / targets)
-        return distance, tf.cast(columns < sources, tf.float32)
+        return tf.abs((columns + 1.0) / sources - (rows + 1.0) / targets)
 
     def _diagonal(self, grid):
-        distance, inside = self._distance(grid)
-        weights = tf.exp(-tf.convert_to_tensor(self.tension) * distance) * inside
+        distance = self._distance(grid)
+        weights = tf.where(grid.inside(), tf.exp(-tf.convert_to_tensor(self.tension) * distance), 0.0)
         return weights * grid.spread(tf.math.divide_no_nan(1.0, grid.summed(weights))), distance
 
     def prior(self, grid):
@@ -298,26 +298,16 @@ class _Dense:
 
     def __init__(self, grid):
         self.grid = grid
-        self.lengths, self.choices = grid.target_lengths, grid.source_lengths
-        if not grid.forward:
-            self.lengths, self.choices = self.choices, self.lengths
-        longest = tf.reduce_max(grid.target_lengths)
-        starts = tf.cumsum(grid.target_lengths, exclusive=True)
-        rows = starts[:, tf.newaxis] + tf.range(longest)
-        inside = tf.sequence_mask(grid.target_lengths, longest)
-        # One past the last row, where there is nothing.
-        self._rows = tf.where(inside, rows, tf.size(grid.sentences))
-        self._places = tf.stack([grid.sentences, grid.places], axis=1)
+        self.choices, self.lengths = grid.lengths()
 
     def cells(self, flat):
-        dense = tf.gather(tf.pad(flat, [[0, 1], [0, 0]]), self._rows)
-        return dense if self.grid.forward else tf.transpose(dense, [0, 2, 1])
+        return self.grid.by_sentence(flat) if self.grid.forward else self.grid.dense(flat)
 
     def words(self, values):
-        return tf.gather(tf.pad(values, [[0, 1]]), self._rows) if self.grid.forward else values
+        return self.grid.by_sentence(values) if self.grid.forward else values
 
     def flat(self, dense):
-        return tf.gather_nd(dense if self.grid.forward else tf.transpose(dense, [0, 2, 1]), self._places)
+        return self.grid.by_row(dense if self.grid.forward else tf.transpose(dense, [0, 2, 1]))
 
     def flat_words(self, dense):
-        return tf.gather_nd(dense, self._places) if self.grid.forward else dense
+        return self.grid.by_row(dense) if self.grid.forward else dense

@@ -10,8 +10,11 @@ STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm":
 
 
 def batch_cells(iterations, stepwise=None):
-    """Pairs of words for a batch: many, but fewer where a lattice is to fit, or updates are to be many."""
-    return 2**16 if "hmm" in iterations or stepwise else 2**20
+    """Pairs of words for a batch: many, but fewer where a lattice is to fit, or updates are to be many.
+
+    Both are products of small primes, see `CoOccurrence`.
+    """
+    return 80_640 if "hmm" in iterations or stepwise else 1_774_080
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -96,9 +99,18 @@ class WordAligner(keras.Model):
         for forward, (lexicon, *_) in zip((True, False), self.directions, strict=True):
             lexicon.adapt(words, levels, forward)
 
-    def fit(self, *args, callbacks=None, **kwargs):
+    def fit(self, x, callbacks=None, **kwargs):
         """As every `fit`; the tables are updated at the end of each epoch, or, stepwise, after each batch."""
-        return super().fit(*args, callbacks=[_Iteration(), *(callbacks or ())], **kwargs)
+        if "steps_per_epoch" not in kwargs and self._may_go_on(x):
+            # To begin anew in every epoch takes tf.data a tenth of an iteration.
+            kwargs["steps_per_epoch"], x = int(x.cardinality()), x.repeat()
+        return super().fit(x, callbacks=[_Iteration(), *(callbacks or ())], **kwargs)
+
+    def _may_go_on(self, dataset):
+        """Whether no call of several steps and no replica would be given a batch of the next epoch."""
+        steps = int(dataset.cardinality()) if isinstance(dataset, tf.data.Dataset) else 0
+        alone = self.distribute_strategy.num_replicas_in_sync == 1
+        return alone and steps > 0 and steps % self.steps_per_execution == 0
 
     def stage(self, trained=True):
         """Number of the stage of the last epoch that was trained, or of the one that comes; a scalar tensor."""
@@ -165,7 +177,7 @@ class WordAligner(keras.Model):
         """Makes what was counted before weigh less; a function that makes a batch weigh as if it were the corpus."""
         rate = (tf.convert_to_tensor(self.steps) + 2.0) ** -self.stepwise
         for lexicon, *positions in self.directions:
-            for counts in (lexicon.counts, *(p.counts for p in positions if p.counts is not None)):
+            for counts in (lexicon.counts, lexicon.null_counts, *(p.counts for p in positions if p.counts is not None)):
                 counts.assign(counts * (1.0 - rate))
         weight = rate * tf.convert_to_tensor(self.batches)
         return lambda counts: counts * weight

@@ -79,6 +79,8 @@ class AlignerModule(tf.Module):
             "sources": tf.where(inside, source_ids, 1 << 30),
             "targets": target_ids,
             "sentences": sentences,
+            "source_lengths": tf.cast(source.row_lengths(), tf.int32),
+            "target_lengths": tf.cast(target.row_lengths(), tf.int32),
             "pairs": tf.zeros([tf.size(sentences), tf.shape(source_ids)[1]], tf.int32),
         }
         classes = []

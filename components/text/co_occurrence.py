@@ -38,14 +38,17 @@ class CoOccurrence:
     Args:
         chunks: `components.text.token_pairs.Chunk`s; batches hold sentences of one chunk.
         source_words, target_words: sizes of the vocabularies.
-        cells: pairs of words of a batch, at most; a larger sentence pair is a batch of its own.
+        cells: pairs of words of a batch, at most and with padding; a larger sentence pair is a batch of its own. XLA
+            compiles each size of batches, and where many numbers divide `cells` few sizes are enough.
         folder: see `Shelf`; with one, memory grows with the pairs of words that meet but not with the sentences.
 
     Attributes:
-        words: the `Level` of words; pairs of frequent words come first.
-        batches: int32, tensors where they are in memory: `sources (batch, source)`; and one row for each target word of
-            all its sentences in turn: `targets (tokens,)`, the sentence they are in `sentences (tokens,)`, and their
-            pairs with the words of that sentence `pairs (tokens, source)`. At padding a number is one past the last.
+        words: the `Level` of words; pairs have their numbers by the first batch that they are in, frequent words first.
+        batches: int32, tensors where they are in memory: `sources (batch, source)`, `source_lengths` and
+            `target_lengths (batch,)`; and one row for each target word of all its sentences in turn: `targets
+            (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that sentence
+            `pairs (tokens, source)`. The last rows may be padding, in the last sentence; there, and right of a
+            sentence's words, a number is one past the last.
         chunks: for each chunk the `range` of its batches.
         tokens, cells: numbers of words of both sides, and of pairs of words of a sentence pair.
         lengths: `{(source length, target length), …}` of all sentence pairs.
@@ -60,14 +63,14 @@ class CoOccurrence:
         for chunk in chunks:
             begin = len(local)
             starts = [np.cumsum(each, dtype=np.int64) - each for each in (chunk.source_lengths, chunk.target_lengths)]
-            for rows in _groups(chunk.source_lengths, chunk.target_lengths, cells):
-                batch = self._batch(rows, chunk, *starts)
+            for rows, length, width in _groups(chunk.source_lengths, chunk.target_lengths, cells):
+                batch = self._batch(rows, width, chunk, *starts)
                 sources = batch["sources"][batch["sentences"]]
                 targets = np.broadcast_to(batch["targets"][:, None], sources.shape)
                 # Numbered within the batch, so that what sorting needs stays small.
                 keys, number = _distinct(sources.ravel(), targets.ravel(), self.size)
                 every.add(keys)
-                local.append({"keys": keys, "batch": batch, "pairs": number.reshape(sources.shape)})
+                local.append({"keys": keys, "batch": batch, "length": length, "pairs": number.reshape(sources.shape)})
                 self._rows.append(chunk.rows[rows])
             self.chunks.append(range(begin, len(local)))
             for count, ids in zip(counts, (chunk.source, chunk.target), strict=True):
@@ -79,29 +82,41 @@ class CoOccurrence:
         keys = every.keys()
         keys = keys[: np.searchsorted(keys, source_words * target_words)]  # without padding
         source, target = (each.astype(np.int32) for each in np.divmod(keys, target_words))
-        # What meets often lies together, so that a processor's cache holds most of what a batch looks up.
-        order = np.argsort(-np.minimum(counts[0][source], counts[1][target]), kind="stable")
-        source, target, places = source[order], target[order], np.empty(len(keys) + 1, np.int32)
-        places[order], places[-1] = np.arange(len(keys)), len(keys)
-        for each in local.emptied():
-            number = places[np.searchsorted(keys, each["keys"]).clip(max=len(keys))]
-            batch = {**each["batch"], "pairs": number[each["pairs"]]}
+        order = self._number(local.emptied(), keys, np.minimum(counts[0][source], counts[1][target]))
+        classes = (np.arange(size, dtype=np.int32) for size in self.size)
+        self.words = Level(*classes, source[order], target[order], None, *counts)
+
+    def _number(self, local, keys, frequency):
+        """Makes batches of local ones; the keys in the order of the numbers that they get.
+
+        What one batch looks up lies together, and in it what it looks up often, so that a processor's cache holds it.
+        """
+        numbers, done = np.full(len(keys) + 1, -1, np.int32), 0
+        numbers[-1] = len(keys)
+        for each in local:
+            batch, met = each["batch"], np.searchsorted(keys, each["keys"]).clip(max=len(keys))
+            new = met[numbers[met] < 0]
+            numbers[new[np.argsort(-frequency[new], kind="stable")]] = np.arange(done, done + len(new))
+            done += len(new)
+            batch["targets"] = _filled(batch["targets"], each["length"], self.size[1])
+            batch["sentences"] = _filled(batch["sentences"], each["length"], batch["sentences"][-1])
+            batch["pairs"] = _filled(numbers[met][each["pairs"]], each["length"], len(keys))
             if self.in_memory:  # what is a tensor already is not copied in every epoch
                 batch = {name: tf.constant(values) for name, values in batch.items()}
             self.batches.append(batch)
-        classes = (np.arange(size, dtype=np.int32) for size in self.size)
-        self.words = Level(*classes, source, target, None, *counts)
+        return np.argsort(numbers[:-1])
 
-    def _batch(self, rows, chunk, source_starts, target_starts):
+    def _batch(self, rows, width, chunk, source_starts, target_starts):
         lengths = chunk.source_lengths[rows, None]
-        places = np.arange(lengths.max())
+        places = np.arange(width)
         inside = places < lengths
         sources = np.where(inside, chunk.source[np.where(inside, source_starts[rows, None] + places, 0)], self.size[0])
         lengths = chunk.target_lengths[rows]
         sentences = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
         places = np.arange(len(sentences)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         targets = chunk.target[np.repeat(target_starts[rows], lengths) + places]
-        return {"sources": sources.astype(np.int32), "targets": targets, "sentences": sentences}
+        lengths = {"source_lengths": chunk.source_lengths[rows], "target_lengths": lengths}
+        return {"sources": sources.astype(np.int32), "targets": targets, "sentences": sentences, **lengths}
 
     def rows(self, number):
         """The numbers of the sentence pairs of a batch, `(batch,)`."""
@@ -131,10 +146,9 @@ class CoOccurrence:
             lists = {name: _tensor_list(batch[name] for batch in self.batches) for name in spec}
             dataset = tf.data.Dataset.range(len(self.batches), output_type=tf.int32)
             dataset = dataset.map(lambda number: {name: _item(lists[name], number, spec[name].shape) for name in spec})
-        else:
-            dataset = tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec)
-            dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches)))
-        return untuned(dataset).prefetch(1)
+            return untuned(dataset)
+        dataset = tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec)
+        return untuned(dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches)))).prefetch(1)
 
 
 def _tensor_list(tensors):
@@ -170,17 +184,38 @@ class _Union:
 
 
 def _groups(source_lengths, target_lengths, cells):
-    """Sentences of like lengths together, as many as have at most `cells` cells with their padding."""
-    order = np.lexsort((target_lengths, source_lengths)).astype(np.int32)
-    widths, tokens = source_lengths[order].astype(np.int64), np.cumsum(target_lengths[order], dtype=np.int64)
-    groups, begin, done = [], 0, 0
+    """Sentences of like lengths together, as many as have at most `cells` cells with their padding.
+
+    Yields rows of the chunk, and the shape of their batch's pairs: where it can be, of as many cells, or of a half, a
+    quarter … of them.
+    """
+    widths = _widths(source_lengths, cells)
+    order = np.lexsort((target_lengths, widths)).astype(np.int32)
+    widths, tokens = widths[order], np.cumsum(target_lengths[order], dtype=np.int64)
+    begin, done = 0, 0
     while begin < len(order):
         # Widths ascend: where a group of the sentences up to one is too large, so it is with more of them.
-        fit = np.searchsorted((tokens[begin:] - done) * widths[begin:], cells, side="right")
-        end = begin + max(1, fit)
-        groups.append(order[begin:end])
+        end = begin + max(1, np.searchsorted((tokens[begin:] - done) * widths[begin:], cells, side="right"))
+        width, count = int(widths[end - 1]), int(tokens[end - 1] - done)
+        rows = count if cells % width else cells // width
+        while rows % 2 == 0 and rows // 2 >= count:
+            rows //= 2
+        yield order[begin:end], max(rows, count), width
         begin, done = end, tokens[end - 1]
-    return groups
+
+
+def _widths(lengths, cells):
+    """How wide the batch of each sentence is: its length or, if that is little more, a divisor of `cells`."""
+    longest = lengths.max(initial=0)
+    divisors = np.array([each for each in range(1, 2 * longest) if cells % each == 0], np.int64)
+    wider = divisors[np.searchsorted(divisors, lengths).clip(max=len(divisors) - 1)]
+    return np.where((wider >= lengths) & (wider <= 1.125 * lengths), wider, lengths)
+
+
+def _filled(values, rows, padding):
+    filled = np.full((rows, *values.shape[1:]), padding, np.int32)
+    filled[: len(values)] = values
+    return filled
 
 
 def _distinct(source, target, size):

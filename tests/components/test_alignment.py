@@ -107,6 +107,17 @@ def test_batches_do_not_change_full_batch_em(made):
     assert one.translation(models[0]) == pytest.approx(many.translation(models[1]), abs=1e-5)
 
 
+@pytest.mark.parametrize("steps", [2, 3, 100])
+def test_steps_of_a_call_do_not_change_full_batch_em(made, steps):
+    bitext = Bitext(made, cells=60)
+    one, several = bitext.aligner({"ibm1": 3}), bitext.aligner({"ibm1": 3})
+    several.compile(steps_per_execution=steps)
+    # Of 2 and 3 one does not divide the number of batches.
+    assert len(bitext.grid.batches) % 6 in (2, 3, 4)
+    assert bitext.fit(several, 3) == pytest.approx(bitext.fit(one, 3))
+    assert bitext.translation(several) == pytest.approx(bitext.translation(one), abs=1e-6)
+
+
 def test_compiled_or_not(made, monkeypatch):
     found = []
     for compiled in (True, False):

@@ -131,18 +131,43 @@ def test_numbers_of_pairs(cells, folder, tmp_path):
     met = {(e, f) for s, t in zip(source, target, strict=True) for e in s for f in t}
     pairs = list(zip(grid.words.source, grid.words.target, strict=True))
     assert sorted(pairs) == sorted(met)
-    rarer = [min(grid.words.source_count[e], grid.words.target_count[f]) for e, f in pairs]
-    assert rarer == sorted(rarer, reverse=True)
+    done = 0
+    for batch in grid.batches:
+        # Pairs that no batch before has come next, those of frequent words first.
+        new = sorted({pair for pair in np.ravel(batch["pairs"]).tolist() if done <= pair < len(pairs)})
+        assert new == list(range(done, done + len(new)))
+        rarer = [min(grid.words.source_count[e], grid.words.target_count[f]) for e, f in pairs[done : done + len(new)]]
+        assert rarer == sorted(rarer, reverse=True)
+        done += len(new)
+    assert done == len(pairs)
     for number, batch in enumerate(grid.batches):
         rows, batch = grid.rows(number), {name: np.asarray(values) for name, values in batch.items()}
         assert len(rows) == 1 or batch["pairs"].size <= cells
-        assert batch["targets"].tolist() == np.concatenate([target[row] for row in rows]).tolist()
+        there = np.concatenate([target[row] for row in rows])
+        assert (batch["targets"][len(there) :] == 7).all()
+        assert (batch["pairs"][len(there) :] == len(met)).all()
+        assert (batch["sentences"][len(there) :] == len(rows) - 1).all()
+        batch |= {name: batch[name][: len(there)] for name in ("targets", "sentences", "pairs")}
+        assert batch["targets"].tolist() == there.tolist()
+        for name, side in (("source_lengths", source), ("target_lengths", target)):
+            assert batch[name].tolist() == [len(side[row]) for row in rows]
         for sentence, word, pairs in zip(batch["sentences"], batch["targets"], batch["pairs"], strict=True):
             there = source[rows[sentence]]
             assert batch["sources"][sentence].tolist() == [*there, *[5] * (len(pairs) - len(there))]
             assert grid.words.source[pairs[: len(there)]].tolist() == there.tolist()
             assert set(grid.words.target[pairs[: len(there)]]) == {word}
             assert (pairs[len(there) :] == len(met)).all()
+
+
+def test_batches_of_few_sizes():
+    """Where many numbers divide the cells of a batch, they have as many with padding, the last a part."""
+    source, target = random_bitext(3, 400, longest=19)
+    grid = CoOccurrence([chunk(source, target)], 5, 7, cells=5040)
+    sizes = [int(np.size(batch["pairs"])) for batch in grid.batches]
+    assert len(sizes) > 5
+    assert set(sizes[:-1]) == {5040}
+    assert 5040 % sizes[-1] == 0
+    assert sum(sizes) < 1.3 * grid.cells
 
 
 def test_classes_of_words():
@@ -181,7 +206,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
             for source, target in sentences:
                 pairs.add(source, target)
         grid = CoOccurrence(pairs.chunks(), *map(len, pairs.tokens), 4096, folder)
-        assert sum(len(batch["targets"]) for batch in grid.batches) == pairs.words[1]
+        assert sum(int(np.sum(batch["target_lengths"])) for batch in grid.batches) == pairs.words[1]
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found
