@@ -1,8 +1,8 @@
 """Language models beside their peers: an LSTM in PyTorch, n-grams in NLTK.
 
-python -m benchmarks.language [--data FOLDER] [--rounds 3] [--steps 60] [--peer-python PYTHON]
+python -m benchmarks.language [--data FOLDER] [--rounds 3] [--steps 60] [--peer-python PYTHON] [--neural]
 
-The 2 × 200 unit network over 10,000 words, 20 rows of 35 words a step: training, and generation of one text and of 64
+The 2 × 200 unit network over 10,000 words, 20 rows of 35 words a step (--units, --rows): training, and generation of one text and of 64
 at once, ours and PyTorch's in turn, each in a process of its own, medians over the rounds. Then Kneser-Ney on the Penn
 Treebank (FOLDER): estimation of 3-grams on the whole training part, ours and NLTK's, and scoring, where NLTK scores
 --scored words and the time of one word is compared. PYTHON has torch: `pip install .[bench]`.
@@ -19,13 +19,13 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-VOCABULARY, UNITS, LAYERS, ROWS, LENGTH, DROPOUT = 10_001, 200, 2, 20, 35, 0.25
+VOCABULARY, LAYERS, LENGTH, DROPOUT = 10_001, 2, 35, 0.25
 GENERATED = {1: 400, 64: 60}  # tokens by rows
 ORDER = 3
 ESTIMATES = 7
 
 
-def ours(steps):
+def ours(steps, units, rows):
     """Speeds in tokens/s."""
     from components.quiet import held_back
 
@@ -41,20 +41,20 @@ def ours(steps):
     tf.config.threading.set_inter_op_parallelism_threads(2)
     keras.utils.set_random_seed(0)
     model = RecurrentLanguageModel(
-        VOCABULARY, cell="lstm", layers=LAYERS, units=UNITS, dim=UNITS, tied=True,
+        VOCABULARY, cell="lstm", layers=LAYERS, units=units, dim=units, tied=True,
         dropout={"input": DROPOUT, "between": DROPOUT, "output": DROPOUT, "recurrent": 0.0},
         softmax={"kind": "full", "samples": 1, "cutoffs": []},
     )  # fmt: skip
-    model.carry(ROWS)
+    model.carry(rows)
     model.compile(keras.optimizers.Adam(0.002, global_clipnorm=0.5), jit_compile=False)
     step = tf.function(model.train_step, autograph=False)
-    tokens = tf.constant(np.random.default_rng(0).integers(1, VOCABULARY, (steps, ROWS, LENGTH)), tf.int32)
-    starts, times = tf.zeros([ROWS], tf.bool), []
+    tokens = tf.constant(np.random.default_rng(0).integers(1, VOCABULARY, (steps, rows, LENGTH)), tf.int32)
+    starts, times = tf.zeros([rows], tf.bool), []
     for number in range(steps):
         began = time.perf_counter()
         step(({"tokens": tokens[number], "starts": starts}, tf.roll(tokens[number], -1, 1)))["loss"].numpy()
         times.append(time.perf_counter() - began)
-    speeds = {"training": ROWS * LENGTH / statistics.median(times[5:])}
+    speeds = {"training": rows * LENGTH / statistics.median(times[5:])}
 
     @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int64)])
     def generate(prompts, seeds):
@@ -128,17 +128,22 @@ def main():
     parser.add_argument("--data", type=Path, help="folder of the Penn Treebank; by default where train.py finds it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--units", type=int, default=200)
+    parser.add_argument("--rows", type=int, default=20, help="texts side by side in training")
+    parser.add_argument("--neural", action="store_true", help="without the n-grams")
     parser.add_argument("--scored", type=int, default=100, help="words that NLTK scores (100)")
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ours:
-        print(json.dumps(ours(options.steps)))
+        print(json.dumps(ours(options.steps, options.units, options.rows)))
         return
     results = {"trellis": [], "pytorch": []}
+    sizes = ["--steps", options.steps, "--units", options.units, "--rows", options.rows]
+    peer = ROOT / "benchmarks/torch_language_model.py"
     commands = {
-        "trellis": [sys.executable, "-m", "benchmarks.language", "--ours", "--steps", str(options.steps)],
-        "pytorch": [options.peer_python, ROOT / "benchmarks/torch_language_model.py", VOCABULARY, options.steps],
+        "trellis": [sys.executable, "-m", "benchmarks.language", "--ours", *sizes],
+        "pytorch": [options.peer_python, peer, VOCABULARY, options.steps, options.units, options.rows],
     }
     for _ in range(options.rounds):
         for who, command in commands.items():
@@ -149,6 +154,8 @@ def main():
     for name in results["trellis"][0]:
         mine, theirs = (statistics.median(each[name] for each in results[who]) for who in results)
         print(f"{name:<24}{mine:>12,.0f}{theirs:>12,.0f}{mine / theirs:>8.2f}", flush=True)
+    if options.neural:
+        return
     if options.data is None:
         from components.readers.dataset import locate
 

@@ -22,10 +22,10 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
-ROWS, DECODING_ROWS = 32, 128
+DECODING_ROWS = 128
 
 
-def ours(folder, epochs):
+def ours(folder, epochs, sentences):
     """Yields the speeds of each epoch, and at the end how much slower fed steps are than steps from memory."""
     import time
 
@@ -50,7 +50,7 @@ def ours(folder, epochs):
     vectorizer = TokenVectorizer.adapt(tokens, max_characters=20, features=("words", "characters"), min_count=2)
     tags = sorted({tag for sentence in train for tag in sentence.tags})
     corpus, dev_corpus = (EncodedCorpus(part, vectorizer, tags) for part in (train, dev))
-    buckets = Buckets(corpus.lengths, max_shapes=19, sentences=ROWS)
+    buckets = Buckets(corpus.lengths, max_shapes=19, sentences=sentences)
     dev_buckets = Buckets(dev_corpus.lengths, max_shapes=19, sentences=DECODING_ROWS)
     model = tagger(
         vectorizer.sizes, len(tags), cell="lstm", bidirectional=True, layers=1, units=128, head="crf",
@@ -95,11 +95,13 @@ def plain_folder(data, place):
     return place
 
 
-def peer(python, script, folder, epochs):
+def peer(python, script, folder, epochs, sentences):
     """The peer's speeds, an epoch a dictionary."""
     own = script == ROOT / "benchmarks" / "torch_bilstm_crf.py"
+    own_size = [str(sentences)] if own else []
     files = [folder] if own else [folder / f"{part}.conll" for part in ("train", "dev", "test")]
-    output = subprocess.run([python, script, *files, str(epochs)], capture_output=True, text=True, check=True).stdout
+    command = [python, script, *files, str(epochs), *own_size]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if own:
         return [json.loads(line) for line in output.splitlines()]
     lines = re.findall(r"epoch (\d+) train (\d+) tok/s.*decode (\d+) tok/s", output)
@@ -111,12 +113,13 @@ def main():
     parser.add_argument("--data", type=Path, help="folder of CoNLL-2003; by default where train.py finds it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--sentences", type=int, default=32, help="of a training batch")
     parser.add_argument("--peer-python", default=sys.executable)
     parser.add_argument("--peer", type=Path, default=ROOT / "benchmarks" / "torch_bilstm_crf.py")
     parser.add_argument("--ours", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.ours:
-        for each in ours(options.ours, options.epochs):
+        for each in ours(options.ours, options.epochs, options.sentences):
             print(json.dumps(each), flush=True)
         return
     if options.data is None:
@@ -129,11 +132,12 @@ def main():
         results, extra = {"trellis": [], "pytorch": []}, []
         for _ in range(options.rounds):
             mine = [sys.executable, "-m", "benchmarks.tagging", "--ours", str(folder), "--epochs", str(options.epochs)]
+            mine += ["--sentences", str(options.sentences)]
             output = subprocess.run(mine, capture_output=True, text=True, check=True, cwd=ROOT).stdout
             lines = [json.loads(line) for line in output.splitlines()]
             extra += [line for line in lines if "epoch" not in line]
             results["trellis"] += [line for line in lines if line.get("epoch")]
-            theirs = peer(options.peer_python, options.peer, folder, options.epochs)
+            theirs = peer(options.peer_python, options.peer, folder, options.epochs, options.sentences)
             results["pytorch"] += [line for line in theirs if line["epoch"]]
     print(f"{'tokens/s, median of':<24}{'trellis':>12}{'pytorch':>12}{'ratio':>8}")
     for name in ("train", "decode"):

@@ -1,6 +1,6 @@
 """The peer of `benchmarks.tagging`: the same tagger in PyTorch with pytorch-crf, at its ordinary best.
 
-usage: torch_bilstm_crf.py FOLDER EPOCHS — one JSON object an epoch.
+usage: torch_bilstm_crf.py FOLDER EPOCHS [SENTENCES] — one JSON object an epoch; on a GPU where there is one.
 """
 
 import json
@@ -16,7 +16,8 @@ from torch import nn
 from torchcrf import CRF
 
 WORD_DIM, CHARACTER_DIM, CHARACTER_UNITS, UNITS, MAX_CHARACTERS = 100, 30, 50, 128, 20
-ROWS, DECODING_ROWS = 32, 128
+DECODING_ROWS = 128
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def read(path):
@@ -54,7 +55,7 @@ class Tagger(nn.Module):
         return self.emissions(self.dropout(self.lstm(self.dropout(features))[0]))
 
 
-def main(folder, epochs):
+def main(folder, epochs, sentences=32):
     torch.set_num_threads(2)
     torch.manual_seed(0)
     rng = random.Random(0)
@@ -86,21 +87,22 @@ def main(folder, epochs):
                 w[row, :length], y[row, :length] = torch.tensor(data[i][0]), torch.tensor(data[i][2])
                 c[row, :length] = torch.from_numpy(data[i][1])
                 mask[row, :length] = True
-            yield w, c, y, mask
+            yield tuple(each.to(DEVICE) for each in (w, c, y, mask))
 
     encoded, encoded_dev = [encode(s) for s in train], [encode(s) for s in dev]
     tokens, dev_tokens = sum(map(len, train)), sum(map(len, dev))
-    net = Tagger(len(words) + 2, len(characters) + 2, len(tags))
+    net = Tagger(len(words) + 2, len(characters) + 2, len(tags)).to(DEVICE)
     optimizer = torch.optim.Adam(net.parameters(), 1e-3)
     for epoch in range(epochs):
         net.train()
         began = time.perf_counter()
-        for w, c, y, mask in batches(encoded, ROWS, True):
+        for w, c, y, mask in batches(encoded, sentences, True):
             optimizer.zero_grad()
             loss = -net.crf(net(w, c), y, mask, reduction="mean")
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
+        float(loss)  # A GPU is waited for.
         trained = time.perf_counter()
         net.eval()
         with torch.no_grad():
@@ -111,4 +113,4 @@ def main(folder, epochs):
         print(json.dumps({"epoch": epoch, **speeds}), flush=True)
 
 
-main(sys.argv[1], int(sys.argv[2]))
+main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -11,7 +11,7 @@ import functools
 from keras import ops
 
 from components.lattice.potentials import FORBIDDEN, at_last_step, pairwise, prepared, unary, valid_steps, varies
-from components.lattice.recursion import compiled, reverse, scan, use_xla
+from components.lattice.recursion import associative_scan, compiled, has_gpu, reverse, scan, use_xla
 
 # A float32 below exp(-87) becomes 0. Where transitions span at most this range, a tag whose weight becomes 0 in the
 # recursion on probabilities is behind another one by exp(-87), and can win back at most this range twice (going in
@@ -20,6 +20,9 @@ PROBABILITY_RANGE = 30.0
 
 # Up to so many tags XLA is faster with the batch in the innermost axis, see `_walk_batch_last`.
 FEW_TAGS = 32
+
+# From so many time steps on, and up to so many tags, a GPU multiplies matrices instead of walking: `_walk_in_parallel`.
+PARALLEL_STEPS, PARALLEL_TAGS = 4096, 16
 
 
 def path_score(emissions, tags, lengths, transitions, start, end):
@@ -116,6 +119,10 @@ def _like(potentials, counts):
 def _recursions(emissions, transitions, jit_compile):
     """`_infer` and `_expected_counts`, which share their layout, as they are fastest."""
     xla = use_xla(jit_compile)
+    time, tags = emissions.shape[1:]
+    # How deep a scan is has to be known when the graph is made.
+    if time is not None and time >= PARALLEL_STEPS and tags <= PARALLEL_TAGS and has_gpu():
+        return compiled(_infer_in_parallel, xla, fixed_time=True), compiled(_expected_counts, xla)
     if xla and emissions.shape[-1] <= FEW_TAGS and not varies(transitions):
         return compiled(_infer_few, xla), compiled(_count_few, xla, tags_axis=1)
     return compiled(_infer, xla), compiled(_expected_counts, xla)
@@ -163,6 +170,8 @@ class _Probabilities:
         """A message `(tags, batch)` through `(tags, tags)`."""
         return functools.reduce(ops.add, (message[tag] * matrix[tag, :, None] for tag in range(message.shape[0])))
 
+    matrix_product = staticmethod(ops.matmul)
+
 
 class _Logarithms:
     """Messages as the logs of such weights: slower, and exact for any potentials."""
@@ -184,6 +193,13 @@ class _Logarithms:
     def along_batch_last(message, matrix):
         return ops.logsumexp(message[:, None] + matrix[..., None], axis=0)
 
+    @staticmethod
+    def matrix_product(first, second):
+        """`(..., tags, tags)`, one inner index at a time: all at once would need `tags` times the memory."""
+        ways = [first[..., :, tag, None] + second[..., None, tag, :] for tag in range(first.shape[-1])]
+        highest = functools.reduce(ops.maximum, ways)
+        return highest + ops.log(functools.reduce(ops.add, (ops.exp(way - highest) for way in ways)))
+
 
 def _either(transitions, branch):
     """`branch(space)` in the space that is fast, or where that would not be exact, in the one that always is."""
@@ -191,11 +207,12 @@ def _either(transitions, branch):
     return ops.cond(spread <= PROBABILITY_RANGE, lambda: branch(_Probabilities), lambda: branch(_Logarithms))
 
 
-def _infer(emissions, lengths, transitions, start, end, few=False):
+def _infer(emissions, lengths, transitions, start, end, walk=None):
     """The forward recursion, and the backward one, which does not wait for it.
 
     Args:
-        few: have the batch in the innermost axis: `(time, tags, batch)` instead of `(time, batch, tags)`.
+        walk: `_walk` (the default); `_walk_in_parallel`; or `_walk_batch_last`, whose messages are
+            `(time, tags, batch)` instead of `(time, batch, tags)`.
 
     Returns:
         the log-partition `(batch,)`; the posteriors of tags `(time, batch, tags)`; and two messages of that shape:
@@ -206,11 +223,10 @@ def _infer(emissions, lengths, transitions, start, end, few=False):
     highest = ops.max(matrices, initial=FORBIDDEN)
     matrices -= highest
 
-    def walk(space):
-        scores = unary(emissions, lengths, start, end)
-        return (_walk_batch_last if few else _walk)(space, scores, matrices, lengths)
+    def messages(space):
+        return (walk or _walk)(space, unary(emissions, lengths, start, end), matrices, lengths)
 
-    scales, posterior, left, right = _either(matrices, walk)
+    scales, posterior, left, right = _either(matrices, messages)
     scales = ops.where(ops.transpose(valid_steps(emissions, lengths)), scales, 0.0)
     steps = ops.cast(ops.maximum(lengths - 1, 0), scales.dtype)
     return ops.sum(scales, axis=0) + highest * steps, posterior, left, right
@@ -298,7 +314,56 @@ def _walk_batch_last(space, scores, matrix, lengths):
     )
 
 
-_infer_few = functools.partial(_infer, few=True)
+def _walk_in_parallel(space, scores, matrices, lengths):
+    """`_walk` with a depth that grows with the logarithm of the time: prefix and suffix products of matrices.
+
+    The forward message at a time step is the first one through the product of all matrices (transition times emission)
+    up to there, and products associate (Blelloch 1990; Sarkka and Garcia-Fernandez 2021). That is `tags` times the
+    work of a walk, for machines on which the number of steps in a row is what costs.
+    """
+    top = ops.max(scores, axis=-1, keepdims=True)
+    emitted, weights = space.enter(scores - top), space.enter(matrices)
+    time, batch, tags = ops.shape(scores)
+    valid = ops.arange(time, dtype="int32")[:, None] < lengths
+    # Nothing is lost where padding starts: through the identity a message stays what it is.
+    identity = ops.where(ops.eye(tags, dtype="bool"), space.one, space.zero)
+    steps = ops.where(valid[1:, :, None, None], space.times(weights, emitted[1:, :, None, :]), identity)
+
+    def scaled(matrix):
+        return space.over(matrix, space.total(matrix, axis=(-2, -1), keepdims=True))
+
+    def product(first, second):
+        return scaled(space.matrix_product(first, second))
+
+    def normalized(message):
+        return space.over(message, space.total(message, axis=-1, keepdims=True))
+
+    steps = scaled(steps)
+    prefixes = associative_scan(product, steps)
+    suffixes = ops.flip(associative_scan(lambda later, earlier: product(earlier, later), ops.flip(steps, 0)), 0)
+
+    scale = space.total(emitted[0], axis=-1, keepdims=True)
+    first = space.over(emitted[0], scale)
+    before = ops.concatenate([first[None], normalized(space.along(first[None], prefixes))[:-1]], axis=0)
+    outgoing = space.times(space.along(before, weights), emitted[1:])
+    scales = space.total(outgoing, axis=-1, keepdims=True)
+    left = ops.concatenate([first[None], space.over(outgoing, scales)], axis=0)
+    scales = ops.concatenate([scale[None], scales], axis=0)
+
+    right = normalized(space.total(suffixes, axis=-1))
+    right = ops.concatenate([right, ops.full_like(first, space.one)[None]], axis=0)
+    right = space.over(right, space.total(space.times(left, right), axis=-1, keepdims=True))
+    right = ops.where(valid[..., None], right, space.zero)
+    return (
+        (space.leave(scales) + top)[..., 0],
+        space.probability(space.times(left, right)),
+        left,
+        space.times(right, space.over(emitted, scales)),
+    )
+
+
+_infer_few = functools.partial(_infer, walk=_walk_batch_last)
+_infer_in_parallel = functools.partial(_infer, walk=_walk_in_parallel)
 
 
 def _expected_counts(posterior, left, right, lengths, transitions, upstream):

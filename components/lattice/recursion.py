@@ -89,6 +89,25 @@ def _scan_in_tensorflow(step, initial, inputs, like):
     return tree.pack_sequence_as(like, [whole(*each) for each in zip(written, tree.flatten(like), strict=True)])
 
 
+def associative_scan(combine, values):
+    """Return the prefixes `values[0]`, `combine(values[0], values[1])`, … in a depth of twice the logarithm of the time.
+
+    `keras.ops.associative_scan` computes the same, but forgets the shapes that are known in a graph of TensorFlow.
+
+    Args:
+        combine: an associative function of two tensors `(time, ...)`, applied along the first axis.
+        values: `(time, ...)`; the number of time steps has to be known.
+    """
+    time = values.shape[0]
+    if time < 2:
+        return values
+    odd = associative_scan(combine, combine(values[:-1:2], values[1::2]))
+    even = combine(odd[: (time - 1) // 2], values[2::2])
+    even = ops.concatenate([values[:1], even], axis=0)
+    pairs = ops.stack([even[: time // 2], odd], axis=1)
+    return ops.concatenate([ops.reshape(pairs, (-1, *ops.shape(values)[1:])), even[time // 2 :]], axis=0)
+
+
 def reverse(values, lengths):
     """`(time, batch, ...)` with the first `lengths (batch,)` time steps in reverse order."""
     if keras.backend.backend() == "tensorflow":
@@ -111,17 +130,43 @@ def argmax(values):
     return ops.cast(ops.argmax(values, axis=-1), "int32")
 
 
-def compiled(function, xla, tags_axis=-1):
-    """The function as a graph; XLA compiles it once a shape. One axis of its first argument is the tags."""
+@functools.cache
+def has_gpu():
+    """Whether this process computes on a GPU."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_logical_devices("GPU"))
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def compiled(function, xla, tags_axis=-1, fixed_time=False):
+    """The function as a graph; XLA compiles it once a shape.
+
+    Args:
+        tags_axis: of the first argument, the axis of the tags.
+        fixed_time: whether the graph itself depends on the number of time steps.
+    """
     backend = keras.backend.backend()
     if backend == "jax":
         return _in_jax(function)
     if backend != "tensorflow":
         return function
     if xla:
-        # One graph a number of tags and set of ranks, whatever the batch and the time.
-        key = lambda each: (each[0].shape[tags_axis], *(x.shape.rank for x in each))  # noqa: E731
+        # One graph a number of tags and set of ranks, whatever the batch and, unless it is fixed, the time.
+        def key(arguments):
+            time = arguments[0].shape[1] if fixed_time else None
+            return arguments[0].shape[tags_axis], time, *(each.shape.rank for each in arguments)
+
         return lambda *arguments: _in_xla(function, key(arguments))(*arguments)
+    if fixed_time:
+        return function
     key = lambda each: tuple((x.shape.rank, x.dtype) for x in each)  # noqa: E731
     return lambda *arguments: _in_tensorflow(function, key(arguments))(*arguments)
 

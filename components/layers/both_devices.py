@@ -71,19 +71,21 @@ def cudnn_parameters(kind, kernel, recurrent_kernel, bias, recurrent_bias):
     return tf.concat([part for values in (kernel, recurrent_kernel, *biases) for part in gates(values)], axis=0)
 
 
-def cudnn(kind, sequences, parameters, states, lengths, backwards):
+def cudnn(kind, sequences, parameters, states, lengths, backwards, training=False):
     """A recurrent layer by cuDNN's kernel.
 
     Args:
         kind: as of `cudnn_parameters`, which gives the parameters.
         sequences: `(time, batch, dim)`. states: initial, each `(batch, units)`.
-        lengths: `(batch,)` real time steps; rows without any count as one, as cuDNN wants at least that.
+        lengths: `(batch,)` real time steps; the states of rows without any stay as they are.
         backwards: from the last real step to the first.
+        training: keep what the gradient needs.
 
     Returns:
         outputs `(time, batch, units)`, in the order of the inputs, 0 beyond the lengths; the last states.
     """
-    lengths = tf.maximum(lengths, 1)
+    # cuDNN wants one step at least of every row.
+    empty, lengths = lengths[:, tf.newaxis] == 0, tf.maximum(lengths, 1)
     if backwards:
         sequences = tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)
     cell = states[1][tf.newaxis] if kind == "LSTM" else tf.zeros([], sequences.dtype)
@@ -94,9 +96,11 @@ def cudnn(kind, sequences, parameters, states, lengths, backwards):
         params=parameters,
         sequence_lengths=lengths,
         rnn_mode=_MODES[kind][0],
-        is_training=False,
+        is_training=bool(training),
         time_major=True,
     )
     if backwards:
         outputs = tf.reverse_sequence(outputs, lengths, seq_axis=0, batch_axis=1)
-    return outputs, [hidden[0], last_cell[0]] if kind == "LSTM" else [hidden[0]]
+    last = [hidden[0], last_cell[0]] if kind == "LSTM" else [hidden[0]]
+    last = [tf.where(empty, before, after) for before, after in zip(states, last, strict=True)]
+    return tf.where(empty, tf.zeros([], outputs.dtype), outputs), last

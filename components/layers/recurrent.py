@@ -1,10 +1,11 @@
-"""SimpleRNN, LSTM and GRU that compute what Keras's layers compute, faster on CPU.
+"""SimpleRNN, LSTM and GRU that compute what Keras's layers compute, faster.
 
 Same arguments, weights and results as `keras.layers.SimpleRNN | LSTM | GRU`; a weight file of one loads into the
-other. On the TensorFlow backend without a GPU, the input products of all time steps are one matrix product before
-the loop, and the gradient is a backward loop written by hand, with the weight gradients one matrix product after it.
-Everywhere else (cuDNN, other backends, unusual activations, `unroll`) Keras's own implementation runs. An export has
-both, see `both_devices`.
+other. On the TensorFlow backend, the input products of all time steps are one matrix product before the loop, and the
+gradient is a backward loop written by hand, with the weight gradients one matrix product after it. On a GPU, cuDNN's
+kernels take the place of the loop, those of SimpleRNN included, and rows without any real time step are allowed. An
+export has both, see `both_devices`. Elsewhere (other backends, unusual activations, `unroll`) Keras's own
+implementation runs.
 """
 
 import keras
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from components.layers import both_devices
 
+_MASK_FOR_CUDNN = "cuDNN wants masks whose padding is on the right alone; for other masks, use_cudnn=False"
 
 class _SimpleCell:
     """Elman 1990."""
@@ -254,11 +256,18 @@ class _FastLoop:
         return (
             keras.backend.backend() == "tensorflow"
             and not self.unroll
-            and (both_devices.is_exporting() or not tf.config.list_logical_devices("GPU"))
             and getattr(cell, "reset_after", True)
             and all(
                 getattr(cell, name) is keras.activations.get(function) for name, function in self._activations.items()
             )
+        )
+
+    def _finds_cudnn(self):
+        """Whether cuDNN computes the layer where it is traced; an export decides where it runs."""
+        return (
+            not both_devices.is_exporting()
+            and getattr(self, "use_cudnn", "auto") is not False
+            and bool(tf.config.list_logical_devices("GPU"))
         )
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
@@ -297,11 +306,16 @@ class _FastLoop:
             return histories[0], *(history[0 if self.go_backwards else -1] for history in histories)
 
         def on_gpu(*tensors):
-            outputs, last = self._by_cudnn(dict(zip(names, tensors, strict=True)))
+            outputs, last = self._by_cudnn(dict(zip(names, tensors, strict=True)), training)
             return outputs, *last
 
         if both_devices.is_exporting() and sequences.dtype == tf.float32:
             outputs, *final = both_devices.either(plain, on_gpu, tensors)
+        elif self._finds_cudnn() and dropout is None:
+            if valid is not None:
+                padded_on_the_right = tf.reduce_all(valid[:-1] | ~valid[1:])
+                tf.debugging.Assert(padded_on_the_right, [_MASK_FOR_CUDNN])
+            outputs, *final = on_gpu(*tensors)
         else:
             outputs, *final = plain(*tensors)
         if valid is not None and getattr(self, "zero_output_for_mask", False):
@@ -329,7 +343,7 @@ class _FastLoop:
             training,
         )
 
-    def _by_cudnn(self, given):
+    def _by_cudnn(self, given, training):
         """Outputs `(time, batch, units)` and last states, from tensors by name."""
         weights = (given.get(name) for name in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
         time, batch = tf.unstack(tf.shape(given["sequences"])[:2])
@@ -343,6 +357,7 @@ class _FastLoop:
             [value for name, value in given.items() if name.startswith("state_")],
             lengths,
             self.go_backwards,
+            training,
         )
 
     def _biases(self, dtype):
