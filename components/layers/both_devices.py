@@ -1,13 +1,11 @@
 """Recurrent layers whose export runs well wherever it is served: plain operations on CPU, cuDNN's kernels on GPU.
 
 Keras decides by the machine that traces; an export would be bound to the kind of machine that wrote it. Here both
-implementations are in the graph, as functions that say which interface they implement and which device they prefer, and
-TensorFlow's graph optimizer puts the right one in place when it knows where the operation runs.
+implementations are in the graph, which chooses where it runs.
 """
 
 import contextlib
 import contextvars
-import uuid
 
 import tensorflow as tf
 
@@ -29,23 +27,21 @@ def is_exporting():
     return _exporting.get()
 
 
-def either(plain, cudnn, inputs):
-    """`plain(*inputs)`, which on a GPU is computed by `cudnn(*inputs)`.
+def dispatch_by_device(plain, cudnn, inputs):
+    """Return `plain(*inputs)`, computed on a GPU by `cudnn(*inputs)`.
+
+    The operation `DeviceIndex` tells where it runs. The branch for the GPU stays a function of its own: inlined, its
+    operation without a CPU kernel would keep a CPU from loading the graph. (Functions with `api_implements` attributes,
+    which Keras had for the same purpose, are exchanged by eager calls alone; in a session, as TensorFlow Serving opens
+    one, the plain one runs even on a GPU.)
 
     Args:
-        plain, cudnn: functions of tensors that give tensors of the same types and shapes.
+        plain, cudnn: functions of tensors that return tuples of tensors of the same types and shapes.
         inputs: tensors.
     """
-    name = f"trellis_rnn_{uuid.uuid4()}"
-
-    def implementation(function, device):
-        attributes = {"api_implements": name, "api_preferred_device": device}
-        return tf.function(function, autograph=False, experimental_attributes=attributes)
-
-    on_gpu = implementation(cudnn, "GPU").get_concrete_function(*inputs)
-    # Called by nobody yet, it has to be put into the graph's library by hand.
-    on_gpu.add_to_graph(tf.compat.v1.get_default_graph())
-    return implementation(plain, "CPU")(*inputs)
+    on_gpu = tf.function(cudnn, autograph=False, experimental_attributes={"_noinline": True})
+    device = tf.raw_ops.DeviceIndex(device_names=["GPU"])
+    return tf.switch_case(device, [lambda: on_gpu(*inputs), lambda: plain(*inputs)])
 
 
 # cuDNN's order of the gates among Keras's

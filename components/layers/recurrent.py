@@ -15,6 +15,7 @@ from components.layers import both_devices
 
 _MASK_FOR_CUDNN = "cuDNN wants masks whose padding is on the right alone; for other masks, use_cudnn=False"
 
+
 class _SimpleCell:
     """Elman 1990."""
 
@@ -310,7 +311,7 @@ class _FastLoop:
             return outputs, *last
 
         if both_devices.is_exporting() and sequences.dtype == tf.float32:
-            outputs, *final = both_devices.either(plain, on_gpu, tensors)
+            outputs, *final = both_devices.dispatch_by_device(plain, on_gpu, tensors)
         elif self._finds_cudnn() and dropout is None:
             if valid is not None:
                 padded_on_the_right = tf.reduce_all(valid[:-1] | ~valid[1:])
@@ -345,12 +346,16 @@ class _FastLoop:
 
     def _by_cudnn(self, given, training):
         """Outputs `(time, batch, units)` and last states, from tensors by name."""
+        dtype = given["sequences"].dtype
+        if dtype in (tf.bfloat16, tf.float16):
+            # In bfloat16 the answers of TensorFlow's operation are wrong.
+            given = {name: value if name == "valid" else tf.cast(value, tf.float32) for name, value in given.items()}
         weights = (given.get(name) for name in ("kernel", "recurrent_kernel", "bias", "recurrent_bias"))
         time, batch = tf.unstack(tf.shape(given["sequences"])[:2])
         lengths = tf.fill([batch], time)
         if "valid" in given:
             lengths = tf.reduce_sum(tf.cast(given["valid"][:, :, 0], tf.int32), axis=0)
-        return both_devices.cudnn(
+        outputs, last = both_devices.cudnn(
             self._kind,
             given["sequences"],
             both_devices.cudnn_parameters(self._kind, *weights),
@@ -359,6 +364,7 @@ class _FastLoop:
             self.go_backwards,
             training,
         )
+        return tf.cast(outputs, dtype), [tf.cast(state, dtype) for state in last]
 
     def _biases(self, dtype):
         bias = self.cell.bias

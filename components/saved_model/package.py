@@ -53,15 +53,16 @@ def write(path, module, name, texts, facts, weights=None, batching=False):
     (path / EXTRA).mkdir(exist_ok=True)
     loaded = tf.saved_model.load(str(path))
     requests = []
-    for rows in BATCHES:
-        # Each batch begins elsewhere, so that lengths differ.
-        chosen = [texts[(rows + row) % len(texts)] for row in range(rows)]
-        for signature, given in module.examples(chosen).items():
-            inputs = {key: tf.constant(value) for key, value in given.items()}
-            found = loaded.signatures[signature](**inputs)
-            inputs = {key: value.numpy() for key, value in inputs.items()}
-            outputs = {key: value.numpy() for key, value in found.items()}
-            requests.append((signature, inputs, outputs))
+    with _full_precision():
+        for rows in BATCHES:
+            # Each batch begins elsewhere, so that lengths differ.
+            chosen = [texts[(rows + row) % len(texts)] for row in range(rows)]
+            for signature, given in module.examples(chosen).items():
+                inputs = {key: tf.constant(value) for key, value in given.items()}
+                found = loaded.signatures[signature](**inputs)
+                inputs = {key: value.numpy() for key, value in inputs.items()}
+                outputs = {key: value.numpy() for key, value in found.items()}
+                requests.append((signature, inputs, outputs))
     _write_warm_up(path / EXTRA / WARM_UP, name, requests)
     golden = [
         {
@@ -79,6 +80,17 @@ def write(path, module, name, texts, facts, weights=None, batching=False):
     # A server that joins requests has no way to join scalars, and refuses them.
     if all(info["shape"] != [] for info in inputs):
         (path / JOINING).write_text(_JOINED)
+
+
+@contextlib.contextmanager
+def _full_precision():
+    """Multiply float32 matrices as float32 on a GPU too, whose TensorFloat-32 changes the order of close candidates."""
+    former = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(former)
 
 
 def put_beside(version):

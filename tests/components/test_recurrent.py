@@ -7,6 +7,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from components.layers import both_devices, recurrent
+from components.saved_model.c_api import Session
 
 CELLS = ("SimpleRNN", "LSTM", "GRU")
 MASKS = {
@@ -194,18 +195,50 @@ def test_an_export_has_both_implementations(kind, tmp_path):
         tf.saved_model.save(module, str(tmp_path))
     definition = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
     functions = definition.meta_graphs[0].graph_def.library.function
-    pairs = {}
-    for function in functions:
-        if "api_implements" in function.attr:
-            operations = {node.op for node in function.node_def}
-            device = function.attr["api_preferred_device"].s.decode()
-            types = [
-                [arg.type for arg in args] for args in (function.signature.input_arg, function.signature.output_arg)
-            ]
-            pairs.setdefault(function.attr["api_implements"].s, {})[device] = "CudnnRNNV3" in operations, types
-    # One pair for each direction, and each may stand in the other's place.
-    assert len(pairs) == 2
-    for pair in pairs.values():
-        assert pair["GPU"][0] and not pair["CPU"][0] and pair["GPU"][1] == pair["CPU"][1]
+    operations = [{node.op for node in function.node_def} for function in functions]
+    # For each direction a choice by device, and cuDNN in a function that nothing inlines.
+    assert sum("DeviceIndex" in each for each in operations) >= 1
+    apart = [function for function, each in zip(functions, operations, strict=True) if "CudnnRNNV3" in each]
+    assert len(apart) == 2 and all(function.attr["_noinline"].b for function in apart)
     loaded = tf.saved_model.load(str(tmp_path))
     np.testing.assert_allclose(loaded.f(inputs, mask), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("in_loop", [False, True])
+def test_a_session_chooses_by_the_device_that_it_runs_on(in_loop, tmp_path, monkeypatch):
+    """TensorFlow Serving opens a session, which optimizes graphs otherwise than an eager call does."""
+    index = tf.raw_ops.DeviceIndex
+    # A CPU stands in for the GPU: what is preferred there is what has to run here.
+    monkeypatch.setattr(tf.raw_ops, "DeviceIndex", lambda device_names: index(device_names=["CPU"]))
+
+    def compute(x):
+        chosen = lambda y: both_devices.dispatch_by_device(lambda z: z + 1.0, lambda z: z + 2.0, [y])  # noqa: E731
+        if not in_loop:
+            return {"y": chosen(x)}
+        return {"y": tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, chosen(y)), (0, x))[1]}
+
+    module = tf.Module()
+    module.f = tf.function(compute, input_signature=[tf.TensorSpec([2], name="x")])
+    tf.saved_model.save(module, str(tmp_path), signatures=module.f)
+    definition = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
+    signature = definition.meta_graphs[0].signature_def["serving_default"]
+    session = Session(tmp_path)
+    (found,) = session.run({signature.inputs["x"].name: np.zeros(2, np.float32)}, [signature.outputs["y"].name])
+    np.testing.assert_array_equal(found, [6.0, 6.0] if in_loop else [2.0, 2.0])
+    eager = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](x=tf.zeros([2]))["y"]
+    np.testing.assert_array_equal(eager, found)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_row_without_steps_keeps_its_state_in_cudnn(kind, monkeypatch):
+    states = [tf.ones([2, 3])] * (2 if kind == "LSTM" else 1)
+
+    def operation(*, input, input_h, input_c, sequence_lengths, **_):
+        assert sequence_lengths.numpy().min() == 1
+        return tf.fill([*input.shape[:2], 3], 7.0), tf.fill(input_h.shape, 7.0), tf.fill(input_h.shape, 8.0), None, None
+
+    monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", operation)
+    outputs, last = both_devices.cudnn(kind, tf.zeros([4, 2, 5]), None, states, tf.constant([4, 0]), False)
+    assert not outputs[:, 1].numpy().any() and (outputs[:, 0].numpy() == 7.0).all()
+    for number, state in enumerate(last):
+        np.testing.assert_array_equal(state, [[7.0 + number] * 3, [1.0] * 3])
