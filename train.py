@@ -1,31 +1,33 @@
-"""The one entry: compose the configuration, run the pipeline, report. `python train.py --help` shows the choices."""
+"""Train a model from a clone: `python train.py --help` shows the choices. Elsewhere the command is `trellis train`."""
 
-import os
+import importlib.util
+import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent
-os.environ.setdefault("TRELLIS_ROOT", str(ROOT))
 
-import hydra  # noqa: E402
-from hydra.core.hydra_config import HydraConfig  # noqa: E402
+def use_clone() -> None:
+    """Let `import trellis` find the code of this clone, whatever package is installed."""
+    root = Path(__file__).resolve().parent
+    spec = importlib.util.spec_from_file_location(
+        "trellis", root / "__init__.py", submodule_search_locations=[str(root)]
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["trellis"] = module
+    spec.loader.exec_module(module)
 
-from components.errors import InputError  # noqa: E402
-from components.quiet import held_back  # noqa: E402
-from pipelines import command_line  # noqa: E402
 
-
-@hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def train(config):
+def main() -> int:
+    """Run `trellis train` on this clone; return its exit status."""
+    use_clone()
     try:
-        command_line.validate(config)
-        # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
-        with held_back():
-            from pipelines import pipeline
-
-        return pipeline.run(config, Path(HydraConfig.get().runtime.output_dir))
-    except InputError as error:
-        command_line.stop(error)
+        from trellis.pipelines import command_line
+    except ModuleNotFoundError as error:
+        hint = "run `make train`, or: source .venv/bin/activate"
+        print(f"train.py: error: {error.name} is not installed here; {hint}", file=sys.stderr)
+        return 2
+    return command_line.main(program="train.py")
 
 
 if __name__ == "__main__":
-    command_line.run(train, ROOT / "conf")
+    sys.exit(main())

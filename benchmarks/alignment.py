@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 
 import numpy as np
+from trellis.components.readers import bitext
 
 from benchmarks.tagging import ROOT
-from components.readers import bitext
 
 NLTK = """
 import json, sys, time
@@ -64,10 +64,9 @@ def work(folder, count, iterations, on_disk):
     """What a process of ours prints: seconds of indexing and of an iteration, pairs of words, and peak memory."""
     import keras
     import tensorflow as tf
-
-    from components.models.word_aligner import WordAligner, batch_cells
-    from components.text.co_occurrence import CoOccurrence
-    from components.text.token_pairs import TokenPairs
+    from trellis.components.models.word_aligner import WordAligner, batch_cells
+    from trellis.components.text.co_occurrence import CoOccurrence
+    from trellis.components.text.token_pairs import TokenPairs
 
     # As the pipeline chooses them.
     cores = os.cpu_count() or 2
@@ -188,8 +187,7 @@ def eflomal(python, pairs, beginnings):
 def symmetrized(pairs, forward, reverse, method):
     """Links of both directions as one alignment."""
     import tensorflow as tf
-
-    from components.alignment.symmetrization import METHODS
+    from trellis.components.alignment.symmetrization import METHODS
 
     symmetrize = tf.function(METHODS[method], autograph=False, reduce_retracing=True)
     for pair, *both in zip(pairs, forward, reverse, strict=False):
@@ -201,7 +199,7 @@ def symmetrized(pairs, forward, reverse, method):
 
 
 def error_rates(folder, python):
-    from components.metrics.alignment import link_scores
+    from trellis.components.metrics.alignment import link_scores
 
     peer = available(python, "eflomal")
     print(f"\n{'alignment error rate':<34}{'trellis':>10}{'eflomal':>12}{'beginnings':>12}")
@@ -234,8 +232,7 @@ def error_rates(folder, python):
 def read(folder, data):
     """The pairs of an experiment, gold alignments only where they are scored."""
     from hydra import compose, initialize_config_dir
-
-    from pipelines import alignment
+    from trellis.pipelines import alignment
 
     # All of them are wanted as words.
     alignment.EXAMPLES = sys.maxsize

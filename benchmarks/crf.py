@@ -7,7 +7,7 @@ XLA or not. The best mode of each library counts, by the median over calls; all 
 agree on the loss. PYTHON is CPython 3.11 with torch, pytorch-crf, tfa-nightly, tf_keras and typeguard<3; what it lacks
 is left out.
 
-With --gpu: larger shapes, each mode in a column of its own, ours through TensorFlow and through JAX, beside pytorch-crf and
+With --gpu: larger shapes, each mode in a row, ours through TensorFlow and through JAX, beside pytorch-crf and
 pytorch-struct.
 """
 
@@ -22,6 +22,7 @@ import sys
 import time
 from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 SHAPES = [(32, 50, 9), (32, 50, 20), (32, 50, 50), (256, 50, 20), (8, 512, 20), (64, 30, 200)]
 MEMORY_SHAPES = [(8, 512, 20), (64, 30, 200)]
 MODES = {
@@ -60,7 +61,7 @@ def with_tensorflow(library, mode):
     if mode.endswith("one"):
         tf.config.threading.set_intra_op_parallelism_threads(1)
     if library == "trellis":
-        from components.lattice import linear_chain, paths
+        from trellis.components.lattice import linear_chain, paths
 
         def likelihood(emissions, gold, lengths, transitions):
             chain = lengths, transitions, tf.zeros(len(transitions)), tf.zeros(len(transitions))
@@ -108,8 +109,7 @@ def with_jax():
     """The lattice on the JAX backend of Keras."""
     import jax
     import jax.numpy as jnp
-
-    from components.lattice import linear_chain, paths
+    from trellis.components.lattice import linear_chain, paths
 
     def prepare(shape):
         emissions, transitions, gold, lengths = map(jnp.asarray, numbers(*shape))
@@ -138,7 +138,7 @@ def with_pytorch_struct():
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def prepare(shape):
-        batch, time, tags = shape
+        batch, time, _ = shape
         emissions, transitions, gold, lengths = (torch.tensor(each).to(device) for each in numbers(*shape))
         emissions.requires_grad_()
         transitions.requires_grad_()
@@ -217,7 +217,7 @@ def measure(function, seconds=0.7):
 def work(library, mode, memory, curve, shapes):
     """What a process of one library prints: a line of JSON for each shape."""
     if library.startswith("trellis"):
-        from components.lattice import linear_chain
+        from trellis.components.lattice import linear_chain
 
         if mode.endswith("parallel"):
             linear_chain.PARALLEL_STEPS, linear_chain.PARALLEL_TAGS = 0, 32
@@ -252,14 +252,15 @@ def work(library, mode, memory, curve, shapes):
 def ask(library, mode, python, **options):
     """Runs `work` in a process of its own; the lines it printed."""
     arguments = [f"--{name}={json.dumps(value)}" for name, value in options.items()]
-    command = [python, Path(__file__), "--library", library, "--mode", mode, *arguments]
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path}
+    command = [python, "-m", "benchmarks.crf", "--library", library, "--mode", mode, *arguments]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     if library == "tensorflow-addons":
         environment["TF_USE_LEGACY_KERAS"] = "1"
     if library == "trellis on jax":
         environment |= {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+    )
     try:
         output, errors = process.communicate(timeout=PATIENCE if "shapes" in options else None)
     except subprocess.TimeoutExpired:

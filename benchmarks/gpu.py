@@ -1,6 +1,6 @@
 """What has to be true on a GPU, and how fast it is there, in one run.
 
-python -m benchmarks.gpu EXPORTS [--out FOLDER] [--peer-python PYTHON] [--only exports,write,crf,tagging,language,serving]
+python -m benchmarks.gpu EXPORTS [--out FOLDER] [--peer-python PYTHON] [--only SECTION,…]
 
 EXPORTS is a folder of exports that were written on a machine without a GPU. Each section runs in processes of its own,
 with a limit of time, so that one that fails leaves the others; what it prints is also in FOLDER.
@@ -40,7 +40,7 @@ SMALL = {
 
 def exports(folder):
     """Asks every export what it was asked on CPU; a line of JSON for each."""
-    from components.saved_model.versions import latest
+    from trellis.components.saved_model.versions import latest
 
     versions = [latest(path) for path in sorted(Path(folder).iterdir())]
     ways = [(way, tf32) for way in ("c_api", "python") for tf32 in (True, False)]
@@ -54,14 +54,13 @@ def exports(folder):
 def _compared(version, way, tf32):
     """The golden answers of an export beside those that it has here."""
     import numpy as np
-
-    from components.saved_model.c_api import decoded
+    from trellis.components.saved_model.c_api import decoded
 
     log = Path(f"/tmp/cudnn-{uuid.uuid4()}.log")
     environment = {**os.environ, "CUDNN_LOGLEVEL_DBG": "3", "CUDNN_LOGDEST_DBG": str(log)}
     if not tf32:
         environment["NVIDIA_TF32_OVERRIDE"] = "0"
-    script = ["-m", "components.saved_model.c_api"] if way == "c_api" else ["-m", "benchmarks.gpu", "--ask"]
+    script = ["-m", "trellis.components.saved_model.c_api"] if way == "c_api" else ["-m", "benchmarks.gpu", "--ask"]
     done = subprocess.run(
         [sys.executable, *script, str(version)], capture_output=True, text=True, cwd=ROOT, env=environment
     )
@@ -95,8 +94,7 @@ def ask(version):
     """In Python: the golden requests, then dummy rows, empty texts, and the profiler's names of cuDNN's kernels."""
     import numpy as np
     import tensorflow as tf
-
-    from components.saved_model.c_api import decoded, encoded
+    from trellis.components.saved_model.c_api import decoded, encoded
 
     model = tf.saved_model.load(version)
     golden = json.loads((Path(version) / "assets.extra" / "golden.json").read_text())
@@ -145,8 +143,7 @@ def ask(version):
 
 def asked_again(model, request):
     import tensorflow as tf
-
-    from components.saved_model.c_api import decoded
+    from trellis.components.saved_model.c_api import decoded
 
     inputs = {key: tf.constant(decoded(value)) for key, value in request["inputs"].items()}
     next(iter(model.signatures[request["signature"]](**inputs).values())).numpy()
@@ -174,8 +171,7 @@ def layers():
     """Each recurrent layer in training: cuDNN's outputs, last states and gradients beside those of the loop."""
     import numpy as np
     import tensorflow as tf
-
-    from components.layers import recurrent
+    from trellis.components.layers import recurrent
 
     tf.config.experimental.enable_tensor_float_32_execution(False)
     rng = np.random.default_rng(0)

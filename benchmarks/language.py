@@ -2,10 +2,11 @@
 
 python -m benchmarks.language [--data FOLDER] [--rounds 3] [--steps 60] [--peer-python PYTHON] [--neural]
 
-The 2 × 200 unit network over 10,000 words, 20 rows of 35 words a step (--units, --rows): training, and generation of one text and of 64
-at once, ours and PyTorch's in turn, each in a process of its own, medians over the rounds. Then Kneser-Ney on the Penn
-Treebank (FOLDER): estimation of 3-grams on the whole training part, ours and NLTK's, and scoring, where NLTK scores
---scored words and the time of one word is compared. PYTHON has torch: `pip install .[bench]`.
+The 2 × 200 unit network over 10,000 words, 20 rows of 35 words a step (--units, --rows): training, and generation of
+one text and of 64 at once, ours and PyTorch's in turn, each in a process of its own, medians over the rounds. Then
+Kneser-Ney on the Penn Treebank (FOLDER): estimation of 3-grams on the whole training part, ours and NLTK's, and
+scoring, where NLTK scores --scored words and the time of one word is compared. PYTHON has torch (extra
+`bench`).
 """
 
 import argparse
@@ -27,15 +28,14 @@ ESTIMATES = 7
 
 def ours(steps, units, rows):
     """Speeds in tokens/s."""
-    from components.quiet import held_back
+    from trellis.components.quiet import held_back
 
     with held_back():
         import keras
         import numpy as np
         import tensorflow as tf
-
-        from components import generation
-        from components.models.language_model import RecurrentLanguageModel
+        from trellis.components import generation
+        from trellis.components.models.language_model import RecurrentLanguageModel
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -74,16 +74,15 @@ def ours(steps, units, rows):
 
 def n_grams(folder, scored):
     """Seconds of estimation, and of scoring one word: `{"trellis": (…, …), "nltk": (…, …)}`."""
-    from components.quiet import held_back
+    from trellis.components.quiet import held_back
 
     with held_back():
         import numpy as np
         from nltk.lm import KneserNeyInterpolated
         from nltk.lm.preprocessing import padded_everygram_pipeline
-
-        from components.models.ngram import NGram
-        from components.readers import text
-        from components.text.stream import Lines, Stream, vocabulary
+        from trellis.components.models.ngram import NGram
+        from trellis.components.readers import text
+        from trellis.components.text.stream import Lines, Stream, vocabulary
 
     train, test = (text.read(next(folder.glob(f"{part}.txt*"))) for part in ("train", "test"))
     vectorizer = vocabulary(train, "words")
@@ -157,7 +156,7 @@ def main():
     if options.neural:
         return
     if options.data is None:
-        from components.readers.dataset import locate
+        from trellis.components.readers.dataset import locate
 
         data = yaml.safe_load((ROOT / "conf/data/ptb.yaml").read_text())
         options.data = locate(data["name"], data["files"], None, data["download"])["train"].parent

@@ -80,7 +80,7 @@ def under_load(address, path, body, requests, clients):
 
 def in_process(export):
     """Median seconds of a call, and seconds of loading."""
-    from components.quiet import held_back
+    from trellis.components.quiet import held_back
 
     with held_back():
         import tensorflow as tf
@@ -114,14 +114,14 @@ def main():
     if options.load:
         load(*json.loads(options.load))
         return
-    from components.saved_model.versions import latest
+    from trellis.components.saved_model.versions import latest
 
     version = latest(options.exports / options.model)
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 2**20
     alone, loading = in_process(version)
     print(f"{version}: {size:.1f} MiB, loaded in {loading:.2f} s; a call in process {1e3 * alone:.2f} ms (median)")
 
-    command = [sys.executable, "-m", "serve.local", str(options.exports), "--rest-port", "0", "--grpc-port", "0"]
+    command = [sys.executable, "-m", "trellis", "serve", str(options.exports), "--rest-port", "0", "--grpc-port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     for line in server.stderr:
         if found := re.search(r"http://([\d.]+):(\d+), gRPC", line):

@@ -29,18 +29,17 @@ def ours(folder, epochs, sentences):
     """Yields the speeds of each epoch, and at the end how much slower fed steps are than steps from memory."""
     import time
 
-    from components.quiet import held_back
+    from trellis.components.quiet import held_back
 
     with held_back():
         import keras
         import tensorflow as tf
-
-        from components.layers.sequence_head import NegativeLogLikelihood
-        from components.models.tagger import tagger
-        from components.readers import conll
-        from components.text.batching import Buckets, EncodedCorpus, ordered_batches, training_batches
-        from components.text.vectorizer import TokenVectorizer
-        from components.training.in_flight import in_flight
+        from trellis.components.layers.sequence_head import NegativeLogLikelihood
+        from trellis.components.models.tagger import tagger
+        from trellis.components.readers import conll
+        from trellis.components.text.batching import Buckets, EncodedCorpus, ordered_batches, training_batches
+        from trellis.components.text.vectorizer import TokenVectorizer
+        from trellis.components.training.in_flight import in_flight
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
@@ -123,7 +122,7 @@ def main():
             print(json.dumps(each), flush=True)
         return
     if options.data is None:
-        from components.readers.dataset import locate
+        from trellis.components.readers.dataset import locate
 
         data = yaml.safe_load((ROOT / "conf/data/conll2003.yaml").read_text())
         options.data = locate(data["name"], data["files"], None, data["download"])["train"].parent

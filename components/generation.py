@@ -1,7 +1,7 @@
-"""Text from language models, in graph: sampling and beam search over any reader of `components.models`.
+"""Text from language models, in graph: sampling and beam search over any reader of `trellis.components.models`.
 
 A reader has `initial_states(batch)`, `read(tokens, states, lengths) -> features, states` and
-`log_probabilities(features)`; see `components.models.language_model`.
+`log_probabilities(features)`; see `trellis.components.models.language_model`.
 """
 
 import tensorflow as tf

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-
-from components.errors import InputError
-from components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
-from components.saved_model.versions import EXTRA, latest
-from components.text.stream import ENDS
+from trellis.components.errors import InputError
+from trellis.components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
+from trellis.components.saved_model.versions import EXTRA, latest
+from trellis.components.text.stream import ENDS
 
 VOCABULARY = "vocabulary.json"  # beside the checkpoints of a run
 PRETRAINED = f"{EXTRA}/pretrained.json"  # in an export
@@ -109,7 +108,7 @@ def read(source):
 
 
 def _parameter(stored, name):
-    """A weight of an export, which may be stored in fewer bits (`components.layers.stored_weights`)."""
+    """A weight of an export, which may be stored in fewer bits (`trellis.components.layers.stored_weights`)."""
 
     def tensor(part):
         key = f"{name}{part}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -9,21 +9,21 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf, open_dict
-
-from components.alignment.symmetrization import pharaoh, symmetrize
-from components.errors import InputError, nearest
-from components.layers.ibm1 import Grid
-from components.metrics.alignment import link_scores
-from components.models.word_aligner import batch_cells
-from components.readers import dataset
-from components.saved_model.aligner import AlignerModule
-from components.text.batching import of_several_lengths
-from components.text.co_occurrence import CoOccurrence
-from components.text.stream import UNKNOWN_WORD
-from components.text.templates import attribute, parse
-from components.text.token_pairs import TokenPairs
-from components.text.vectorizer import normalize
-from pipelines import alignment_reports
+from trellis.components.alignment.symmetrization import pharaoh, symmetrize
+from trellis.components.errors import InputError, nearest
+from trellis.components.layers.ibm1 import Grid
+from trellis.components.metrics.alignment import link_scores
+from trellis.components.models.word_aligner import batch_cells
+from trellis.components.readers import dataset
+from trellis.components.saved_model.aligner import AlignerModule
+from trellis.components.text.batching import of_several_lengths
+from trellis.components.text.co_occurrence import CoOccurrence
+from trellis.components.text.stream import UNKNOWN_WORD
+from trellis.components.text.templates import attribute, parse
+from trellis.components.text.token_pairs import TokenPairs
+from trellis.components.text.vectorizer import normalize
+from trellis.pipelines import alignment_reports
+from trellis.pipelines.configuration import tree_of_run
 
 log = logging.getLogger(__name__)
 
@@ -310,11 +310,11 @@ def _pairs(links):
 
 def _choice(name):
     """The configuration of another dataset, `data.also`."""
-    folder = Path(os.environ.get("TRELLIS_ROOT", ".")) / "conf" / "data"
-    names = [file.stem for file in folder.glob("*.yaml") if OmegaConf.load(file).get("task") == "alignment"]
-    if name not in names:
-        raise InputError(f"data.also: no bitext {name!r}; did you mean {nearest(name, names)}?")
-    return OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"), resolve=True)
+    files = tree_of_run().files("data")
+    bitexts = {each: data for each, file in files.items() if (data := OmegaConf.load(file)).get("task") == "alignment"}
+    if name not in bitexts:
+        raise InputError(f"data.also: no bitext {name!r}; did you mean {nearest(name, bitexts)}?")
+    return OmegaConf.to_container(bitexts[name], resolve=True)
 
 
 def _read(data, limit):

@@ -5,20 +5,19 @@ import csv
 import warnings
 
 import numpy as np
-
-from components.alignment import soft_alignments
-from pipelines.pictures import figure
+from trellis.components.alignment import soft_alignments
+from trellis.pipelines.pictures import figure
 
 GRIDS = 6  # sentence pairs in the picture
 WIDEST = 24  # words of a sentence in it
 
 
 def write(folder, task):
-    """Writes the reports of a `pipelines.alignment.Alignment` to a folder and returns it.
+    """Writes the reports of a `trellis.pipelines.alignment.Alignment` to a folder and returns it.
 
     `alignments.txt`: links of every sentence pair, as `0-0 1-2`, a line a pair in the order of the files; empty for
     pairs that were left out. `lexicon.forward.tsv` and `lexicon.reverse.tsv`: word, translation, probability, expected
-    count; `grids.png`; and with `report.posteriors` the file that `components.alignment.soft_alignments` reads.
+    count; `grids.png`; and with `report.posteriors` the file that `trellis.components.alignment.soft_alignments` reads.
     """
     folder.mkdir(parents=True, exist_ok=True)
     wanted = task.config.report.posteriors

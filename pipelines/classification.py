@@ -8,13 +8,12 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
-
-from components.errors import InputError
-from components.metrics import classification as metrics
-from components.models.classifier import SmoothedCrossentropy
-from components.readers import dataset, labelled
-from components.saved_model.classifier import ClassifierModule
-from components.text.batching import (
+from trellis.components.errors import InputError
+from trellis.components.metrics import classification as metrics
+from trellis.components.models.classifier import SmoothedCrossentropy
+from trellis.components.readers import dataset, labelled
+from trellis.components.saved_model.classifier import ClassifierModule
+from trellis.components.text.batching import (
     UNSEEN,
     Buckets,
     LabelledCorpus,
@@ -22,10 +21,10 @@ from components.text.batching import (
     ordered_batches,
     training_batches,
 )
-from components.text.tokenizer import tokenize
-from components.text.vectorizer import TokenVectorizer
-from components.training.in_flight import in_flight
-from pipelines import classification_reports
+from trellis.components.text.tokenizer import tokenize
+from trellis.components.text.vectorizer import TokenVectorizer
+from trellis.components.training.in_flight import in_flight
+from trellis.pipelines import classification_reports
 
 log = logging.getLogger(__name__)
 

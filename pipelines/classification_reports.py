@@ -3,9 +3,9 @@
 import csv
 import html
 
-from components.metrics.classification import scores
-from components.metrics.tagging import confusion
-from pipelines.pictures import confusions
+from trellis.components.metrics.classification import scores
+from trellis.components.metrics.tagging import confusion
+from trellis.pipelines.pictures import confusions
 
 WORST = 60  # texts on the page of errors
 

@@ -1,6 +1,6 @@
 """Pictures of gradients through time, of several runs side by side.
 
-python -m pipelines.gradient_flow outputs/…/rnn outputs/…/lstm outputs/…/gru --picture gradient_flow.png
+trellis gradients outputs/…/rnn outputs/…/lstm outputs/…/gru --picture gradient_flow.png
 
 Each run was made with diagnostics.gradient_flow=true.
 """
@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from components.errors import InputError
-from pipelines.pictures import figure
+from trellis.components.errors import InputError
+from trellis.pipelines.pictures import figure
 
 FILE = "gradient_flow.json"
 GAIN = 2.0  # on recurrent weights, to see gradients explode
@@ -23,7 +23,7 @@ def measure(model, tokens, targets, clip):
     Args:
         clip: the global norm that training clips at, or None.
     """
-    from components.training.gradient_flow import gradient_flow
+    from trellis.components.training.gradient_flow import gradient_flow
 
     norms, _ = gradient_flow(model, tokens, targets)
     larger, whole = gradient_flow(model, tokens, targets, GAIN)
@@ -62,7 +62,7 @@ def draw(path, runs):
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.gradient_flow",
+        prog="trellis gradients",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,7 +79,7 @@ def main(arguments=None):
             found[run["name"]] = run
         draw(options.picture, found)
     except InputError as error:
-        print(f"gradient_flow: error: {error}", file=sys.stderr)
+        print(f"trellis gradients: error: {error}", file=sys.stderr)
         return 2
     print(options.picture)
     return 0

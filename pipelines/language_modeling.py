@@ -8,16 +8,15 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
-
-from components.errors import InputError
-from components.models.language_model import forgotten
-from components.models.ngram import NGram
-from components.readers import dataset, text
-from components.saved_model.language_model import LanguageModelModule
-from components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
-from components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
-from components.text.vectorizer import UNKNOWN
-from pipelines import gradient_flow, language_modeling_reports
+from trellis.components.errors import InputError
+from trellis.components.models.language_model import forgotten
+from trellis.components.models.ngram import NGram
+from trellis.components.readers import dataset, text
+from trellis.components.saved_model.language_model import LanguageModelModule
+from trellis.components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
+from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
+from trellis.components.text.vectorizer import UNKNOWN
+from trellis.pipelines import gradient_flow, language_modeling_reports
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,8 @@ import json
 
 import numpy as np
 import tensorflow as tf
-
-from components.text.stream import spelled
-from pipelines import gradient_flow
+from trellis.components.text.stream import spelled
+from trellis.pipelines import gradient_flow
 
 SHOWN = 60  # lines on the page of surprises
 SAMPLES = 8

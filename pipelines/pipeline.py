@@ -8,25 +8,48 @@ import os
 import shutil
 import statistics
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import hydra
 import keras
 import tensorflow as tf
 from omegaconf import OmegaConf
-
-from components import transfer
-from components.errors import InputError
-from components.files import written_whole
-from components.layers.stored_weights import compressed
-from components.saved_model import package, verification
-from components.saved_model.versions import check_writable, write_version
-from components.training import checkpoints
-from components.training.progress import ProgressBar
-from components.training.rates import PretrainedRates
-from pipelines import summary
-from pipelines.tracking import commit, fetched, is_better, tracked
+from trellis.components import transfer
+from trellis.components.errors import InputError
+from trellis.components.files import written_whole
+from trellis.components.layers.stored_weights import compressed
+from trellis.components.saved_model import package, verification
+from trellis.components.saved_model.versions import check_writable, write_version
+from trellis.components.training import checkpoints
+from trellis.components.training.progress import ProgressBar
+from trellis.components.training.rates import PretrainedRates
+from trellis.pipelines import summary
+from trellis.pipelines.tracking import commit, fetched, is_better, tracked
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run leaves.
+
+    Attributes:
+        metrics: scores by their names, as in `metrics.json`.
+        folder: of the run, with its reports and checkpoints.
+        export: the version that was written; None without an export.
+        model: of the best epoch; None for a run that was finished before.
+    """
+
+    metrics: dict[str, float]
+    folder: Path
+    export: Path | None
+    model: keras.Model | None
+
+    @property
+    def score(self) -> float:
+        """The score of the best checkpoint on dev, for sweepers that optimize; without one the training loss."""
+        return self.metrics.get("dev/best", self.metrics["train/loss"])
 
 
 def run(config, folder):
@@ -37,7 +60,7 @@ def run(config, folder):
         folder: of this run; receives `checkpoints/` and `metrics.json`.
 
     Returns:
-        the score that the best checkpoint had on dev, for sweepers that optimise.
+        a `Result`.
 
     Raises:
         InputError: something that the user gave is wrong.
@@ -45,7 +68,7 @@ def run(config, folder):
     if config.resume and (folder / "metrics.json").exists():
         metrics = json.loads((folder / "metrics.json").read_text())
         print(f"{folder} is finished already", flush=True)
-        return metrics.get("dev/best", metrics["train/loss"])
+        return Result(metrics, folder, None, None)
     target = hydra.utils.get_class(config.pipeline._target_)
     _prepare(config, getattr(target, "wide", False))
     if config.export.enabled:
@@ -94,7 +117,7 @@ def run(config, folder):
             package.put_beside(exported)
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, exported, task, weights)
-    return metrics.get("dev/best", metrics["train/loss"])
+    return Result(metrics, folder, exported, model)
 
 
 def _compressed(model, config):

@@ -1,6 +1,6 @@
 """The same configuration with several seeds as one line: mean ± standard deviation (n).
 
-python -m pipelines.seeds multirun/2026-11-21/10-30-00 …
+trellis compare multirun/2026-11-21/10-30-00 …
 """
 
 import json
@@ -10,10 +10,9 @@ from pathlib import Path
 
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
-
-from components.errors import InputError
-from pipelines import tracking
-from pipelines.command_line import comparable
+from trellis.components.errors import InputError
+from trellis.pipelines import tracking
+from trellis.pipelines.configuration import comparable
 
 SHOWN = ("f1", "accuracy", "perplexity", "bleu", "aer", "loss")
 
@@ -67,7 +66,8 @@ class SummarizeSweep(Callback):
                 tracking.parent_run(folders, metrics, line(label, metrics))
 
 
-def main(arguments):
+def main(arguments=None):
+    arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())
         return 0 if arguments else 2
@@ -75,10 +75,10 @@ def main(arguments):
         for label, _, metrics in collect(arguments):
             print(line(label, metrics))
     except InputError as error:
-        print(f"seeds: error: {error}", file=sys.stderr)
+        print(f"trellis compare: error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -54,7 +54,7 @@ def show(config, metrics, folder, tracker, exported, task, weights=None):
         example = f'"{task.example}"'
         if "\t" in task.example:  # which shells take for a key
             example = "$'" + task.example.translate({92: "\\\\", 39: "\\'", 9: "\\t"}) + "'"
-        console.print(f"  {ask:<8} python -m serve.{ask} {exports} {example}", soft_wrap=True, markup=False)
+        console.print(f"  {ask:<8} trellis {ask} {exports} {example}", soft_wrap=True, markup=False)
         console.print("  serve    docker compose -f serve/docker-compose.yaml up", soft_wrap=True, markup=False)
 
 

@@ -9,15 +9,14 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
-
-from components.errors import InputError
-from components.layers.sequence_head import NegativeLogLikelihood
-from components.metrics import tagging as scores
-from components.readers import dataset, vectors
-from components.readers.lines import read_lines
-from components.saved_model.tagger import TaggerModule
-from components.text import tag_schemes, templates
-from components.text.batching import (
+from trellis.components.errors import InputError
+from trellis.components.layers.sequence_head import NegativeLogLikelihood
+from trellis.components.metrics import tagging as scores
+from trellis.components.readers import dataset, vectors
+from trellis.components.readers.lines import read_lines
+from trellis.components.saved_model.tagger import TaggerModule
+from trellis.components.text import tag_schemes, templates
+from trellis.components.text.batching import (
     UNSEEN,
     Buckets,
     EncodedCorpus,
@@ -25,9 +24,9 @@ from components.text.batching import (
     ordered_batches,
     training_batches,
 )
-from components.text.vectorizer import TokenVectorizer
-from components.training.in_flight import in_flight
-from pipelines import tagging_reports
+from trellis.components.text.vectorizer import TokenVectorizer
+from trellis.components.training.in_flight import in_flight
+from trellis.pipelines import tagging_reports
 
 log = logging.getLogger(__name__)
 

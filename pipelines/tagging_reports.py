@@ -3,9 +3,9 @@
 import csv
 import html
 
-from components.metrics import tagging as scores
-from components.text import tag_schemes
-from pipelines.pictures import confusions
+from trellis.components.metrics import tagging as scores
+from trellis.components.text import tag_schemes
+from trellis.pipelines.pictures import confusions
 
 WORST = 50  # sentences on the page of errors
 

@@ -19,10 +19,9 @@ from pathlib import Path
 import hydra
 import yaml
 from omegaconf import OmegaConf
-
-from components.errors import InputError
-from components.quiet import held_back
-from pipelines.command_line import comparable, flatten
+from trellis.components.errors import InputError
+from trellis.components.quiet import held_back
+from trellis.pipelines.configuration import comparable, flatten
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ class MLflow:
     """Tracks a run in MLflow.
 
     Args:
-        uri: of the tracking server or database; None means `mlflow.db` beside train.py.
+        uri: of the tracking server or database; None means `mlflow.db` in the current folder.
         experiment: its name there.
         register: name of a registered model that gets the export, or None.
     """
@@ -131,7 +130,7 @@ class MLflow:
     def __init__(self, config, folder, uri, experiment, register):
         self.config, self.folder, self.register = config, folder, register
         self.uri = _address(uri)
-        self.artifacts = (_root() / "mlartifacts").as_uri() if uri is None else None
+        self.artifacts = (Path.cwd() / "mlartifacts").as_uri() if uri is None else None
         self.experiment = experiment
         self.run = None
         self.history = {}
@@ -208,7 +207,7 @@ class MLflow:
         self.mlflow.log_metrics(metrics, step=step, run_id=self.id)
 
     def log_reports(self, folder):
-        from pipelines.pictures import learning_curve
+        from trellis.pipelines.pictures import learning_curve
 
         if self.history:
             learning_curve(folder / "learning_curve.png", self.history)
@@ -331,12 +330,8 @@ def parent_run(folders, metrics, line):
     client.set_terminated(parent.info.run_id, "FINISHED")
 
 
-def _root():
-    return Path(os.environ.get("TRELLIS_ROOT", "."))
-
-
 def _address(uri):
-    return uri or f"sqlite:///{_root() / 'mlflow.db'}"
+    return uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,6 @@
+"""What runs after training: asking exports, serving them, taking them over from a registry."""
+
+if __name__ == "serve":  # `python -m serve.predict` in a clone, the name before there was a package
+    from train import use_clone
+
+    use_clone()

@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving and of `serve.local`, over REST and gRPC.
+"""A client of TensorFlow Serving and of `trellis serve`, over REST and gRPC.
 
     client = Client("http://127.0.0.1:8501", "bilstm_crf")            # or grpc://127.0.0.1:8500
     client.predict(text=["Mary Smith flew from Oslo to Lima."], signature="from_text")["tags"]

@@ -2,14 +2,14 @@
 
 import sys
 
-from components.errors import InputError
+from trellis.components.errors import InputError
 
 
 def ended(program, answer, options):
     """Calls `answer(options)`; returns the exit status.
 
     Args:
-        program: its name, as `serve.predict`.
+        program: its name, as `trellis predict`.
     """
     try:
         answer(options)

@@ -1,4 +1,4 @@
-"""Text from a language model's export: `python -m serve.generate exports/lstm_lm "the market"`
+"""Text from a language model's export: `trellis generate exports/lstm_lm "the market"`
 
 Prompts are arguments, or lines of standard input with `-`; an empty one, "", starts from nothing. What is written is
 the prompt and how the model goes on; or, with --next and --score, what the model thinks of the prompt.
@@ -9,15 +9,15 @@ import json
 import math
 import sys
 
-from components.errors import InputError
-from components.quiet import held_back
-from serve.command_line import ended
-from serve.predict import opened, texts_of
+from trellis.components.errors import InputError
+from trellis.components.quiet import held_back
+from trellis.serve.command_line import ended
+from trellis.serve.predict import opened, texts_of
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("export", help="an export folder (its newest version), one version of it; with --url, a name")
     parser.add_argument("--url", help="ask the server there, http://… or grpc://…, instead of loading the export")
@@ -33,13 +33,13 @@ def main(arguments=None):
     parser.add_argument("--next", type=_whole, default=0, metavar="N", help="the N most probable next tokens instead")
     parser.add_argument("--score", action="store_true", help="log-probability and perplexity of each text instead")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, for machines")
-    return ended("serve.generate", _answer, parser.parse_args(arguments))
+    return ended("trellis generate", _answer, parser.parse_args(arguments))
 
 
 def _answer(options):
     model = opened(options)
     if "generate" not in model.signatures:
-        raise InputError(f"{options.export}: not a language model; python -m serve.predict asks the others")
+        raise InputError(f"{options.export}: not a language model; trellis predict asks the others")
     for prompt in texts_of(options.prompt):
         for line in answers(model, prompt, options):
             print(json.dumps(line, ensure_ascii=False) if options.json else readable(line), flush=True)
@@ -56,7 +56,7 @@ def answers(model, prompt, options):
     unknown = int(asked["unknown"][0])
     if unknown:
         total = int(asked["tokens"][0]) - 1
-        print(f"serve.generate: {unknown} of {total} tokens are unknown to the model: {text[:80]}", file=sys.stderr)
+        print(f"trellis generate: {unknown} of {total} tokens are unknown to the model: {text[:80]}", file=sys.stderr)
     if options.score:
         nats, tokens = float(asked["log_probability"][0]), int(asked["tokens"][0])
         yield {"text": text, "log_probability": nats, "tokens": tokens, "perplexity": math.exp(-nats / tokens)}

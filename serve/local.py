@@ -1,4 +1,4 @@
-"""A server without Docker, for development and tests: `python -m serve.local exports/`
+"""A server without Docker, for development and tests: `trellis serve exports/`
 
 Speaks TensorFlow Serving's protocols: REST on port 8501, gRPC on port 8500, on this machine alone. It serves the newest
 version of every model of the folder, takes up new versions when they are warm, and ends gracefully on SIGTERM.
@@ -15,9 +15,9 @@ import threading
 from itertools import islice
 from pathlib import Path
 
-from components.errors import InputError
-from components.quiet import held_back
-from serve.client import as_json
+from trellis.components.errors import InputError
+from trellis.components.quiet import held_back
+from trellis.serve.client import as_json
 
 log = logging.getLogger("serve.local")
 
@@ -26,7 +26,7 @@ ASKED = 4  # requests to each model over the server's own socket, before it says
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.local", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", type=Path, help="of the models: FOLDER/NAME/VERSION/")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
@@ -47,7 +47,7 @@ def main(arguments=None):
     try:
         return serve(options)
     except InputError as error:
-        print(f"serve.local: error: {error}", file=sys.stderr)
+        print(f"trellis serve: error: {error}", file=sys.stderr)
         return 2
 
 
@@ -64,12 +64,11 @@ def serve(options):
     with held_back():
         import tensorflow  # noqa: F401
         import uvicorn
-
-        from serve.server import grpc_services
-        from serve.server.batches import Settings
-        from serve.server.metrics import Metrics
-        from serve.server.models import Models, labels_of
-        from serve.server.rest import Application
+        from trellis.serve.server import grpc_services
+        from trellis.serve.server.batches import Settings
+        from trellis.serve.server.metrics import Metrics
+        from trellis.serve.server.models import Models, labels_of
+        from trellis.serve.server.rest import Application
 
     labels = labels_of(options.config) if options.config else {}
     models = Models(options.folder, Settings(options.batch, options.queue, options.workers), labels, options.poll)

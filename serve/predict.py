@@ -1,19 +1,19 @@
-"""Asks an export: `python -m serve.predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
+"""Asks an export: `trellis predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
 Texts are arguments, or lines of standard input with `-`; `--tokens` takes them as already split at spaces. An aligner
 is asked with `source ||| target`, split at spaces, and answers with links, `0-0 1-2`, a line a pair; a classifier
-answers with the label and its probability. Language models: `python -m serve.generate`.
+answers with the label and its probability. Language models: `trellis generate`.
 """
 
 import argparse
 import json
 import sys
 
-from components.errors import InputError, one_line
-from components.quiet import held_back
-from components.saved_model.versions import latest
-from serve.command_line import ended
-from serve.remote import RemoteModel
+from trellis.components.errors import InputError, one_line
+from trellis.components.quiet import held_back
+from trellis.components.saved_model.versions import latest
+from trellis.serve.command_line import ended
+from trellis.serve.remote import RemoteModel
 
 BATCH = 64
 CELLS = 2**18  # source words × target words of a batch of sentence pairs
@@ -22,7 +22,7 @@ LONGEST = 1000  # words of a side of a sentence pair: memory grows with their sq
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("export", help="an export folder (its newest version), one version of it; with --url, a name")
     parser.add_argument("--url", help="ask the server there, http://… or grpc://…, instead of loading the export")
@@ -32,14 +32,14 @@ def main(arguments=None):
     parser.add_argument(
         "--posteriors", action="store_true", help="of an aligner, with --json: probabilities of all links"
     )
-    return ended("serve.predict", _answer, parser.parse_args(arguments))
+    return ended("trellis predict", _answer, parser.parse_args(arguments))
 
 
 def _answer(options):
     texts = texts_of(options.text)
     model = opened(options)
     if "generate" in model.signatures:
-        raise InputError(f"{options.export}: a language model; python -m serve.generate asks it")
+        raise InputError(f"{options.export}: a language model; trellis generate asks it")
     if is_aligner(model):
         for source, target, links, *posteriors in align(model, texts):
             line = {"source": source, "target": target, "alignment": links}

@@ -1,4 +1,4 @@
-"""Carries labels over to another language: `python -m serve.project exports/agreement en.conll text.es -o es.conll`
+"""Carries labels over to another language: `trellis project exports/agreement en.conll text.es -o es.conll`
 
 The tagged sentences of a CoNLL file (a word and its tag a line) and, a line a sentence, their translations, split at
 spaces; the export is a word aligner from the one language to the other. What is written is a CoNLL file that
@@ -10,18 +10,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from components.alignment.projection import project_entities, project_tags
-from components.errors import InputError
-from components.files import written_whole
-from components.readers import conll
-from components.readers.lines import read_lines
-from components.saved_model.versions import latest
-from serve.predict import align, is_aligner, load
+from trellis.components.alignment.projection import project_entities, project_tags
+from trellis.components.errors import InputError
+from trellis.components.files import written_whole
+from trellis.components.readers import conll
+from trellis.components.readers.lines import read_lines
+from trellis.components.saved_model.versions import latest
+from trellis.serve.predict import align, is_aligner, load
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.project", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis project", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("export", help="an export folder of a word aligner (its newest version) or one version of it")
     parser.add_argument("tagged", help="CoNLL file of the source language")
@@ -43,7 +43,7 @@ def main(arguments=None):
         kept = write(options.output, project(model, tagged, texts, options.task, options.unlinked))
         print(f"{options.output}: {kept} of {len(tagged)} sentences")
     except InputError as error:
-        print(f"serve.project: error: {error}", file=sys.stderr)
+        print(f"trellis project: error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,4 +1,4 @@
-"""From MLflow's registry into the folder that is served: `python -m serve.promote ner@champion exports/`
+"""From MLflow's registry into the folder that is served: `trellis promote ner@champion exports/`
 
 Puts the export of a registered model as the next version of FOLDER/NAME, whole or not at all; servers take it up by
 themselves. `--roll-back` takes the newest version out again, so that the one before serves.
@@ -10,21 +10,21 @@ import shutil
 import sys
 from pathlib import Path
 
-from components.errors import InputError
-from components.quiet import held_back
-from components.saved_model import package
-from components.saved_model.verification import verify
-from components.saved_model.versions import EXTRA, latest, versions, write_version
+from trellis.components.errors import InputError
+from trellis.components.quiet import held_back
+from trellis.components.saved_model import package
+from trellis.components.saved_model.verification import verify
+from trellis.components.saved_model.versions import EXTRA, latest, versions, write_version
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", help="NAME@ALIAS or NAME/VERSION of MLflow's registry; with --roll-back, NAME")
     parser.add_argument("folder", type=Path, help="of the models that are served")
     parser.add_argument("--name", help="to serve it under; by default that of the registry")
-    parser.add_argument("--tracking-uri", help="of MLflow; by default mlflow.db beside train.py")
+    parser.add_argument("--tracking-uri", help="of MLflow; by default mlflow.db in the current folder")
     parser.add_argument("--roll-back", action="store_true", help="take the newest version out")
     options = parser.parse_args(arguments)
     name = options.name or options.model.split("@")[0].split("/")[0]
@@ -32,10 +32,10 @@ def main(arguments=None):
         if options.roll_back:
             print(f"{roll_back(options.folder / name)} serves again")
         else:
-            uri = options.tracking_uri or f"sqlite:///{Path(__file__).parents[1] / 'mlflow.db'}"
+            uri = options.tracking_uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
             print(f"{promote(options.model, options.folder / name, uri)} is in place")
     except InputError as error:
-        print(f"serve.promote: error: {error}", file=sys.stderr)
+        print(f"trellis promote: error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,9 +1,8 @@
 """A model on a server, used as if it had been loaded here."""
 
 import numpy as np
-
-from components.errors import InputError
-from serve.client import Client, ServingError
+from trellis.components.errors import InputError
+from trellis.serve.client import Client, ServingError
 
 
 class RemoteModel:

@@ -1,4 +1,4 @@
-"""Nearest sentences: `python -m serve.search exports/bilstm_classifier corpus.txt "a slow but moving film"`
+"""Nearest sentences: `trellis search exports/bilstm_classifier corpus.txt "a slow but moving film"`
 
 Each line of the corpus and each query becomes a classifier's sentence vector; the lines nearest to the query by cosine
 are shown, the nearest first. `-` reads queries from standard input.
@@ -9,24 +9,23 @@ import json
 import sys
 
 import numpy as np
-
-from components.errors import InputError
-from components.readers.lines import is_blank, read_lines
-from components.saved_model.versions import latest
-from serve.command_line import ended
-from serve.predict import batches_of, load, texts_of
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.saved_model.versions import latest
+from trellis.serve.command_line import ended
+from trellis.serve.predict import batches_of, load, texts_of
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("export", help="an export folder (its newest version) or one version of it")
     parser.add_argument("corpus", help="a text file, a sentence a line, plain or gzip")
     parser.add_argument("query", nargs="+", help="what to look for, or - for lines of standard input")
     parser.add_argument("--count", type=int, default=5, help="sentences to show (5)")
     parser.add_argument("--json", action="store_true", help="one JSON object a sentence, for machines")
-    return ended("serve.search", _answer, parser.parse_args(arguments))
+    return ended("trellis search", _answer, parser.parse_args(arguments))
 
 
 def _answer(options):

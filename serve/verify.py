@@ -1,4 +1,4 @@
-"""Is an export well? `python -m serve.verify exports/bilstm_crf`
+"""Is an export well? `trellis verify exports/bilstm_crf`
 
 Loads it in a clean process through TensorFlow's C API, as TensorFlow Serving does, asks it the requests that were
 stored with it, and compares the answers with those of the day it was written.
@@ -7,14 +7,14 @@ stored with it, and compares the answers with those of the day it was written.
 import argparse
 import sys
 
-from components.errors import InputError
-from components.saved_model.verification import verify
-from components.saved_model.versions import latest
+from trellis.components.errors import InputError
+from trellis.components.saved_model.verification import verify
+from trellis.components.saved_model.versions import latest
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        prog="python -m serve.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="trellis verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("export", help="an export folder (its newest version) or one version of it")
     options = parser.parse_args(arguments)
@@ -22,7 +22,7 @@ def main(arguments=None):
         version = latest(options.export)
         loading, answers = verify(version)
     except InputError as error:
-        print(f"serve.verify: error: {error}", file=sys.stderr)
+        print(f"trellis verify: error: {error}", file=sys.stderr)
         return 2
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
     print(f"{version}: well; {size / 2**20:.1f} MiB, loaded in {loading:.2f} s")

@@ -1,18 +1,15 @@
 """What tests share: a quiet TensorFlow, an isolated home for runs, and the place of the real corpora."""
 
 import os
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-os.environ["TRELLIS_ROOT"] = str(ROOT)
 os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
 
-from components.quiet import held_back  # noqa: E402
+from trellis.components.quiet import held_back  # noqa: E402
 
 with held_back():
     import tensorflow as tf

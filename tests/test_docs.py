@@ -4,8 +4,8 @@ import re
 import shlex
 
 import pytest
+from trellis.pipelines.configuration import Tree
 
-from pipelines import command_line
 from tests.pipelines.runs import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,7 +20,7 @@ def commands(page):
 def test_commands_compose(page):
     for arguments in commands(page):
         overrides = [each for each in arguments if not each.startswith("-") and each != "job"]
-        command_line.check(overrides, ROOT / "conf", multirun="-m" in arguments)
+        Tree().check(overrides, multirun="-m" in arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -5,16 +5,16 @@ import gzip
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components.errors import InputError
+from trellis.components.metrics.tagging import entity_scores
+from trellis.components.text import tag_schemes
+from trellis.components.text.batching import Buckets, EncodedCorpus, ordered_batches
+from trellis.components.text.vectorizer import TokenVectorizer
+from trellis.pipelines.alignment import Alignment
+from trellis.pipelines.classification import Classification
+from trellis.pipelines.language_modeling import LanguageModeling
+from trellis.pipelines.tagging import Tagging
 
-from components.errors import InputError
-from components.metrics.tagging import entity_scores
-from components.text import tag_schemes
-from components.text.batching import Buckets, EncodedCorpus, ordered_batches
-from components.text.vectorizer import TokenVectorizer
-from pipelines.alignment import Alignment
-from pipelines.classification import Classification
-from pipelines.language_modeling import LanguageModeling
-from pipelines.tagging import Tagging
 from tests.pipelines.runs import configured, run
 
 pytestmark = pytest.mark.real

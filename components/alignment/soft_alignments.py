@@ -12,8 +12,7 @@ from array import array
 
 import numpy as np
 import tensorflow as tf
-
-from components.errors import InputError
+from trellis.components.errors import InputError
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Sums over all paths of a linear chain, by the forward and the backward recursion; the score of one path.
 
-Potentials, and what their shapes mean, as in `components.lattice.potentials`. Scores are in nats.
+Potentials, and what their shapes mean, as in `trellis.components.lattice.potentials`. Scores are in nats.
 
 Sources: Rabiner 1989 (forward-backward); Lafferty, McCallum and Pereira 2001 (linear-chain CRF); Hernando, Crespi and
 Cybenko 2005 (entropy).
@@ -9,9 +9,16 @@ Cybenko 2005 (entropy).
 import functools
 
 from keras import ops
-
-from components.lattice.potentials import FORBIDDEN, at_last_step, pairwise, prepared, unary, valid_steps, varies
-from components.lattice.recursion import associative_scan, compiled, has_gpu, reverse, scan, use_xla
+from trellis.components.lattice.potentials import (
+    FORBIDDEN,
+    at_last_step,
+    pairwise,
+    prepared,
+    unary,
+    valid_steps,
+    varies,
+)
+from trellis.components.lattice.recursion import associative_scan, compiled, has_gpu, reverse, scan, use_xla
 
 # A float32 below exp(-87) becomes 0. Where transitions span at most this range, a tag whose weight becomes 0 in the
 # recursion on probabilities is behind another one by exp(-87), and can win back at most this range twice (going in
@@ -323,7 +330,7 @@ def _walk_in_parallel(space, scores, matrices, lengths):
     """
     top = ops.max(scores, axis=-1, keepdims=True)
     emitted, weights = space.enter(scores - top), space.enter(matrices)
-    time, batch, tags = ops.shape(scores)
+    time, _, tags = ops.shape(scores)
     valid = ops.arange(time, dtype="int32")[:, None] < lengths
     # Nothing is lost where padding starts: through the identity a message stays what it is.
     identity = ops.where(ops.eye(tags, dtype="bool"), space.one, space.zero)

@@ -1,6 +1,6 @@
 """Single paths through a linear chain: the best, the k best, drawn at random, and the tags that are best one by one.
 
-Potentials, and what their shapes mean, as in `components.lattice.potentials`.
+Potentials, and what their shapes mean, as in `trellis.components.lattice.potentials`.
 
 Sources: Viterbi 1967 and Rabiner 1989 (best path); Seshadri and Sundberg 1994 (k best paths, the parallel list
 algorithm); Scott 2002 (forward filtering, backward sampling); Bahl et al. 1974 (tags best one by one).
@@ -10,10 +10,9 @@ import functools
 
 import keras
 from keras import ops
-
-from components.lattice.linear_chain import log_forward, marginals, path_score
-from components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, valid_steps, varies
-from components.lattice.recursion import argmax, compiled, reverse, scan, use_xla
+from trellis.components.lattice.linear_chain import log_forward, marginals, path_score
+from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, valid_steps, varies
+from trellis.components.lattice.recursion import argmax, compiled, reverse, scan, use_xla
 
 MANY_TAGS = 64
 

@@ -90,7 +90,7 @@ def _scan_in_tensorflow(step, initial, inputs, like):
 
 
 def associative_scan(combine, values):
-    """Return the prefixes `values[0]`, `combine(values[0], values[1])`, … in a depth of twice the logarithm of the time.
+    """Return the prefixes `values[0]`, `combine(values[0], values[1])`, …, twice the logarithm of the time deep.
 
     `keras.ops.associative_scan` computes the same, but forgets the shapes that are known in a graph of TensorFlow.
 

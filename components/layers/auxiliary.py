@@ -2,8 +2,7 @@
 
 import keras
 import tensorflow as tf
-
-from components.layers.word_softmax import WordSoftmax
+from trellis.components.layers.word_softmax import WordSoftmax
 
 
 @keras.saving.register_keras_serializable("trellis")

@@ -2,8 +2,7 @@
 
 import keras
 import tensorflow as tf
-
-from components.layers.recurrent import LSTM
+from trellis.components.layers.recurrent import LSTM
 
 KINDS = ("cnn", "lstm")
 

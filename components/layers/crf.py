@@ -1,8 +1,7 @@
 """The linear-chain conditional random field as a Keras layer (Lafferty, McCallum and Pereira 2001)."""
 
 import keras
-
-from components.layers.linear_chain import LinearChainHead
+from trellis.components.layers.linear_chain import LinearChainHead
 
 
 @keras.saving.register_keras_serializable("trellis")

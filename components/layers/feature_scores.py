@@ -2,8 +2,7 @@
 
 import keras
 import tensorflow as tf
-
-from components.text.templates import parse
+from trellis.components.text.templates import parse
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -15,7 +14,7 @@ class FeatureScores(keras.layers.Layer):
 
     Args:
         vocabulary: number of attribute ids, 0 being nothing.
-        templates: as a configuration writes them, see `components.text.templates`.
+        templates: as a configuration writes them, see `trellis.components.text.templates`.
         units: number of tags.
         buckets: for each conjunction.
         l1, l2: penalties on the weights, for the whole table.

@@ -6,9 +6,8 @@ Sources: Rabiner 1989 (Baum-Welch); Brants 2000 (suffixes for unknown words).
 import keras
 import tensorflow as tf
 from keras import ops
-
-from components.layers.linear_chain import LinearChainHead
-from components.text.vectorizer import UNKNOWN
+from trellis.components.layers.linear_chain import LinearChainHead
+from trellis.components.text.vectorizer import UNKNOWN
 
 
 class _Counted:

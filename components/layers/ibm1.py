@@ -1,7 +1,7 @@
 """Word translation probabilities learned by expectation-maximisation: IBM Model 1 (Brown et al. 1993).
 
 The layer counts in the E-step and divides in the M-step; nothing is descended to. Its successors (Model 2, fast_align,
-the HMM) have the same table and another idea of positions, see `components.layers.positions`.
+the HMM) have the same table and another idea of positions, see `trellis.components.layers.positions`.
 
 Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay and Peto 1995 (hierarchical back-off).
 """
@@ -11,8 +11,7 @@ import os
 
 import keras
 import tensorflow as tf
-
-from components.layers.positions import Uniform, add, bincount
+from trellis.components.layers.positions import Uniform, add, bincount
 
 # XLA reads a number by its id, and adds one, in a fifth of the time that TensorFlow's own operations take.
 COMPILED = os.environ.get("TRELLIS_XLA") != "0"
@@ -22,7 +21,7 @@ class Grid:
     """A batch of a bitext as one direction sees it: which words are generated, and by which.
 
     Args:
-        batch: of `components.text.co_occurrence.CoOccurrence`.
+        batch: of `trellis.components.text.co_occurrence.CoOccurrence`.
         sizes: numbers of pairs, source words and target words.
         forward: whether source words generate target words, or the other way round.
 
@@ -201,7 +200,7 @@ class IBM1(keras.layers.Layer):
         return tf.concat([tf.reshape(grid.words, [-1]), tf.fill([-count % step], self.words)], axis=0)
 
     def posteriors(self, grid, positions=None):
-        """Posterior probability of every link: `Posteriors` of `components.layers.positions`."""
+        """Posterior probability of every link: `Posteriors` of `trellis.components.layers.positions`."""
         translation = _lookup(self.table, tf.reshape(grid.pairs, [-1]))
         null = _lookup(self.null_table, self._null_ids(grid))[: tf.size(grid.words)]
         translation, null = (

@@ -2,11 +2,10 @@
 
 import keras
 from keras import ops
-
-from components.lattice import linear_chain, paths
-from components.lattice.potentials import FORBIDDEN
-from components.layers.sequence_head import SequenceHead, allowed_only
-from components.text.tag_schemes import allowed_transitions
+from trellis.components.lattice import linear_chain, paths
+from trellis.components.lattice.potentials import FORBIDDEN
+from trellis.components.layers.sequence_head import SequenceHead, allowed_only
+from trellis.components.text.tag_schemes import allowed_transitions
 
 
 class LinearChainHead(SequenceHead):
@@ -84,7 +83,7 @@ class LinearChainHead(SequenceHead):
         )
 
     def potentials(self, emissions, constrained):
-        """The potentials of `components.lattice` for these emissions, without the lengths: four tensors."""
+        """The potentials of `trellis.components.lattice` for these emissions, without the lengths: four tensors."""
         return emissions, *self.scores(constrained)
 
     def decode(self, emissions, lengths):

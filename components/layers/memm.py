@@ -2,10 +2,9 @@
 
 import keras
 from keras import ops
-
-from components.lattice import linear_chain
-from components.layers.linear_chain import LinearChainHead
-from components.layers.sequence_head import allowed_only
+from trellis.components.lattice import linear_chain
+from trellis.components.layers.linear_chain import LinearChainHead
+from trellis.components.layers.sequence_head import allowed_only
 
 
 @keras.saving.register_keras_serializable("trellis")

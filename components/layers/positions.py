@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
-
-from components.lattice import linear_chain
-from components.lattice.potentials import FORBIDDEN
+from trellis.components.lattice import linear_chain
+from trellis.components.lattice.potentials import FORBIDDEN
 
 # A probability that is none, and yet keeps the lattice in the range where it computes with probabilities.
 UNREACHABLE = -28.0

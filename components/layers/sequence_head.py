@@ -3,10 +3,9 @@
 import keras
 from keras import ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
-
-from components.lattice.potentials import FORBIDDEN, valid_steps
-from components.lattice.recursion import argmax
-from components.layers.checks import require
+from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
+from trellis.components.lattice.recursion import argmax
+from trellis.components.layers.checks import require
 
 _SCORED_BY = "_trellis_scored_by"
 

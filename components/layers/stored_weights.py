@@ -9,9 +9,8 @@ import math
 
 import keras
 import tensorflow as tf
-
-from components.errors import InputError
-from components.layers.word_softmax import WordSoftmax
+from trellis.components.errors import InputError
+from trellis.components.layers.word_softmax import WordSoftmax
 
 _current = contextvars.ContextVar("weights", default=None)  # by the id of the variable that they stand for
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from components.text.tag_schemes import entities
+from trellis.components.text.tag_schemes import entities
 
 
 def entity_scores(gold, predicted):

@@ -1,12 +1,11 @@
 """Classifiers of sentences: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
 
 import keras
-
-from components.layers.auxiliary import AuxiliaryLanguageModel
-from components.layers.pooling import Pooling
-from components.layers.stored_weights import Embedding
-from components.layers.word_dropout import WordDropout
-from components.models.recurrent_stack import recurrent_stack
+from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
+from trellis.components.layers.pooling import Pooling
+from trellis.components.layers.stored_weights import Embedding
+from trellis.components.layers.word_dropout import WordDropout
+from trellis.components.models.recurrent_stack import recurrent_stack
 
 
 def classifier(

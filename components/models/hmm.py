@@ -2,12 +2,11 @@
 
 import keras
 import tensorflow as tf
-
-from components.lattice import linear_chain
-from components.lattice.potentials import FORBIDDEN, valid_steps
-from components.layers.hmm import HMM, CategoricalEmissions
-from components.layers.sequence_head import allowed_only, lengths_of
-from components.text.templates import parse
+from trellis.components.lattice import linear_chain
+from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
+from trellis.components.layers.hmm import HMM, CategoricalEmissions
+from trellis.components.layers.sequence_head import allowed_only, lengths_of
+from trellis.components.text.templates import parse
 
 
 @keras.saving.register_keras_serializable("trellis")

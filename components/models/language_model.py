@@ -3,12 +3,11 @@
 import keras
 import numpy as np
 import tensorflow as tf
-
-from components.layers.feature_scores import FeatureScores
-from components.layers.peephole import PeepholeLSTM
-from components.layers.stored_weights import Embedding
-from components.layers.word_softmax import WordSoftmax
-from components.models import recurrent_stack
+from trellis.components.layers.feature_scores import FeatureScores
+from trellis.components.layers.peephole import PeepholeLSTM
+from trellis.components.layers.stored_weights import Embedding
+from trellis.components.layers.word_softmax import WordSoftmax
+from trellis.components.models import recurrent_stack
 
 CELLS = {**recurrent_stack.CELLS, "peephole": PeepholeLSTM}
 
@@ -262,7 +261,7 @@ class MaximumEntropyLanguageModel(Windows, _Reader):
     Args:
         vocabulary, boundary: as of `RecurrentLanguageModel`.
         templates: which words of the context are features, `word[0]` being the last one read; see
-            `components.text.templates`.
+            `trellis.components.text.templates`.
         words: how many of the most frequent words are told apart in contexts.
         buckets, l1, l2: see `FeatureScores`.
     """

@@ -1,10 +1,9 @@
 """Classical taggers: hand-written features under a CRF, a MEMM, or a softmax at each time step."""
 
 import keras
-
-from components.layers.feature_scores import FeatureScores
-from components.models.tagger import HEADS
-from components.text.templates import parse
+from trellis.components.layers.feature_scores import FeatureScores
+from trellis.components.models.tagger import HEADS
+from trellis.components.text.templates import parse
 
 
 def log_linear(features, tags, *, head, templates, buckets, l1, l2, constraints=None, name="log_linear"):

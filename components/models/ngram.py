@@ -3,8 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
-
-from components.models.language_model import Windows
+from trellis.components.models.language_model import Windows
 
 SMOOTHINGS = ("kneser_ney", "witten_bell", "add_k")
 _NEVER = -99.0  # log-probability of what the model gives none: padding
@@ -103,7 +102,7 @@ class NGram(Windows, keras.Model):
             tokens += (level.initial * level.counts).sum()
         return float(-total / tokens)
 
-    # Reading and scoring; the interface is that of `components.models.language_model`.
+    # Reading and scoring; the interface is that of `trellis.components.models.language_model`.
 
     def read(self, tokens, states, lengths=None, training=False):
         """Reads on.

@@ -1,14 +1,13 @@
 """Taggers: word, character and casing features, a stack of recurrent layers, and a head that chooses the tags."""
 
 import keras
-
-from components.layers.character_encoder import CharacterEncoder
-from components.layers.crf import CRF
-from components.layers.memm import MEMM
-from components.layers.sequence_head import IndependentTags
-from components.layers.stored_weights import Embedding
-from components.layers.word_dropout import WordDropout
-from components.models.recurrent_stack import recurrent_stack
+from trellis.components.layers.character_encoder import CharacterEncoder
+from trellis.components.layers.crf import CRF
+from trellis.components.layers.memm import MEMM
+from trellis.components.layers.sequence_head import IndependentTags
+from trellis.components.layers.stored_weights import Embedding
+from trellis.components.layers.word_dropout import WordDropout
+from trellis.components.models.recurrent_stack import recurrent_stack
 
 HEADS = {"crf": CRF, "memm": MEMM, "softmax": IndependentTags}
 

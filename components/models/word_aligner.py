@@ -2,9 +2,8 @@
 
 import keras
 import tensorflow as tf
-
-from components.layers.ibm1 import IBM1, Grid
-from components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
+from trellis.components.layers.ibm1 import IBM1, Grid
+from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
 
 STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
 

@@ -9,8 +9,8 @@ import re
 from itertools import zip_longest
 from typing import NamedTuple
 
-from components.errors import InputError
-from components.readers.lines import read_lines
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import read_lines
 
 log = logging.getLogger(__name__)
 

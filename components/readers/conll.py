@@ -1,8 +1,8 @@
 """CoNLL column files: a token a line, columns by tabs or spaces, an empty line after each sentence."""
 
-from components.errors import InputError
-from components.readers.lines import is_blank, read_lines
-from components.readers.sentence import Sentence
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers.sentence import Sentence
 
 DOCUMENT = "-DOCSTART-"
 

@@ -1,8 +1,8 @@
 """CoNLL-U, the format of Universal Dependencies (https://universaldependencies.org/format.html)."""
 
-from components.errors import InputError, nearest
-from components.readers.lines import is_blank, read_lines
-from components.readers.sentence import Sentence
+from trellis.components.errors import InputError, nearest
+from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers.sentence import Sentence
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 

@@ -8,19 +8,20 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from components.errors import InputError
-from components.files import written_whole
+from trellis.components.errors import InputError
+from trellis.components.files import written_whole
 
 PARTS = ("train", "dev", "test")
+PACKAGE = "package://"
 TIMEOUT = 30  # seconds without a byte
 
 
 def locate(name, files, path=None, download=None, folder=None):
     """The file of each part of a dataset.
 
-    Looked for in this order: `path` (a folder, or `{part: file}`), the folder `$TRELLIS_DATA/NAME`, the cache
-    (`$TRELLIS_CACHE`, by default `~/.cache/trellis`), the network. A file counts with or without `.gz`. The folder may
-    have another name, `folder`.
+    Looked for in this order: `path` (a folder, `{part: file}`, or `package://FOLDER` for one in this package), the
+    folder `$TRELLIS_DATA/NAME`, the cache (`$TRELLIS_CACHE`, by default `~/.cache/trellis`), the network. A file counts
+    with or without `.gz`. The folder may have another name, `folder`.
 
     Args:
         files: `{part: file name}`.
@@ -35,6 +36,8 @@ def locate(name, files, path=None, download=None, folder=None):
     if path is not None:
         if not isinstance(path, str | os.PathLike):
             return {part: _existing(Path(file)) for part, file in path.items()}
+        if str(path).startswith(PACKAGE):
+            path = Path(__file__).parents[2] / str(path).removeprefix(PACKAGE)
         if not Path(path).is_dir():
             raise InputError(f"data.path: {path} is not a folder")
         return {part: _existing(Path(path) / file) for part, file in files.items()}

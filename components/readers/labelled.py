@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from components.errors import InputError, nearest
-from components.readers.lines import is_blank, read_lines
+from trellis.components.errors import InputError, nearest
+from trellis.components.readers.lines import is_blank, read_lines
 
 
 class Labelled(NamedTuple):

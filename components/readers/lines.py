@@ -3,7 +3,7 @@
 import gzip
 import zlib
 
-from components.errors import InputError
+from trellis.components.errors import InputError
 
 
 def read_lines(path):

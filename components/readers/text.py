@@ -3,9 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-
-from components.errors import InputError
-from components.readers.lines import is_blank, read_lines
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import is_blank, read_lines
 
 UNITS = ("words", "characters")
 

@@ -1,9 +1,8 @@
 """Pretrained word vectors in the text formats of GloVe and word2vec."""
 
 import numpy as np
-
-from components.errors import InputError
-from components.readers.lines import read_lines
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import read_lines
 
 
 def read(path, dim, wanted, keep=0):

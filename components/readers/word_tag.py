@@ -1,8 +1,8 @@
 """A sentence a line, each token with its tag behind a bar: `New|B-LOC York|I-LOC`."""
 
-from components.errors import InputError
-from components.readers.lines import read_lines
-from components.readers.sentence import Sentence
+from trellis.components.errors import InputError
+from trellis.components.readers.lines import read_lines
+from trellis.components.readers.sentence import Sentence
 
 
 def read(path, separator="|"):

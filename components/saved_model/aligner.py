@@ -2,12 +2,11 @@
 
 import numpy as np
 import tensorflow as tf
-
-from components.alignment.symmetrization import pharaoh, symmetrize
-from components.layers.ibm1 import Grid, backed_off
-from components.layers.positions import bincount
-from components.text.templates import attribute
-from components.text.vectorizer import normalize
+from trellis.components.alignment.symmetrization import pharaoh, symmetrize
+from trellis.components.layers.ibm1 import Grid, backed_off
+from trellis.components.layers.positions import bincount
+from trellis.components.text.templates import attribute
+from trellis.components.text.vectorizer import normalize
 
 UNSEEN = 1e-7  # probability of a pair that never met, where nothing is known of its classes either
 KEY = 1 << 32  # the key of a pair is KEY × source + target

@@ -2,9 +2,8 @@
 
 import keras
 import tensorflow as tf
-
-from components.saved_model.batching import joined
-from components.text.tokenizer import tokenize
+from trellis.components.saved_model.batching import joined
+from trellis.components.text.tokenizer import tokenize
 
 
 class ClassifierModule(tf.Module):
@@ -15,10 +14,10 @@ class ClassifierModule(tf.Module):
     `embed`: `text` to `vector (batch, dim)`, what the classifier makes of the sentence before it decides.
 
     Args:
-        model: of `components.models.classifier`.
+        model: of `trellis.components.models.classifier`.
         vectorizer: the `TokenVectorizer` it was trained with.
         labels: the classes in order.
-        tokenizer: see `components.text.tokenizer`.
+        tokenizer: see `trellis.components.text.tokenizer`.
     """
 
     def __init__(self, model, vectorizer, labels, tokenizer):

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-
-from components import generation, transfer
-from components.saved_model.batching import joined
-from components.text.stream import BOUNDARY, spelled
-from components.text.vectorizer import UNKNOWN
+from trellis.components import generation, transfer
+from trellis.components.saved_model.batching import joined
+from trellis.components.text.stream import BOUNDARY, spelled
+from trellis.components.text.vectorizer import UNKNOWN
 
 _STEPS = 64  # of a text that are scored at once
 
@@ -27,7 +26,7 @@ class LanguageModelModule(tf.Module):
     `next`: `prompt` and the scalar `count` to the most probable `tokens (batch, count)` and `probabilities`.
 
     Args:
-        reader: a language model of `components.models`.
+        reader: a language model of `trellis.components.models`.
         vectorizer: the `TokenVectorizer` it was trained with.
         unit: `words` or `characters`.
         settings: of `serving_default`, the scalars of `generate`.

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-
-from components.files import written_whole
-from components.layers.both_devices import exporting
-from components.saved_model.batching import joining
-from components.saved_model.c_api import encoded
-from components.saved_model.versions import EXTRA
+from trellis.components.files import written_whole
+from trellis.components.layers.both_devices import exporting
+from trellis.components.saved_model.batching import joining
+from trellis.components.saved_model.c_api import encoded
+from trellis.components.saved_model.versions import EXTRA
 
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
 METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "model_card.md"

@@ -2,9 +2,8 @@
 
 import keras
 import tensorflow as tf
-
-from components.saved_model.batching import joined
-from components.text.tokenizer import tokenize
+from trellis.components.saved_model.batching import joined
+from trellis.components.text.tokenizer import tokenize
 
 
 class TaggerModule(tf.Module):
@@ -16,10 +15,10 @@ class TaggerModule(tf.Module):
     Where feature templates ask for columns, a token is the word and what these say of it, with a tab before each.
 
     Args:
-        model: the model of `components.models.tagger`.
+        model: the model of `trellis.components.models.tagger`.
         vectorizer: the `TokenVectorizer` it was trained with.
         tags: the tag to give out for each tag id.
-        tokenizer: how `from_text` splits, see `components.text.tokenizer`.
+        tokenizer: how `from_text` splits, see `trellis.components.text.tokenizer`.
     """
 
     def __init__(self, model, vectorizer, tags, tokenizer):

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-
-from components.errors import InputError
-from components.saved_model.c_api import decoded
-from components.saved_model.versions import EXTRA
+from trellis.components.errors import InputError
+from trellis.components.saved_model.c_api import decoded
+from trellis.components.saved_model.versions import EXTRA
 
 FOREIGN = (b"PyFunc", b"XlaLaunch")  # what TensorFlow Serving cannot run
 TOLERANCE = 1e-3

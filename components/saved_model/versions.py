@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components.errors import InputError
+from trellis.components.errors import InputError
 
 EXTRA = "assets.extra"  # folder in a version for files that belong to no graph
 

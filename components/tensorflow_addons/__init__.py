@@ -1,6 +1,6 @@
 """What `tensorflow_addons` offered for conditional random fields, for Keras 3: the same names, arguments and results.
 
-    from components import tensorflow_addons as tfa
+    from trellis.components import tensorflow_addons as tfa
 
     tags, score = tfa.text.crf_decode(potentials, transitions, lengths)
     layer = tfa.layers.CRF(units=9)
@@ -8,6 +8,6 @@
 `docs/from_tensorflow_addons.md` shows what to write instead in new code.
 """
 
-from components.tensorflow_addons import layers, text
+from trellis.components.tensorflow_addons import layers, text
 
 __all__ = ["layers", "text"]

@@ -2,8 +2,7 @@
 
 import keras
 from keras import ops
-
-from components.layers.crf import CRF as Head
+from trellis.components.layers.crf import CRF as Head
 
 
 @keras.saving.register_keras_serializable("trellis_addons")

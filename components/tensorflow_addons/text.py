@@ -1,4 +1,4 @@
-"""The CRF functions of `tensorflow_addons.text`, on top of `components.lattice`.
+"""The CRF functions of `tensorflow_addons.text`, on top of `trellis.components.lattice`.
 
 Shapes: `inputs` or `potentials` `(batch, time, tags)`, `sequence_lengths` `(batch,)`, `transition_params`
 `(tags, tags)`, `tag_indices` `(batch, time)`, `tag_bitmap` `(batch, time, tags)` booleans. Scores `(batch,)` have the
@@ -8,11 +8,10 @@ step, and so does `crf_multitag_sequence_score` where there is only one.
 
 import keras
 import tensorflow as tf
-
-from components.lattice import linear_chain, paths
-from components.lattice.recursion import argmax, scan
-from components.layers.sequence_head import NegativeLogLikelihood
-from components.tensorflow_addons.layers import CRF
+from trellis.components.lattice import linear_chain, paths
+from trellis.components.lattice.recursion import argmax, scan
+from trellis.components.layers.sequence_head import NegativeLogLikelihood
+from trellis.components.tensorflow_addons.layers import CRF
 
 __all__ = [
     "CRFModelWrapper",

@@ -2,9 +2,8 @@
 
 import numpy as np
 import tensorflow as tf
-
-from components.readers.sentence import Sentence
-from components.text.vectorizer import PADDING
+from trellis.components.readers.sentence import Sentence
+from trellis.components.text.vectorizer import PADDING
 
 UNSEEN = -1  # id of a tag that training never saw
 _CHUNK = 4096

@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
-
-from components.text.batching import untuned
-from components.text.shelf import Shelf
+from trellis.components.text.batching import untuned
+from trellis.components.text.shelf import Shelf
 
 UNSORTED = 2**22  # pairs of words that wait to be merged with those that are there
 
@@ -36,7 +35,7 @@ class CoOccurrence:
     """A bitext as batches of numbers of word pairs.
 
     Args:
-        chunks: `components.text.token_pairs.Chunk`s; batches hold sentences of one chunk.
+        chunks: `trellis.components.text.token_pairs.Chunk`s; batches hold sentences of one chunk.
         source_words, target_words: sizes of the vocabularies.
         cells: pairs of words of a batch, at most and with padding; a larger sentence pair is a batch of its own. XLA
             compiles each size of batches, and where many numbers divide `cells` few sizes are enough.

@@ -2,9 +2,8 @@
 
 import numpy as np
 import tensorflow as tf
-
-from components.text.batching import untuned
-from components.text.vectorizer import TokenVectorizer
+from trellis.components.text.batching import untuned
+from trellis.components.text.vectorizer import TokenVectorizer
 
 BOUNDARY = 2  # id of the end of a line
 ENDS = {"words": "</s>", "characters": "\n"}  # how it is written
@@ -33,7 +32,7 @@ class Stream:
     """A text as one run of ids, with the end of each line in it.
 
     Args:
-        documents: `[[[token, …], …], …]`, see `components.readers.text`.
+        documents: `[[[token, …], …], …]`, see `trellis.components.readers.text`.
         vectorizer: of `vocabulary`.
         backwards: each document from its end to its beginning.
 
@@ -109,7 +108,7 @@ class Segments:
 
 
 class Lines:
-    """The lines of a stream, each on its own; what `components.text.batching` calls a corpus.
+    """The lines of a stream, each on its own; what `trellis.components.text.batching` calls a corpus.
 
     Attributes:
         lengths: of each line, its end included.

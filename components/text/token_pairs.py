@@ -5,8 +5,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
-
-from components.text.shelf import Shelf
+from trellis.components.text.shelf import Shelf
 
 
 class Chunk(NamedTuple):

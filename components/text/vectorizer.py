@@ -3,8 +3,7 @@
 from collections import Counter
 
 import tensorflow as tf
-
-from components.text.templates import attribute, membership
+from trellis.components.text.templates import attribute, membership
 
 PADDING, UNKNOWN = 0, 1
 FEATURES = ("words", "characters", "casing", "attributes")
@@ -33,7 +32,7 @@ class TokenVectorizer(tf.Module):
         digits: `keep`, or `zero`: every ASCII digit becomes 0.
         max_characters: characters of a word that are looked at; the first half and the last half of longer words.
         features: which of `FEATURES` to compute.
-        attributes: of feature templates, by name; see `components.text.templates`.
+        attributes: of feature templates, by name; see `trellis.components.text.templates`.
         values: the vocabulary of attributes, `name=value`.
         lists: words by the name of a list, for the attributes `in(NAME)`.
         columns: names of what follows the word in a token, for the attributes `column(NAME)`.

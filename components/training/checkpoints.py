@@ -6,9 +6,8 @@ import zipfile
 
 import keras
 import numpy as np
-
-from components.errors import InputError
-from components.files import written_whole
+from trellis.components.errors import InputError
+from trellis.components.files import written_whole
 
 LAST, BEST = "last.npz", "best.keras"
 

@@ -7,8 +7,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
-
-from serve.server.requests import Refused
+from trellis.serve.server.requests import Refused
 
 
 class Settings(NamedTuple):

@@ -9,12 +9,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from components.errors import InputError, one_line
-from components.saved_model.package import WARM_UP
-from components.saved_model.versions import EXTRA, versions
-from serve.server.batches import Batches
-from serve.server.requests import Refused, check_names, refuse
+from trellis.components.errors import InputError, one_line
+from trellis.components.saved_model.package import WARM_UP
+from trellis.components.saved_model.versions import EXTRA, versions
+from trellis.serve.server.batches import Batches
+from trellis.serve.server.requests import Refused, check_names, refuse
 
 log = logging.getLogger("serve.local")
 

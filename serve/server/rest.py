@@ -5,8 +5,8 @@ import json
 import re
 import time
 
-from serve.server.models import NAME
-from serve.server.requests import HTTP, Refused, answer, parse, tensors
+from trellis.serve.server.models import NAME
+from trellis.serve.server.requests import HTTP, Refused, answer, parse, tensors
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]+)|/labels/([^/:]+))?(?:(/metadata)|(:[a-z]+))?")
 

@@ -5,11 +5,10 @@ import json
 import keras
 import numpy as np
 from keras import ops
-
-from components.lattice import linear_chain, paths
-from components.layers.crf import CRF
-from components.layers.memm import MEMM
-from components.layers.sequence_head import NegativeLogLikelihood
+from trellis.components.lattice import linear_chain, paths
+from trellis.components.layers.crf import CRF
+from trellis.components.layers.memm import MEMM
+from trellis.components.layers.sequence_head import NegativeLogLikelihood
 
 
 def answers():

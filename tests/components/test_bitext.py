@@ -5,12 +5,11 @@ import tracemalloc
 
 import numpy as np
 import pytest
-
-from components.errors import InputError
-from components.readers import bitext
-from components.text import co_occurrence
-from components.text.co_occurrence import CoOccurrence
-from components.text.token_pairs import Chunk, TokenPairs
+from trellis.components.errors import InputError
+from trellis.components.readers import bitext
+from trellis.components.text import co_occurrence
+from trellis.components.text.co_occurrence import CoOccurrence
+from trellis.components.text.token_pairs import Chunk, TokenPairs
 
 
 def test_two_files_a_line_a_pair(write):

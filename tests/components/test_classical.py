@@ -6,15 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from components.layers.crf import CRF
-from components.layers.feature_scores import FeatureScores
-from components.layers.memm import MEMM
-from components.layers.sequence_head import NegativeLogLikelihood
-from components.models.hmm import hmm
-from components.models.log_linear import log_linear
-from components.text.templates import attribute, parse
-from components.text.vectorizer import TokenVectorizer
+from trellis.components.layers.crf import CRF
+from trellis.components.layers.feature_scores import FeatureScores
+from trellis.components.layers.memm import MEMM
+from trellis.components.layers.sequence_head import NegativeLogLikelihood
+from trellis.components.models.hmm import hmm
+from trellis.components.models.log_linear import log_linear
+from trellis.components.text.templates import attribute, parse
+from trellis.components.text.vectorizer import TokenVectorizer
 
 
 def test_templates():

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components import generation
+from trellis.components.models.ngram import NGram
 
-from components import generation
-from components.models.ngram import NGram
 from tests.components.test_language_model import recurrent
 
 END = 2

@@ -4,15 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from components.layers.peephole import PeepholeLSTM
-from components.layers.word_softmax import WordSoftmax
-from components.models.language_model import (
+from trellis.components.layers.peephole import PeepholeLSTM
+from trellis.components.layers.word_softmax import WordSoftmax
+from trellis.components.models.language_model import (
     FeedForwardLanguageModel,
     MaximumEntropyLanguageModel,
     RecurrentLanguageModel,
 )
-from components.text.stream import BOUNDARY, Lines, Segments, Stream, vocabulary
+from trellis.components.text.stream import BOUNDARY, Lines, Segments, Stream, vocabulary
 
 VOCABULARY = 12
 FULL = {"kind": "full", "samples": 4, "cutoffs": [5, 8]}

@@ -5,8 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from components.lattice import linear_chain, paths, potentials
+from trellis.components.lattice import linear_chain, paths, potentials
 
 FORBIDDEN = potentials.FORBIDDEN
 
@@ -120,6 +119,45 @@ def test_xla_agrees_for_few_and_for_many_tags(tags):
     plain, compiled = (linear_chain.expected_counts(*lattice, jit_compile=xla) for xla in (False, True))
     for one, other in zip(plain, compiled, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.fixture
+def parallel(monkeypatch):
+    """The associative scan, as long lattices on a GPU get it."""
+    monkeypatch.setattr(linear_chain, "has_gpu", lambda: True)
+    monkeypatch.setattr(linear_chain, "PARALLEL_STEPS", 0)
+
+
+@pytest.mark.parametrize("xla", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e3])
+@pytest.mark.parametrize("lattice", [random_lattice, varying_lattice])
+def test_the_associative_scan_against_enumeration(lattice, scale, xla, parallel):
+    drawn = lattice(3, scale=scale)
+    emissions, lengths, *chain = tensors(drawn)
+    with tf.GradientTape() as tape:
+        tape.watch(emissions)
+        total = linear_chain.log_partition(emissions, lengths, *chain, jit_compile=xla)
+    gradient = tape.gradient(total, emissions)
+    exact = enumerate_all(*drawn)
+    np.testing.assert_allclose(total, [each.log_partition for each in exact], rtol=1e-5, atol=1e-5)
+    # Products of logs in the thousands are rounded to some 1e-4 nats.
+    close = {"atol": 1e-5 + 1e-7 * scale}
+    np.testing.assert_allclose(gradient, [each.unary for each in exact], **close)
+    pairs = linear_chain.pair_marginals(emissions, lengths, *chain, jit_compile=xla)
+    np.testing.assert_allclose(pairs, [each.pair_marginals for each in exact], **close)
+
+
+@pytest.mark.parametrize("forbidden", [False, True])
+def test_the_associative_scan_over_a_hundred_thousand_steps(forbidden, parallel, monkeypatch):
+    emissions, lengths, transitions, *ends = random_lattice(4, tags=3, time=100_000, lengths=(100_000, 70_001, 1))
+    if forbidden:
+        transitions[0, 1] = -np.inf
+    lattice = tensors((emissions, lengths, transitions, *ends))
+    found = linear_chain.expected_counts(*lattice, jit_compile=False)
+    monkeypatch.setattr(linear_chain, "PARALLEL_STEPS", 1 << 30)
+    wanted = linear_chain.expected_counts(*lattice, jit_compile=False)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(3))

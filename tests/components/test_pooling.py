@@ -3,9 +3,8 @@
 import keras
 import numpy as np
 import pytest
-
-from components.layers.auxiliary import AuxiliaryLanguageModel
-from components.layers.pooling import Pooling
+from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
+from trellis.components.layers.pooling import Pooling
 
 LENGTHS = np.array([5, 1, 3])
 STATES = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("float32")

@@ -8,10 +8,9 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from components.errors import InputError
-from components.readers import conll, conllu, dataset, vectors, word_tag
-from components.readers.sentence import Sentence
+from trellis.components.errors import InputError
+from trellis.components.readers import conll, conllu, dataset, vectors, word_tag
+from trellis.components.readers.sentence import Sentence
 
 ODD = ["a\u00a0b", "\u3000", "x\u200by", "\x85", "\u2028", "c\x1dd", "\ufeff", "Ünlü"]
 

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
-
-from components.layers import both_devices, recurrent
-from components.saved_model.c_api import Session
+from trellis.components.layers import both_devices, recurrent
+from trellis.components.saved_model.c_api import Session
 
 CELLS = ("SimpleRNN", "LSTM", "GRU")
 MASKS = {

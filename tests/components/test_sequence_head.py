@@ -6,11 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from components.layers.crf import CRF
-from components.layers.memm import MEMM
-from components.layers.sequence_head import IndependentTags, NegativeLogLikelihood
-from components.text import tag_schemes
+from trellis.components.layers.crf import CRF
+from trellis.components.layers.memm import MEMM
+from trellis.components.layers.sequence_head import IndependentTags, NegativeLogLikelihood
+from trellis.components.text import tag_schemes
 
 HEADS = {"crf": CRF, "memm": MEMM, "independent": IndependentTags}
 RNG = np.random.default_rng(0)

@@ -4,11 +4,10 @@ import random
 
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
-
-from components.metrics.tagging import accuracy_by_familiarity, entity_scores, tag_scores, token_accuracy
-from components.readers.sentence import Sentence
-from components.text import tag_schemes
-from components.text.tag_schemes import Entity, entities
+from trellis.components.metrics.tagging import accuracy_by_familiarity, entity_scores, tag_scores, token_accuracy
+from trellis.components.readers.sentence import Sentence
+from trellis.components.text import tag_schemes
+from trellis.components.text.tag_schemes import Entity, entities
 
 
 def conlleval(tags):

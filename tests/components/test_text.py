@@ -7,13 +7,12 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from components.layers.character_encoder import CharacterEncoder
-from components.layers.word_dropout import WordDropout
-from components.readers.sentence import Sentence
-from components.text.batching import UNSEEN, Buckets, EncodedCorpus, _bounds, ordered_batches, training_batches
-from components.text.tokenizer import tokenize
-from components.text.vectorizer import TokenVectorizer, normalize
+from trellis.components.layers.character_encoder import CharacterEncoder
+from trellis.components.layers.word_dropout import WordDropout
+from trellis.components.readers.sentence import Sentence
+from trellis.components.text.batching import UNSEEN, Buckets, EncodedCorpus, _bounds, ordered_batches, training_batches
+from trellis.components.text.tokenizer import tokenize
+from trellis.components.text.vectorizer import TokenVectorizer, normalize
 
 TOKENS = ["The", "cat", "saw", "2", "cats", "in", "1999", ".", "THE", "End", "iPhone3", "3.5"]
 

@@ -4,10 +4,9 @@ import keras
 import numpy as np
 import pytest
 import scipy.optimize
-
-from components.errors import InputError
-from components.training import checkpoints, schedules
-from components.training.lbfgs import LBFGS
+from trellis.components.errors import InputError
+from trellis.components.training import checkpoints, schedules
+from trellis.components.training.lbfgs import LBFGS
 
 
 def rates(schedule, steps):

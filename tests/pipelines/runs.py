@@ -5,16 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from trellis.pipelines.configuration import Tree
 
 ROOT = Path(__file__).parents[2]
 
 
 def configured(*overrides):
     """The configuration that these overrides compose."""
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf"), job_name="train"):
-        return compose("config", overrides=list(overrides))
+    return Tree().compose(overrides)
 
 
 def run(folder, *overrides):
@@ -24,7 +23,7 @@ def run(folder, *overrides):
     """
     import json
 
-    from pipelines import command_line, pipeline
+    from trellis.pipelines import pipeline, settings
 
     if not any(each.startswith("export.verify=") for each in overrides):
         overrides = (*overrides, "export.verify=false")
@@ -32,7 +31,7 @@ def run(folder, *overrides):
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, folder / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
-    command_line.validate(config)
+    settings.validate(config)
     pipeline.run(config, folder)
     return json.loads((folder / "metrics.json").read_text())
 
@@ -41,5 +40,5 @@ def python(*arguments, cwd, **variables):
     """Runs Python in another process from a folder of the test's own."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
-        cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, capture_output=True, text=True, timeout=300,
+        cwd=cwd, env={**os.environ, **variables}, capture_output=True, text=True, timeout=300,
     )  # fmt: skip

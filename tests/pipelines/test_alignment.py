@@ -6,13 +6,13 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components.alignment import soft_alignments
+from trellis.components.errors import InputError
+from trellis.components.layers import ibm1
+from trellis.components.readers import conll
+from trellis.pipelines.alignment import Alignment
+from trellis.serve import predict, project
 
-from components.alignment import soft_alignments
-from components.errors import InputError
-from components.layers import ibm1
-from components.readers import conll
-from pipelines.alignment import Alignment
-from serve import predict, project
 from tests.pipelines.runs import ROOT, configured, python, run
 
 SAMPLE = ROOT / "samples" / "bitext"
@@ -201,7 +201,7 @@ def test_project_labels_and_train_on_them(trained, tmp_path, capsys):
 
 
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
-    from pipelines import pipeline
+    from trellis.pipelines import pipeline
 
     small = ("model=hmm_align", "limit.sentences=60", "tracking=off", "export=off")
     whole = run(tmp_path / "whole", *small)
@@ -291,7 +291,7 @@ def test_other_bitexts_are_trained_on_as_well(write, caplog):
 def test_data_of_another_task():
     with pytest.raises(InputError, match="data=wnut17: has no sentence pairs for model=ibm1"):
         Alignment(configured("model=ibm1", "data=wnut17"))
-    from pipelines.tagging import Tagging
+    from trellis.pipelines.tagging import Tagging
 
     with pytest.raises(InputError, match="data=czenali: has no tagged sentences for model=bilstm_crf"):
         Tagging(configured("model=bilstm_crf", "data=czenali"))

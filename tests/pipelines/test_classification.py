@@ -7,12 +7,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components.errors import InputError
+from trellis.components.models.classifier import SmoothedCrossentropy
+from trellis.components.readers import labelled
+from trellis.pipelines.classification import Classification
+from trellis.serve import predict, search
 
-from components.errors import InputError
-from components.models.classifier import SmoothedCrossentropy
-from components.readers import labelled
-from pipelines.classification import Classification
-from serve import predict, search
 from tests.pipelines.runs import ROOT, configured, run
 
 SAMPLE = ROOT / "samples" / "sentiment"

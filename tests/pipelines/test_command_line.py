@@ -4,9 +4,10 @@ import re
 
 import pytest
 from omegaconf import OmegaConf
+from trellis.components.errors import InputError
+from trellis.pipelines import settings
+from trellis.pipelines.configuration import Tree, flatten
 
-from components.errors import InputError
-from pipelines import command_line
 from tests.pipelines.runs import ROOT, configured, python
 
 CONF = ROOT / "conf"
@@ -21,13 +22,13 @@ def choices(group):
 def test_every_model_composes_with_every_dataset(model, data):
     config = configured(f"model={model}", f"data={data}", "data.path=somewhere")
     assert config.model.name == model and config.data.name == data
-    command_line.validate(config)
+    settings.validate(config)
 
 
 @pytest.mark.parametrize("group", ["optimizer", "schedule", "tracking", "export", "debug", "experiment", "trainer"])
 def test_every_choice_composes(group):
     for choice in choices(group):
-        command_line.validate(configured(f"{group}={choice}"))
+        settings.validate(configured(f"{group}={choice}"))
 
 
 def test_command_line_wins_over_experiment_and_model():
@@ -49,14 +50,14 @@ def test_command_line_wins_over_experiment_and_model():
 )
 def test_misspelt_choices_and_keys(overrides, message):
     with pytest.raises(InputError, match=message) as raised:
-        command_line.check(overrides, CONF)
+        Tree().check(overrides)
     assert "\n" not in str(raised.value)
 
 
 def test_every_choice_of_a_sweep_is_checked():
-    command_line.check(["model=gru_crf,rnn_crf", "seed=1,2"], CONF, multirun=True)
+    Tree().check(["model=gru_crf,rnn_crf", "seed=1,2"], multirun=True)
     with pytest.raises(InputError, match="model=rnn_crff: no such choice"):
-        command_line.check(["model=gru_crf,rnn_crff", "seed=1,2"], CONF, multirun=True)
+        Tree().check(["model=gru_crf,rnn_crff", "seed=1,2"], multirun=True)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_every_choice_of_a_sweep_is_checked():
 )
 def test_values_that_cannot_be(override, message):
     with pytest.raises(InputError, match=message):
-        command_line.validate(configured(override))
+        settings.validate(configured(override))
 
 
 @pytest.mark.parametrize(
@@ -92,20 +93,20 @@ def test_values_that_cannot_be(override, message):
 )
 def test_values_of_aligners_that_cannot_be(override, message):
     with pytest.raises(InputError, match=message):
-        command_line.validate(configured("model=ibm1", override))
+        settings.validate(configured("model=ibm1", override))
 
 
 def test_back_off_and_a_prior_exclude_each_other():
     with pytest.raises(InputError, match=r"cannot be with model\.concentration"):
-        command_line.validate(configured("model=agreement", "model.concentration=0.1"))
+        settings.validate(configured("model=agreement", "model.concentration=0.1"))
 
 
 def test_every_rule_is_about_a_key_that_exists():
     models = [path.stem for path in (ROOT / "conf/model").glob("*.yaml")]
-    keys = set().union(*(command_line.flatten(configured(f"model={model}")) for model in models))
+    keys = set().union(*(flatten(configured(f"model={model}")) for model in models))
     # A rule may be about a whole section.
     keys |= {key.rpartition(".")[0] for key in keys}
-    assert set(command_line.RULES) <= keys | {"schedule.warmup"}
+    assert set(settings.RULES) <= keys | {"schedule.warmup"}
 
 
 def test_help_lists_the_choices_and_composing_does_not_import_tensorflow(tmp_path):

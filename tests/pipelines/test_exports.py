@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
+from trellis.components import transfer
+from trellis.components.errors import InputError
+from trellis.components.saved_model.batching import ROWS
+from trellis.components.saved_model.c_api import decoded
+from trellis.components.saved_model.verification import verify
+from trellis.serve import verify as command
 
-from components import transfer
-from components.errors import InputError
-from components.saved_model.batching import ROWS
-from components.saved_model.c_api import decoded
-from components.saved_model.verification import verify
-from serve import verify as command
 from tests.pipelines.runs import run
 
 MODELS = {
@@ -106,7 +106,8 @@ def test_python_in_the_graph_is_found(tmp_path):
 
 def test_a_server_answers_what_the_export_answers(export, capsys):
     """`serve.predict` and `serve.generate`, with the model here and on a server."""
-    from serve import generate, predict
+    from trellis.serve import generate, predict
+
     from tests.serve.test_local import Server
 
     asked = {"hmm_align": ["the house ||| la casa", "a dog ||| un perro grande"], "gru_lm": ["the king", "zzz"]}

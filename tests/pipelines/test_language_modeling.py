@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components.errors import InputError
+from trellis.components.readers import text
+from trellis.pipelines import gradient_flow
+from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
+from trellis.serve import generate, predict
 
-from components.errors import InputError
-from components.readers import text
-from pipelines import gradient_flow
-from pipelines.language_modeling import LanguageModeling, mixture_weight
-from serve import generate, predict
 from tests.pipelines.runs import ROOT, configured, python, run
 
 SMALL = ("tracking=off", "model.units=24", "model.dim=24", "trainer.epochs=2", "optimizer.learning_rate=0.01")
@@ -163,7 +163,7 @@ def test_the_command_line(trained, capsys):
     assert "perplexity" in capsys.readouterr().out
     assert generate.main([folder, "the king", "--beam", "3", "--count", "4"]) == 0
     assert predict.main([folder, "the king"]) == 2
-    assert "serve.generate asks it" in capsys.readouterr().err
+    assert "trellis generate asks it" in capsys.readouterr().err
 
 
 def test_the_export_needs_tensorflow_alone(trained, tmp_path):
@@ -218,7 +218,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
     options = ("model=lstm_lm", *SMALL, "limit.sentences=200", "export=off")
     whole = run(tmp_path / "whole", *options)
-    from components.training import checkpoints
+    from trellis.components.training import checkpoints
 
     save = checkpoints.save
 

@@ -16,14 +16,14 @@ import pandas
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from trellis.components.errors import InputError
+from trellis.components.readers import conll
+from trellis.components.saved_model import c_api
+from trellis.components.saved_model.tagger import TaggerModule
+from trellis.components.text.vectorizer import TokenVectorizer
+from trellis.pipelines import pipeline, seeds, tracking
+from trellis.pipelines.tagging import Tagging
 
-from components.errors import InputError
-from components.readers import conll
-from components.saved_model import c_api
-from components.saved_model.tagger import TaggerModule
-from components.text.vectorizer import TokenVectorizer
-from pipelines import pipeline, seeds, tracking
-from pipelines.tagging import Tagging
 from tests.pipelines.runs import ROOT, configured, python, run
 
 SMALL = ("model.units=16", "model.words.dim=16", "trainer.epochs=3", "limit.sentences=120", "text.min_count=1")
@@ -34,7 +34,6 @@ def trained(tmp_path_factory):
     """A finished, tracked and exported run: its folder, metrics and export."""
     folder = tmp_path_factory.mktemp("trained")
     uri = f"sqlite:///{folder}/mlflow.db"
-    os.environ["TRELLIS_ROOT"] = str(ROOT)
     metrics = run(
         folder / "run", "model.units=32", "trainer.epochs=10", "trainer.average=0.8", "optimizer.learning_rate=0.01",
         f"tracking.uri={uri}",
@@ -222,7 +221,7 @@ class _Stopped(BaseException):
 
 @pytest.mark.parametrize("when", ["while training", "before the checkpoint", "after the checkpoint"])
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, whole, when):
-    from components.training import checkpoints
+    from trellis.components.training import checkpoints
 
     uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
     save, counted = checkpoints.save, []
@@ -308,7 +307,7 @@ def test_a_sweep_over_seeds(tmp_path):
     assert all(each.data.metrics["n"] == 2 and "test/f1.sd" in each.data.metrics for each in parents.values())
     assert time.time() - started < 300
     (sweep,) = tmp_path.glob("multirun/*/*")
-    again = python("-m", "pipelines.seeds", sweep, cwd=tmp_path)
+    again = python("-m", "trellis", "compare", sweep, cwd=tmp_path)
     assert again.stdout.splitlines() == lines
     with pytest.raises(InputError, match="no finished runs"):
         seeds.collect([tmp_path / "nothing"])
@@ -421,7 +420,7 @@ def test_a_full_disk_while_training(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device", "last.npz")
 
-    monkeypatch.setattr("components.training.checkpoints.save", fail)
+    monkeypatch.setattr("trellis.components.training.checkpoints.save", fail)
     with pytest.raises(InputError, match=r"last.npz: cannot be written \(No space left on device\)"):
         run(tmp_path / "run", *SMALL, "tracking=off", f"export.dir={tmp_path}/exports")
     assert not (tmp_path / "exports").exists()

@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components.errors import InputError
+from trellis.components.readers import conll
+from trellis.pipelines import pipeline
+from trellis.pipelines.tagging import Tagging
+from trellis.serve import predict
 
-from components.errors import InputError
-from components.readers import conll
-from pipelines import pipeline
-from pipelines.tagging import Tagging
-from serve import predict
 from tests.pipelines.runs import ROOT, configured, run
 from tests.pipelines.test_tagging import SMALL, served_tags
 
@@ -141,7 +141,7 @@ def test_what_other_columns_say_is_learned_and_asked_for(tmp_path, capsys):
     )  # fmt: skip
     metrics = run(tmp_path / "run", *options, "data.reader.columns={pos: 1}", f"export.dir={tmp_path}/exports")
     assert metrics["test/f1"] == 1.0
-    assert "predict  python -m serve.predict" in capsys.readouterr().out
+    assert "predict  trellis predict" in capsys.readouterr().out
     for flags in ([], ["--tokens"]):
         assert predict.main([str(tmp_path / "exports"), "w1\tN w1\tV w\u00a0x\tN", *flags]) in (0, None)
         assert [line.split()[-2] for line in capsys.readouterr().out.strip().split("\n")] == ["B-LOC", "·", "B-LOC"]

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from trellis.components import transfer
+from trellis.components.errors import InputError
+from trellis.components.training.rates import PretrainedRates
+from trellis.pipelines import pipeline
 
-from components import transfer
-from components.errors import InputError
-from components.training.rates import PretrainedRates
-from pipelines import pipeline
 from tests.pipelines.runs import configured, python, run
 
 LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
@@ -42,7 +42,7 @@ def built(task_class, *overrides):
 
 
 def classification(*overrides):
-    from pipelines.classification import Classification
+    from trellis.pipelines.classification import Classification
 
     return built(Classification, *CLASSIFIER, *overrides)
 
@@ -114,7 +114,7 @@ def test_states_are_those_of_the_language_model(models):
 
 
 def test_both_directions_into_a_tagger(models):
-    from pipelines.tagging import Tagging
+    from trellis.pipelines.tagging import Tagging
 
     folder, _ = models
     model, task, _ = built(
@@ -200,7 +200,7 @@ def test_what_does_not_fit(models, tmp_path, overrides, message):
 
 
 def language_modeling(*overrides):
-    from pipelines.language_modeling import LanguageModeling
+    from trellis.pipelines.language_modeling import LanguageModeling
 
     return built(LanguageModeling, *LM, *overrides)
 

@@ -21,12 +21,12 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from trellis.components.saved_model import package
+from trellis.serve import promote
+from trellis.serve.client import Client, ServingError
+from trellis.serve.server.batches import Batches, Settings
+from trellis.serve.server.requests import Refused
 
-from components.saved_model import package
-from serve import promote
-from serve.client import Client, ServingError
-from serve.server.batches import Batches, Settings
-from serve.server.requests import Refused
 from tests.pipelines.runs import ROOT, run
 
 
@@ -86,7 +86,7 @@ class Server:
     """`serve.local` in a process of its own."""
 
     def __init__(self, folder, *options):
-        command = [sys.executable, "-m", "serve.local", str(folder), "--rest-port", "0", "--grpc-port", "0"]
+        command = [sys.executable, "-m", "trellis", "serve", str(folder), "--rest-port", "0", "--grpc-port", "0"]
         command += ["--poll", "0.1", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         self.log = []
@@ -566,7 +566,7 @@ def test_one_bad_request_spoils_no_other():
 
 
 def test_a_request_has_the_width_that_it_has_alone(tmp_path):
-    from serve.server.models import Version
+    from trellis.serve.server.models import Version
 
     version = Version("echo", 1, put(tmp_path / "echo", 1), Settings(workers=1))
     texts = ["a", "abcdef", "", "abc"]
@@ -593,7 +593,7 @@ def test_a_request_has_the_width_that_it_has_alone(tmp_path):
 )
 def test_what_cannot_be_served(arguments, message):
     done = subprocess.run(
-        [sys.executable, "-m", "serve.local", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-m", "trellis", "serve", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from tensorflow_serving.config import model_server_config_pb2
+from trellis.components.saved_model import package
+from trellis.serve.server.models import labels_of
 
-from components.saved_model import package
-from serve.server.models import labels_of
 from tests.pipelines.runs import ROOT, python
 
 SERVE = ROOT / "serve"

@@ -4,10 +4,10 @@ import io
 import json
 
 import pytest
+from trellis.components.errors import InputError
+from trellis.components.saved_model import versions
+from trellis.serve import predict
 
-from components.errors import InputError
-from components.saved_model import versions
-from serve import predict
 from tests.pipelines.runs import run
 
 
@@ -49,7 +49,7 @@ def test_what_is_wrong_is_one_line(exports, tmp_path, capsys):
     for name, message in (("absent", "no such export"), ("empty", "no SavedModel here"), ("broken", "not an export")):
         assert predict.main([str(tmp_path / name), "text"]) == 2
         said = capsys.readouterr()
-        assert not said.out and said.err.startswith("serve.predict: error: ") and message in said.err
+        assert not said.out and said.err.startswith("trellis predict: error: ") and message in said.err
         assert said.err.count("\n") == 1
 
 

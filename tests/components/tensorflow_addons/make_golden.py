@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
 import tensorflow_addons as tfa
 
 HERE = Path(__file__).parent

@@ -6,9 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
-from components import tensorflow_addons as tfa
-from components.layers.sequence_head import NegativeLogLikelihood
+from trellis.components import tensorflow_addons as tfa
+from trellis.components.layers.sequence_head import NegativeLogLikelihood
 
 HERE = Path(__file__).parent
 GOLDEN = np.load(HERE / "golden.npz")

@@ -1,0 +1,130 @@
+"""The command `trellis`: one entry for training, asking, serving and comparing models."""
+
+import importlib
+import os
+import sys
+from typing import NamedTuple
+
+from trellis import __version__
+
+
+class Command(NamedTuple):
+    """One subcommand.
+
+    Attributes:
+        module: where its `main(arguments) -> exit status` is.
+        extra: the optional dependencies that it needs.
+        help: what it does, for `trellis --help`.
+    """
+
+    module: str
+    extra: str
+    help: str
+
+
+COMMANDS = {
+    "train": Command("trellis.pipelines.command_line", "train", "train, track and export a model"),
+    "predict": Command("trellis.serve.predict", "", "tag, align or classify texts with an export"),
+    "generate": Command("trellis.serve.generate", "", "continue texts with the export of a language model"),
+    "search": Command("trellis.serve.search", "", "find the sentences of a file that are most like a query"),
+    "project": Command("trellis.serve.project", "", "carry labels over to another language along word alignments"),
+    "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC protocols"),
+    "verify": Command("trellis.serve.verify", "", "check that an export still gives the answers stored with it"),
+    "promote": Command("trellis.serve.promote", "train", "put a registered model into the folder that is served"),
+    "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
+    "gradients": Command("trellis.pipelines.gradient_flow", "train", "draw the gradient that reaches each time step"),
+}
+
+USAGE = """\
+usage: trellis COMMAND [arguments]
+
+{commands}
+
+trellis COMMAND --help explains a command.
+trellis --version prints the version; trellis --completion bash|zsh|fish prints a completion script:
+  bash, zsh   eval "$(trellis --completion bash)"
+  fish        trellis --completion fish | source
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a subcommand; return its exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if name in ("", "-h", "--help", "help"):
+        print(usage(), end="", file=sys.stdout if name else sys.stderr)
+        return 0 if name else 2
+    if name in ("-V", "--version"):
+        print(f"trellis {__version__}")
+        return 0
+    if name == "--completion":
+        return _completion(rest)
+    if name not in COMMANDS:
+        from trellis.components.errors import nearest
+
+        print(f"trellis: error: {name}: no such command; did you mean {nearest(name, COMMANDS)}?", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        return _missing(name, command, error)
+    try:
+        return module.main(rest) or 0
+    except ModuleNotFoundError as error:
+        return _missing(name, command, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def usage() -> str:
+    """Return the help page: a line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    return USAGE.format(commands="\n".join(lines))
+
+
+def _missing(name: str, command: Command, error: ModuleNotFoundError) -> int:
+    """Name the extra that a missing library belongs to."""
+    if os.environ.get("HYDRA_FULL_ERROR") == "1" or (error.name or "").split(".")[0] == "trellis":
+        raise error
+    extra = command.extra or "all"
+    print(
+        f"trellis {name}: error: {error.name} is not installed; pip install 'trellis-sequence[{extra}]'",
+        file=sys.stderr,
+    )
+    return 2
+
+
+_BASH = """\
+_trellis() {{
+  local word="${{COMP_WORDS[COMP_CWORD]}}"
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "{commands} --help --version --completion" -- "$word"))
+  elif [ "${{COMP_WORDS[1]}}" = train ]; then
+    local line="${{COMP_LINE#* }}"
+    COMPREPLY=($(COMP_LINE="$line" COMP_POINT="${{#line}}" trellis train -sc query=bash 2>/dev/null))
+    [[ "${{COMPREPLY[0]}}" == *= || "${{COMPREPLY[0]}}" == *. ]] && compopt -o nospace 2>/dev/null
+  else
+    COMPREPLY=($(compgen -f -- "$word"))
+  fi
+}}
+COMP_WORDBREAKS=${{COMP_WORDBREAKS//=/}}
+complete -o default -F _trellis trellis
+"""
+_ZSH = "autoload -U +X compinit && compinit -u; autoload -U +X bashcompinit && bashcompinit\n"
+_FISH = "complete -c trellis -n __fish_use_subcommand -f -a '{commands}'\n"
+
+
+def _completion(shells: list[str]) -> int:
+    scripts = {"bash": _BASH, "zsh": _ZSH + _BASH, "fish": _FISH}
+    shell = shells[0] if shells else ""
+    if shell not in scripts:
+        print(f"trellis --completion: error: {shell or 'no shell'}; must be bash, zsh or fish", file=sys.stderr)
+        return 2
+    print(scripts[shell].format(commands=" ".join(COMMANDS)), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

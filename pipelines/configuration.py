@@ -1,0 +1,201 @@
+"""The configuration tree: where its files are, composing it, and one line on what cannot be composed."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from trellis.components.errors import InputError, nearest
+
+CONF = Path(__file__).parents[1] / "conf"
+PLUGINS = "trellis.conf"  # entry points of packages that bring configurations
+
+
+class Tree:
+    """The configuration tree of this package, of plug-ins, and of folders of the user's own.
+
+    Args:
+        folders: with groups such as `model/` and `data/`, searched before the package's own.
+
+    Raises:
+        InputError: a folder does not exist.
+    """
+
+    def __init__(self, folders: Iterable[str | Path] = ()) -> None:
+        self.folders = [Path(folder).absolute() for folder in folders]
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise InputError(f"--config-dir {folder}: no such folder")
+        plugins = sorted(entry_points(group=PLUGINS), key=lambda entry: entry.name)
+        self.sources = [*(f"file://{folder}" for folder in self.folders), *(f"pkg://{p.value}" for p in plugins)]
+
+    @property
+    def overrides(self) -> list[str]:
+        """Overrides that make Hydra search the whole tree."""
+        return [f"hydra.searchpath=[{','.join(self.sources)}]"] if self.sources else []
+
+    def make_importable(self) -> None:
+        """Let `_target_`s name modules beside the user's configurations, or in the current folder."""
+        for folder in (*(str(folder.parent) for folder in self.folders), str(Path.cwd())):
+            if folder not in sys.path:
+                sys.path.append(folder)
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        with initialize_config_dir(version_base="1.3", config_dir=str(CONF), job_name="train"):
+            yield
+
+    def compose(self, overrides: Sequence[str] = (), hydra: bool = False) -> DictConfig:
+        """Return the configuration that overrides compose.
+
+        Args:
+            hydra: keep Hydra's own part, with the folder of the run.
+
+        Raises:
+            InputError: they do not; with the nearest valid choice or key.
+        """
+        with self._open():
+            return self._compose([*overrides, *self.overrides], hydra)
+
+    def check(self, overrides: Sequence[str], multirun: bool = False) -> None:
+        """Compose the configuration (for a sweep, with every choice of it).
+
+        Raises:
+            InputError: it cannot be composed.
+        """
+        plain, sweeps = [], []
+        for override in parse(overrides):
+            if override.is_sweep_override():
+                if not multirun:
+                    raise InputError(f"{override.input_line}: several values need -m (python train.py -m …)")
+                sweeps.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
+            else:
+                plain.append(override.input_line)
+        plain += self.overrides
+        with self._open():
+            self._compose([*plain, *(choices[0] for choices in sweeps)])
+            for index, choices in enumerate(sweeps):
+                others = [c[0] for i, c in enumerate(sweeps) if i != index]
+                for choice in choices[1:]:
+                    self._compose([*plain, *others, choice])
+
+    def for_sweep(self, overrides: Sequence[str]) -> list[str]:
+        """Return overrides as Hydra takes them in a sweep over models.
+
+        Hydra composes the default model once before those of the sweep, and stops at a key that the default model does
+        not have, unless the key may be added. By then the key has been checked for the models asked for.
+        """
+        with self._open():
+            base = self._compose(self.overrides)
+        groups = {path.name for folder in (CONF, *self.folders) for path in folder.iterdir() if path.is_dir()}
+
+        def rewritten(override: Override) -> str:
+            key = override.key_or_group
+            plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in groups
+            if not plain or re.match(r"hydra[./]", key) or OmegaConf.select(base, key) is not None:
+                return str(override.input_line)
+            return override.input_line if key in flatten(base) else f"++{override.input_line}"
+
+        return [rewritten(override) for override in parse(overrides)]
+
+    def _compose(self, overrides: Sequence[str], hydra: bool = False) -> DictConfig:
+        try:
+            return compose("config", overrides=list(overrides), return_hydra_config=hydra)
+        except MissingConfigException as error:
+            missing = (error.missing_cfg_file or "").removesuffix(".yaml")
+            group, _, choice = missing.rpartition("/")
+            if not error.options:
+                raise InputError(self._unknown_key(overrides, group or missing)) from None
+            raise InputError(
+                f"{group}={choice}: no such choice; did you mean {nearest(choice, error.options)}? "
+                "(python train.py --help lists them all)"
+            ) from None
+        except ConfigCompositionException as error:
+            text = f"{error} {error.__cause__ or ''}"
+            for override in parse(overrides):
+                if f"'{override.key_or_group}'" in text and re.search(
+                    "Could not override|not in struct|No match", text
+                ):
+                    raise InputError(self._unknown_key(overrides, override.key_or_group)) from None
+            raise InputError(first_line(error)) from None
+        except (HydraException, OmegaConfBaseException) as error:
+            raise InputError(first_line(error)) from None
+
+    def _unknown_key(self, overrides: Sequence[str], wrong: str) -> str:
+        kept = ("model", "data", "pipeline", "experiment", "hydra.searchpath")
+        groups = [o for o in overrides if o.split("=")[0] in kept and o.split("=")[0] != wrong]
+        try:
+            config = compose("config", overrides=groups)
+        except HydraException:
+            config = compose("config")
+        sections = ["model", "data", "trainer", "optimizer", "schedule", "tracking", "export", "debug"]
+        keys = [*flatten(config), *sections]
+        last = wrong.rpartition(".")[2]
+        # A key typed without its section is as likely as a misspelt one.
+        same = [key for key in keys if key.rpartition(".")[2] == last]
+        return f"{wrong}: no such key; did you mean {', '.join(same[:3]) if same else nearest(wrong, keys)}?"
+
+    def files(self, group: str) -> dict[str, Path]:
+        """Return the file of each choice of a group; the user's own come before the package's."""
+        folders = [CONF, *reversed(self.folders)]
+        return {path.stem: path for folder in folders for path in sorted((folder / group).glob("*.yaml"))}
+
+
+def tree_of_run() -> Tree:
+    """Return the tree that the present run was composed from."""
+    if not HydraConfig.initialized():
+        return Tree()
+    sources = HydraConfig.get().runtime.config_sources
+    return Tree(source.path for source in sources if source.schema == "file" and Path(source.path) != CONF)
+
+
+def parse(overrides: Sequence[str]) -> list[Override]:
+    """Return overrides as Hydra reads them.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(overrides))
+    except OverrideParseException as error:
+        raise InputError(f"{error.override}: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first, in one line."""
+    return re.sub(r"\s+", " ", str(error).strip().split("\n\n")[0])
+
+
+def flatten(config: DictConfig, prefix: str = "") -> dict[str, Any]:
+    """Return `{"trainer.epochs": 30, …}` of a configuration, unresolved."""
+    flat: dict[str, Any] = {}
+    for key in config:
+        value = config._get_node(key)
+        if OmegaConf.is_dict(value) and not value._is_none() and len(value):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value._value()
+    return flat
+
+
+def comparable(config: DictConfig) -> dict[str, Any]:
+    """Return a configuration as plain data, without what may differ between a run and its continuation."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(plain, dict)
+    plain.pop("resume", None)
+    return {str(key): value for key, value in plain.items()}
