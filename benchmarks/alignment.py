@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-from trellis.components.readers import bitext
 
 from benchmarks.tagging import ROOT
+from trellis.components.readers import bitext
 
 NLTK = """
 import json, sys, time
@@ -64,6 +64,7 @@ def work(folder, count, iterations, on_disk):
     """What a process of ours prints: seconds of indexing and of an iteration, pairs of words, and peak memory."""
     import keras
     import tensorflow as tf
+
     from trellis.components.models.word_aligner import WordAligner, batch_cells
     from trellis.components.text.co_occurrence import CoOccurrence
     from trellis.components.text.token_pairs import TokenPairs
@@ -187,6 +188,7 @@ def eflomal(python, pairs, beginnings):
 def symmetrized(pairs, forward, reverse, method):
     """Links of both directions as one alignment."""
     import tensorflow as tf
+
     from trellis.components.alignment.symmetrization import METHODS
 
     symmetrize = tf.function(METHODS[method], autograph=False, reduce_retracing=True)
@@ -232,6 +234,7 @@ def error_rates(folder, python):
 def read(folder, data):
     """The pairs of an experiment, gold alignments only where they are scored."""
     from hydra import compose, initialize_config_dir
+
     from trellis.pipelines import alignment
 
     # All of them are wanted as words.

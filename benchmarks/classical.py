@@ -44,6 +44,7 @@ def em(states, symbols, sentences, length, rounds, python):
     """Log-likelihood and seconds of an iteration: ours and hmmlearn's."""
     import keras
     import tensorflow as tf
+
     from trellis.components.models.hmm import hmm
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

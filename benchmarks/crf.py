@@ -109,6 +109,7 @@ def with_jax():
     """The lattice on the JAX backend of Keras."""
     import jax
     import jax.numpy as jnp
+
     from trellis.components.lattice import linear_chain, paths
 
     def prepare(shape):

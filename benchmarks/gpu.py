@@ -54,6 +54,7 @@ def exports(folder):
 def _compared(version, way, tf32):
     """The golden answers of an export beside those that it has here."""
     import numpy as np
+
     from trellis.components.saved_model.c_api import decoded
 
     log = Path(f"/tmp/cudnn-{uuid.uuid4()}.log")
@@ -94,6 +95,7 @@ def ask(version):
     """In Python: the golden requests, then dummy rows, empty texts, and the profiler's names of cuDNN's kernels."""
     import numpy as np
     import tensorflow as tf
+
     from trellis.components.saved_model.c_api import decoded, encoded
 
     model = tf.saved_model.load(version)
@@ -143,6 +145,7 @@ def ask(version):
 
 def asked_again(model, request):
     import tensorflow as tf
+
     from trellis.components.saved_model.c_api import decoded
 
     inputs = {key: tf.constant(decoded(value)) for key, value in request["inputs"].items()}
@@ -171,6 +174,7 @@ def layers():
     """Each recurrent layer in training: cuDNN's outputs, last states and gradients beside those of the loop."""
     import numpy as np
     import tensorflow as tf
+
     from trellis.components.layers import recurrent
 
     tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -34,6 +34,7 @@ def ours(steps, units, rows):
         import keras
         import numpy as np
         import tensorflow as tf
+
         from trellis.components import generation
         from trellis.components.models.language_model import RecurrentLanguageModel
 
@@ -80,6 +81,7 @@ def n_grams(folder, scored):
         import numpy as np
         from nltk.lm import KneserNeyInterpolated
         from nltk.lm.preprocessing import padded_everygram_pipeline
+
         from trellis.components.models.ngram import NGram
         from trellis.components.readers import text
         from trellis.components.text.stream import Lines, Stream, vocabulary

@@ -34,6 +34,7 @@ def ours(folder, epochs, sentences):
     with held_back():
         import keras
         import tensorflow as tf
+
         from trellis.components.layers.sequence_head import NegativeLogLikelihood
         from trellis.components.models.tagger import tagger
         from trellis.components.readers import conll

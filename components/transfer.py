@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.errors import InputError
 from trellis.components.models import language_model  # noqa: F401 - what is loaded has to be known to Keras
 from trellis.components.saved_model.versions import EXTRA, latest

@@ -9,6 +9,7 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf, open_dict
+
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.errors import InputError, nearest
 from trellis.components.layers.ibm1 import Grid

@@ -5,6 +5,7 @@ import csv
 import warnings
 
 import numpy as np
+
 from trellis.components.alignment import soft_alignments
 from trellis.pipelines.pictures import figure
 

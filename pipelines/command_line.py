@@ -14,6 +14,7 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
 from trellis.components.errors import InputError
 from trellis.components.quiet import held_back
 from trellis.pipelines.configuration import CONF, Tree, comparable

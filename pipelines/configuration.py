@@ -20,6 +20,7 @@ from hydra.errors import (
 )
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
 from trellis.components.errors import InputError, nearest
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -8,6 +8,7 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
+
 from trellis.components.errors import InputError
 from trellis.components.models.language_model import forgotten
 from trellis.components.models.ngram import NGram

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.text.stream import spelled
 from trellis.pipelines import gradient_flow
 

@@ -15,6 +15,7 @@ import hydra
 import keras
 import tensorflow as tf
 from omegaconf import OmegaConf
+
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.files import written_whole

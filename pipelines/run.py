@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 try:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf, open_dict
+
     from trellis.pipelines.configuration import Tree
     from trellis.pipelines.settings import validate
 except ModuleNotFoundError as error:

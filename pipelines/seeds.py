@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf
+
 from trellis.components.errors import InputError
 from trellis.pipelines import tracking
 from trellis.pipelines.configuration import comparable

@@ -2,6 +2,7 @@
 
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
 from trellis.components.errors import InputError
 from trellis.pipelines.configuration import first_line
 

@@ -9,6 +9,7 @@ import hydra
 import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf
+
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging as scores

@@ -19,6 +19,7 @@ from pathlib import Path
 import hydra
 import yaml
 from omegaconf import OmegaConf
+
 from trellis.components.errors import InputError
 from trellis.components.quiet import held_back
 from trellis.pipelines.configuration import comparable, flatten

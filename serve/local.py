@@ -64,6 +64,7 @@ def serve(options):
     with held_back():
         import tensorflow  # noqa: F401
         import uvicorn
+
         from trellis.serve.server import grpc_services
         from trellis.serve.server.batches import Settings
         from trellis.serve.server.metrics import Metrics

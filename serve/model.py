@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.saved_model.versions import latest
 from trellis.serve import predict

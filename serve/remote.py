@@ -1,6 +1,7 @@
 """A model on a server, used as if it had been loaded here."""
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.serve.client import Client, ServingError
 

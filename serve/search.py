@@ -9,6 +9,7 @@ import json
 import sys
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.saved_model.versions import latest

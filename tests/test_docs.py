@@ -4,9 +4,9 @@ import re
 import shlex
 
 import pytest
-from trellis.pipelines.configuration import Tree
 
 from tests.pipelines.runs import ROOT
+from trellis.pipelines.configuration import Tree
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 

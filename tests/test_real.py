@@ -5,6 +5,8 @@ import gzip
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import configured, run
 from trellis.components.errors import InputError
 from trellis.components.metrics.tagging import entity_scores
 from trellis.components.text import tag_schemes
@@ -14,8 +16,6 @@ from trellis.pipelines.alignment import Alignment
 from trellis.pipelines.classification import Classification
 from trellis.pipelines.language_modeling import LanguageModeling
 from trellis.pipelines.tagging import Tagging
-
-from tests.pipelines.runs import configured, run
 
 pytestmark = pytest.mark.real
 

@@ -12,6 +12,7 @@ from array import array
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.errors import InputError
 
 

@@ -9,6 +9,7 @@ Cybenko 2005 (entropy).
 import functools
 
 from keras import ops
+
 from trellis.components.lattice.potentials import (
     FORBIDDEN,
     at_last_step,

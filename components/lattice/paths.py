@@ -10,6 +10,7 @@ import functools
 
 import keras
 from keras import ops
+
 from trellis.components.lattice.linear_chain import log_forward, marginals, path_score
 from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, valid_steps, varies
 from trellis.components.lattice.recursion import argmax, compiled, reverse, scan, use_xla

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from trellis.components.layers.word_softmax import WordSoftmax
 
 

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from trellis.components.layers.recurrent import LSTM
 
 KINDS = ("cnn", "lstm")

@@ -1,6 +1,7 @@
 """The linear-chain conditional random field as a Keras layer (Lafferty, McCallum and Pereira 2001)."""
 
 import keras
+
 from trellis.components.layers.linear_chain import LinearChainHead
 
 

@@ -6,6 +6,7 @@ Sources: Rabiner 1989 (Baum-Welch); Brants 2000 (suffixes for unknown words).
 import keras
 import tensorflow as tf
 from keras import ops
+
 from trellis.components.layers.linear_chain import LinearChainHead
 from trellis.components.text.vectorizer import UNKNOWN
 

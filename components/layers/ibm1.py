@@ -11,6 +11,7 @@ import os
 
 import keras
 import tensorflow as tf
+
 from trellis.components.layers.positions import Uniform, add, bincount
 
 # XLA reads a number by its id, and adds one, in a fifth of the time that TensorFlow's own operations take.

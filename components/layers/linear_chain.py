@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+
 from trellis.components.lattice import linear_chain, paths
 from trellis.components.lattice.potentials import FORBIDDEN
 from trellis.components.layers.sequence_head import SequenceHead, allowed_only

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import keras
 import tensorflow as tf
+
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN
 

@@ -10,6 +10,7 @@ implementation runs.
 
 import keras
 import tensorflow as tf
+
 from trellis.components.layers import both_devices
 
 _MASK_FOR_CUDNN = "cuDNN wants masks whose padding is on the right alone; for other masks, use_cudnn=False"

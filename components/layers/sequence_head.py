@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require

@@ -9,6 +9,7 @@ import math
 
 import keras
 import tensorflow as tf
+
 from trellis.components.errors import InputError
 from trellis.components.layers.word_softmax import WordSoftmax
 

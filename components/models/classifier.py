@@ -1,6 +1,7 @@
 """Classifiers of sentences: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
 
 import keras
+
 from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
 from trellis.components.layers.pooling import Pooling
 from trellis.components.layers.stored_weights import Embedding

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.layers.hmm import HMM, CategoricalEmissions

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.layers.feature_scores import FeatureScores
 from trellis.components.layers.peephole import PeepholeLSTM
 from trellis.components.layers.stored_weights import Embedding

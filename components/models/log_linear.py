@@ -1,6 +1,7 @@
 """Classical taggers: hand-written features under a CRF, a MEMM, or a softmax at each time step."""
 
 import keras
+
 from trellis.components.layers.feature_scores import FeatureScores
 from trellis.components.models.tagger import HEADS
 from trellis.components.text.templates import parse

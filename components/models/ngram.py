@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.models.language_model import Windows
 
 SMOOTHINGS = ("kneser_ney", "witten_bell", "add_k")

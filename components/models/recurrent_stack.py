@@ -1,6 +1,7 @@
 """Recurrent layers one above the other, as taggers and classifiers have them."""
 
 import keras
+
 from trellis.components.layers.recurrent import GRU, LSTM, SimpleRNN
 
 CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}

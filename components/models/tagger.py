@@ -1,6 +1,7 @@
 """Taggers: word, character and casing features, a stack of recurrent layers, and a head that chooses the tags."""
 
 import keras
+
 from trellis.components.layers.character_encoder import CharacterEncoder
 from trellis.components.layers.crf import CRF
 from trellis.components.layers.memm import MEMM

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from trellis.components.layers.ibm1 import IBM1, Grid
 from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
 

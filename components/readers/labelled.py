@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers.lines import is_blank, read_lines
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 

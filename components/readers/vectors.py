@@ -1,6 +1,7 @@
 """Pretrained word vectors in the text formats of GloVe and word2vec."""
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import read_lines
 

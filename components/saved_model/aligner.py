@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.layers.ibm1 import Grid, backed_off
 from trellis.components.layers.positions import bincount

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components import generation, transfer
 from trellis.components.saved_model.batching import joined
 from trellis.components.text.stream import BOUNDARY, spelled

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.files import written_whole
 from trellis.components.layers.both_devices import exporting
 from trellis.components.saved_model.batching import joining

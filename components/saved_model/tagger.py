@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+
 from trellis.components.saved_model.batching import joined
 from trellis.components.text.tokenizer import tokenize
 

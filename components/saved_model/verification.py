@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.saved_model.c_api import decoded
 from trellis.components.saved_model.versions import EXTRA

@@ -2,6 +2,7 @@
 
 import keras
 from keras import ops
+
 from trellis.components.layers.crf import CRF as Head
 
 

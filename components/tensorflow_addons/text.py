@@ -8,6 +8,7 @@ step, and so does `crf_multitag_sequence_score` where there is only one.
 
 import keras
 import tensorflow as tf
+
 from trellis.components.lattice import linear_chain, paths
 from trellis.components.lattice.recursion import argmax, scan
 from trellis.components.layers.sequence_head import NegativeLogLikelihood

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text.vectorizer import PADDING
 

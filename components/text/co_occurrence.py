@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
+
 from trellis.components.text.batching import untuned
 from trellis.components.text.shelf import Shelf
 

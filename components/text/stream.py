@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+
 from trellis.components.text.batching import untuned
 from trellis.components.text.vectorizer import TokenVectorizer
 

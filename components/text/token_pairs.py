@@ -5,6 +5,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
+
 from trellis.components.text.shelf import Shelf
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import tensorflow as tf
+
 from trellis.components.text.templates import attribute, membership
 
 PADDING, UNKNOWN = 0, 1

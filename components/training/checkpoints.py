@@ -6,6 +6,7 @@ import zipfile
 
 import keras
 import numpy as np
+
 from trellis.components.errors import InputError
 from trellis.components.files import written_whole
 

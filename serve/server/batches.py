@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from typing import NamedTuple
 
 import numpy as np
+
 from trellis.serve.server.requests import Refused
 
 

@@ -15,6 +15,7 @@ from tensorflow_serving.apis import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+
 from trellis.serve.server.requests import Refused, check_array, check_names, refuse
 
 THREADS = 64  # requests that are being answered; each waits in a thread

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from trellis.components.errors import InputError, one_line
 from trellis.components.saved_model.package import WARM_UP
 from trellis.components.saved_model.versions import EXTRA, versions

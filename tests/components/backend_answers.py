@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 from keras import ops
+
 from trellis.components.lattice import linear_chain, paths
 from trellis.components.layers.crf import CRF
 from trellis.components.layers.memm import MEMM

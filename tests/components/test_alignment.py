@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.components.test_bitext import chunk
 from trellis.components.layers import ibm1
 from trellis.components.layers.ibm1 import IBM1, Grid
 from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
 from trellis.components.models.word_aligner import WordAligner
 from trellis.components.text.co_occurrence import CoOccurrence
-
-from tests.components.test_bitext import chunk
 
 LECTURE = [("b c", "x y"), ("b", "y")]
 

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+
 from trellis.components.errors import InputError
 from trellis.components.readers import bitext
 from trellis.components.text import co_occurrence

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trellis.components.layers.crf import CRF
 from trellis.components.layers.feature_scores import FeatureScores
 from trellis.components.layers.memm import MEMM

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from trellis.components import generation
-from trellis.components.models.ngram import NGram
 
 from tests.components.test_language_model import recurrent
+from trellis.components import generation
+from trellis.components.models.ngram import NGram
 
 END = 2
 

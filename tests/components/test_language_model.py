@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trellis.components.layers.peephole import PeepholeLSTM
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.language_model import (

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trellis.components.lattice import linear_chain, paths, potentials
 
 FORBIDDEN = potentials.FORBIDDEN

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trellis.components.alignment import soft_alignments, symmetrization
 from trellis.components.alignment.projection import project_entities, project_tags
 from trellis.components.errors import InputError

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from nltk.lm import WittenBellInterpolated
 from nltk.util import everygrams
+
 from trellis.components.models.ngram import NGram
 
 END = 2

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+
 from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
 from trellis.components.layers.pooling import Pooling
 

@@ -8,6 +8,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from trellis.components.errors import InputError
 from trellis.components.readers import conll, conllu, dataset, vectors, word_tag
 from trellis.components.readers.sentence import Sentence

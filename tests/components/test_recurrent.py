@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+
 from trellis.components.layers import both_devices, recurrent
 from trellis.components.saved_model.c_api import Session
 

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from trellis.components.layers.character_encoder import CharacterEncoder
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.readers.sentence import Sentence

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.optimize
+
 from trellis.components.errors import InputError
 from trellis.components.training import checkpoints, schedules
 from trellis.components.training.lbfgs import LBFGS

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from omegaconf import OmegaConf
+
 from trellis.pipelines.configuration import Tree
 
 ROOT = Path(__file__).parents[2]

@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.layers import ibm1
 from trellis.components.readers import conll
 from trellis.pipelines.alignment import Alignment
 from trellis.serve import predict, project
-
-from tests.pipelines.runs import ROOT, configured, python, run
 
 SAMPLE = ROOT / "samples" / "bitext"
 

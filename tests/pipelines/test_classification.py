@@ -7,13 +7,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import ROOT, configured, run
 from trellis.components.errors import InputError
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
 from trellis.pipelines.classification import Classification
 from trellis.serve import predict, search
-
-from tests.pipelines.runs import ROOT, configured, run
 
 SAMPLE = ROOT / "samples" / "sentiment"
 

@@ -4,11 +4,11 @@ import re
 
 import pytest
 from omegaconf import OmegaConf
+
+from tests.pipelines.runs import ROOT, configured, python
 from trellis.components.errors import InputError
 from trellis.pipelines import settings
 from trellis.pipelines.configuration import Tree, flatten
-
-from tests.pipelines.runs import ROOT, configured, python
 
 CONF = ROOT / "conf"
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
+
+from tests.pipelines.runs import run
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.saved_model.batching import ROWS
 from trellis.components.saved_model.c_api import decoded
 from trellis.components.saved_model.verification import verify
 from trellis.serve import verify as command
-
-from tests.pipelines.runs import run
 
 MODELS = {
     "feature_crf": ("trainer.epochs=1",),
@@ -106,9 +106,8 @@ def test_python_in_the_graph_is_found(tmp_path):
 
 def test_a_server_answers_what_the_export_answers(export, capsys):
     """`serve.predict` and `serve.generate`, with the model here and on a server."""
-    from trellis.serve import generate, predict
-
     from tests.serve.test_local import Server
+    from trellis.serve import generate, predict
 
     asked = {"hmm_align": ["the house ||| la casa", "a dog ||| un perro grande"], "gru_lm": ["the king", "zzz"]}
     texts = asked.get(export.parent.name, ["Mary Smith flew from Oslo .", "the soup was cold"])

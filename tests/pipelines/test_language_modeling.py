@@ -6,13 +6,13 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
 from trellis.components.readers import text
 from trellis.pipelines import gradient_flow
 from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
 from trellis.serve import generate, predict
-
-from tests.pipelines.runs import ROOT, configured, python, run
 
 SMALL = ("tracking=off", "model.units=24", "model.dim=24", "trainer.epochs=2", "optimizer.learning_rate=0.01")
 

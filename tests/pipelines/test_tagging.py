@@ -16,6 +16,8 @@ import pandas
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+
+from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
@@ -23,8 +25,6 @@ from trellis.components.saved_model.tagger import TaggerModule
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import pipeline, seeds, tracking
 from trellis.pipelines.tagging import Tagging
-
-from tests.pipelines.runs import ROOT, configured, python, run
 
 SMALL = ("model.units=16", "model.words.dim=16", "trainer.epochs=3", "limit.sentences=120", "text.min_count=1")
 

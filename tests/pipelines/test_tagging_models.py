@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import ROOT, configured, run
+from tests.pipelines.test_tagging import SMALL, served_tags
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.pipelines import pipeline
 from trellis.pipelines.tagging import Tagging
 from trellis.serve import predict
-
-from tests.pipelines.runs import ROOT, configured, run
-from tests.pipelines.test_tagging import SMALL, served_tags
 
 
 @pytest.mark.parametrize(

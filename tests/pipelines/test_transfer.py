@@ -6,12 +6,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.pipelines.runs import configured, python, run
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.training.rates import PretrainedRates
 from trellis.pipelines import pipeline
-
-from tests.pipelines.runs import configured, python, run
 
 LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
       "limit.sentences=200")  # fmt: skip

@@ -21,13 +21,13 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+
+from tests.pipelines.runs import ROOT, run
 from trellis.components.saved_model import package
 from trellis.serve import promote
 from trellis.serve.client import Client, ServingError
 from trellis.serve.server.batches import Batches, Settings
 from trellis.serve.server.requests import Refused
-
-from tests.pipelines.runs import ROOT, run
 
 
 class Echo(tf.Module):

@@ -4,11 +4,11 @@ import io
 import json
 
 import pytest
+
+from tests.pipelines.runs import run
 from trellis.components.errors import InputError
 from trellis.components.saved_model import versions
 from trellis.serve import predict
-
-from tests.pipelines.runs import run
 
 
 @pytest.fixture(scope="module")

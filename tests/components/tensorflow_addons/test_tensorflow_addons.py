@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from trellis.components import tensorflow_addons as tfa
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 
