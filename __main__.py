@@ -32,7 +32,7 @@ COMMANDS = {
     "verify": Command("trellis.serve.verify", "", "check that an export still gives the answers stored with it"),
     "promote": Command("trellis.serve.promote", "train", "put a registered model into the folder that is served"),
     "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
-    "gradients": Command("trellis.pipelines.gradient_flow", "train", "draw the gradient that reaches each time step"),
+    "gradients": Command("trellis.pipelines.gradient_report", "train", "draw the gradient that reaches each time step"),
 }
 
 USAGE = """\

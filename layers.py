@@ -24,7 +24,7 @@ from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.classifier import SmoothedCrossentropy
-from trellis.components.models.hmm import ExpectationMaximization
+from trellis.components.models.hidden_markov import ExpectationMaximization
 from trellis.components.models.language_model import (
     FeedForwardLanguageModel,
     MaximumEntropyLanguageModel,

@@ -65,9 +65,9 @@ def work(folder, count, iterations, on_disk):
     import keras
     import tensorflow as tf
 
+    from trellis.components.alignment.co_occurrence import CoOccurrence
+    from trellis.components.alignment.token_pairs import TokenPairs
     from trellis.components.models.word_aligner import WordAligner, batch_cells
-    from trellis.components.text.co_occurrence import CoOccurrence
-    from trellis.components.text.token_pairs import TokenPairs
 
     # As the pipeline chooses them.
     cores = os.cpu_count() or 2
@@ -201,7 +201,7 @@ def symmetrized(pairs, forward, reverse, method):
 
 
 def error_rates(folder, python):
-    from trellis.components.metrics.alignment import link_scores
+    from trellis.components.metrics.alignment_scores import link_scores
 
     peer = available(python, "eflomal")
     print(f"\n{'alignment error rate':<34}{'trellis':>10}{'eflomal':>12}{'beginnings':>12}")

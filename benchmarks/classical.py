@@ -45,7 +45,7 @@ def em(states, symbols, sentences, length, rounds, python):
     import keras
     import tensorflow as tf
 
-    from trellis.components.models.hmm import hmm
+    from trellis.components.models.hidden_markov import hmm
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     rng = np.random.default_rng(0)

@@ -28,9 +28,9 @@ ESTIMATES = 7
 
 def ours(steps, units, rows):
     """Speeds in tokens/s."""
-    from trellis.components.quiet import held_back
+    from trellis.components.quiet import captured_stderr
 
-    with held_back():
+    with captured_stderr():
         import keras
         import numpy as np
         import tensorflow as tf
@@ -75,18 +75,18 @@ def ours(steps, units, rows):
 
 def n_grams(folder, scored):
     """Seconds of estimation, and of scoring one word: `{"trellis": (…, …), "nltk": (…, …)}`."""
-    from trellis.components.quiet import held_back
+    from trellis.components.quiet import captured_stderr
 
-    with held_back():
+    with captured_stderr():
         import numpy as np
         from nltk.lm import KneserNeyInterpolated
         from nltk.lm.preprocessing import padded_everygram_pipeline
 
         from trellis.components.models.ngram import NGram
-        from trellis.components.readers import text
+        from trellis.components.readers import running_text
         from trellis.components.text.stream import Lines, Stream, vocabulary
 
-    train, test = (text.read(next(folder.glob(f"{part}.txt*"))) for part in ("train", "test"))
+    train, test = (running_text.read(next(folder.glob(f"{part}.txt*"))) for part in ("train", "test"))
     vectorizer = vocabulary(train, "words")
 
     def estimate():

@@ -80,9 +80,9 @@ def under_load(address, path, body, requests, clients):
 
 def in_process(export):
     """Median seconds of a call, and seconds of loading."""
-    from trellis.components.quiet import held_back
+    from trellis.components.quiet import captured_stderr
 
-    with held_back():
+    with captured_stderr():
         import tensorflow as tf
 
         began = time.perf_counter()

@@ -29,9 +29,9 @@ def ours(folder, epochs, sentences):
     """Yields the speeds of each epoch, and at the end how much slower fed steps are than steps from memory."""
     import time
 
-    from trellis.components.quiet import held_back
+    from trellis.components.quiet import captured_stderr
 
-    with held_back():
+    with captured_stderr():
         import keras
         import tensorflow as tf
 

@@ -5,7 +5,7 @@ import os
 
 
 @contextlib.contextmanager
-def written_whole(path, shared=False):
+def atomic_write(path, shared=False):
     """A path beside `path` to write to: it takes its place at the end, and goes where something fails.
 
     Args:

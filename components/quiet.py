@@ -7,7 +7,7 @@ import tempfile
 
 
 @contextlib.contextmanager
-def held_back():
+def captured_stderr():
     """Within it, standard error is held back, native code's too; what it held is shown if an exception leaves it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")

@@ -10,18 +10,18 @@ import numpy as np
 import tensorflow as tf
 from omegaconf import OmegaConf, open_dict
 
+from trellis.components.alignment.co_occurrence import CoOccurrence
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
+from trellis.components.alignment.token_pairs import TokenPairs
 from trellis.components.errors import InputError, nearest
 from trellis.components.layers.ibm1 import Grid
-from trellis.components.metrics.alignment import link_scores
+from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers import dataset
-from trellis.components.saved_model.aligner import AlignerModule
+from trellis.components.saved_model.aligner_module import AlignerModule
 from trellis.components.text.batching import of_several_lengths
-from trellis.components.text.co_occurrence import CoOccurrence
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
-from trellis.components.text.token_pairs import TokenPairs
 from trellis.components.text.vectorizer import normalize
 from trellis.pipelines import alignment_reports
 from trellis.pipelines.configuration import tree_of_run

@@ -10,10 +10,10 @@ import tensorflow as tf
 from omegaconf import OmegaConf
 
 from trellis.components.errors import InputError
-from trellis.components.metrics import classification as metrics
+from trellis.components.metrics import classification_scores
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import dataset, labelled
-from trellis.components.saved_model.classifier import ClassifierModule
+from trellis.components.saved_model.classifier_module import ClassifierModule
 from trellis.components.text.batching import (
     UNSEEN,
     Buckets,
@@ -222,7 +222,7 @@ class Classification:
     def _score(self, part, probabilities, detail):
         gold = [example.label for example in self.parts[part]]
         predicted = [self.labels[number] for number in probabilities.argmax(axis=1)]
-        found = metrics.scores(gold, predicted)
+        found = classification_scores.scores(gold, predicted)
         of_gold = probabilities[np.arange(len(gold)), self.corpora[part].labels]
         scores = {
             f"{part}/accuracy": found["accuracy"],

@@ -3,8 +3,8 @@
 import csv
 import html
 
-from trellis.components.metrics.classification import scores
-from trellis.components.metrics.tagging import confusion
+from trellis.components.metrics.classification_scores import scores
+from trellis.components.metrics.tagging_scores import confusion
 from trellis.pipelines.pictures import confusions
 
 WORST = 60  # texts on the page of errors

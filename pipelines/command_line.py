@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.errors import InputError
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import CONF, Tree, comparable
 from trellis.pipelines.settings import validate
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
         try:
             validate(config)
             # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
-            with held_back():
+            with captured_stderr():
                 from trellis.pipelines import pipeline
 
             return pipeline.run(config, Path(HydraConfig.get().runtime.output_dir)).score

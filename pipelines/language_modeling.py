@@ -12,12 +12,14 @@ from omegaconf import OmegaConf
 from trellis.components.errors import InputError
 from trellis.components.models.language_model import forgotten
 from trellis.components.models.ngram import NGram
-from trellis.components.readers import dataset, text
-from trellis.components.saved_model.language_model import LanguageModelModule
+from trellis.components.readers import dataset
+from trellis.components.readers import running_text
+from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN
-from trellis.pipelines import gradient_flow, language_modeling_reports
+from trellis.pipelines import gradient_report
+from trellis.pipelines import language_modeling_reports
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +65,11 @@ class LanguageModeling:
             elif not Path(place).exists():
                 raise InputError(f"data.path: {place}: no such file or folder")
             self.files = {"text": place}
-            self.parts = text.divide(text.read(place, **options), data["split"])
+            self.parts = running_text.divide(running_text.read(place, **options), data["split"])
         else:
             files = data["files"] if data["split"] is None else {part: f"{part}.txt" for part in dataset.PARTS}
             self.files = dataset.locate(data["name"], files, data["path"], data["download"])
-            self.parts = {part: text.read(file, **options) for part, file in self.files.items()}
+            self.parts = {part: running_text.read(file, **options) for part, file in self.files.items()}
         limit = self.config.limit.sentences
         if limit is not None:
             self.parts = {part: [documents[0][:limit]] for part, documents in self.parts.items()}
@@ -182,7 +184,7 @@ class LanguageModeling:
     def _measured(self, model):
         """The flow of gradients through a segment of the training text."""
         segments = Segments(self.streams["train"], 16, self.config.batching.length)
-        return gradient_flow.measure(model, segments.inputs[0], segments.targets[0], self.config.trainer.clip_norm)
+        return gradient_report.measure(model, segments.inputs[0], segments.targets[0], self.config.trainer.clip_norm)
 
     def _count(self, model):
         stream = self.streams["train"]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trellis.components.text.stream import spelled
-from trellis.pipelines import gradient_flow
+from trellis.pipelines import gradient_report
 
 SHOWN = 60  # lines on the page of surprises
 SAMPLES = 8
@@ -20,8 +20,8 @@ def write(folder, task):
     (folder / "surprise.html").write_text(_surprise(task), encoding="utf-8")
     if task.flow:
         flow = {"name": task.model.name, **task.flow}
-        (folder / gradient_flow.FILE).write_text(json.dumps(flow))
-        gradient_flow.draw(folder / "gradient_flow.png", {flow["name"]: flow})
+        (folder / gradient_report.FILE).write_text(json.dumps(flow))
+        gradient_report.draw(folder / "gradient_flow.png", {flow["name"]: flow})
     return folder
 
 

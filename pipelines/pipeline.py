@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from trellis.components import transfer
 from trellis.components.errors import InputError
-from trellis.components.files import written_whole
+from trellis.components.files import atomic_write
 from trellis.components.layers.stored_weights import compressed
 from trellis.components.saved_model import package, verification
 from trellis.components.saved_model.versions import check_writable, write_version
@@ -344,5 +344,5 @@ class _Averaged:
 
 
 def _write_json(path, values):
-    with written_whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(values, indent=2) + "\n")

@@ -17,7 +17,7 @@ except ModuleNotFoundError as error:
         f"trellis.train needs {error.name}, which is not installed: pip install 'trellis-sequence[train]'"
     ) from error
 
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 
 if TYPE_CHECKING:
     from trellis.pipelines.pipeline import Result
@@ -53,7 +53,7 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     OmegaConf.save(config, place / ".hydra" / "config.yaml")
     OmegaConf.save(hydra, place / ".hydra" / "hydra.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), place / ".hydra" / "overrides.yaml")
-    with held_back():
+    with captured_stderr():
         from trellis.pipelines import pipeline
     with _logged(place / "train.log"):
         return pipeline.run(config, place)

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
-from trellis.components.metrics import tagging as scores
+from trellis.components.metrics import tagging_scores
 from trellis.components.readers import dataset, vectors
 from trellis.components.readers.lines import read_lines
-from trellis.components.saved_model.tagger import TaggerModule
+from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import (
     UNSEEN,
@@ -333,13 +333,13 @@ class Tagging:
         gold = [sentence.tags for sentence in sentences]
         metrics = {}
         if self.entities:
-            entity = scores.entity_scores(gold, predicted)
+            entity = tagging_scores.entity_scores(gold, predicted)
             metrics |= {f"{part}/{name}": entity[name] for name in ("f1", "precision", "recall")}
             if detail:
                 metrics |= {f"{part}/f1/{kind}": each["f1"] for kind, each in entity["types"].items()}
-        metrics[f"{part}/accuracy"] = scores.token_accuracy(gold, predicted)
+        metrics[f"{part}/accuracy"] = tagging_scores.token_accuracy(gold, predicted)
         if detail and not self.entities:
-            familiar = scores.accuracy_by_familiarity(sentences, predicted, self.known)
+            familiar = tagging_scores.accuracy_by_familiarity(sentences, predicted, self.known)
             metrics |= {f"{part}/accuracy_{name}": value for name, value in familiar.items() if value is not None}
         if not np.isnan(losses).all():
             metrics[f"{part}/loss"] = float(np.nanmean(losses))

@@ -3,7 +3,7 @@
 import csv
 import html
 
-from trellis.components.metrics import tagging as scores
+from trellis.components.metrics import tagging_scores
 from trellis.components.text import tag_schemes
 from trellis.pipelines.pictures import confusions
 
@@ -14,7 +14,7 @@ def write(folder, sentences, predicted, losses, entities):
     """Writes `per_type.csv`, `confusion.png` and `errors.html` to a folder and returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     gold = [sentence.tags for sentence in sentences]
-    types = scores.entity_scores(gold, predicted)["types"] if entities else scores.tag_scores(gold, predicted)
+    types = tagging_scores.entity_scores(gold, predicted)["types"] if entities else tagging_scores.tag_scores(gold, predicted)
     with open(folder / "per_type.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("type", "precision", "recall", "f1", "support"))
@@ -32,7 +32,7 @@ def _confusion(path, gold, predicted, entities):
         gold, predicted = (
             [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in each] for each in (gold, predicted)
         )
-    confusions(path, scores.confusion(gold, predicted), "share of the gold tag's tokens")
+    confusions(path, tagging_scores.confusion(gold, predicted), "share of the gold tag's tokens")
 
 
 def _errors(sentences, predicted, losses):

@@ -21,7 +21,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from trellis.components.errors import InputError
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import comparable, flatten
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def fetched(source, config):
 
     try:
         mlflow.set_tracking_uri(_address(config.tracking.get("uri")))
-        with held_back():
+        with captured_stderr():
             return os.path.join(mlflow.artifacts.download_artifacts(source), "artifacts")
     except mlflow.MlflowException as error:
         raise InputError(f"init_from={source}: {str(error).splitlines()[0]}") from None
@@ -233,7 +233,7 @@ class MLflow:
         )
         version = importlib.metadata.version
         # MLflow warns that it would like type hints, from which it would infer the signature that is given here.
-        with _run_id(self.mlflow, self.id), held_back():
+        with _run_id(self.mlflow, self.id), captured_stderr():
             info = self.mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).parents[1] / "serve" / "mlflow_model.py"),
@@ -248,7 +248,7 @@ class MLflow:
     def _promote(self, model_uri, monitor, score):
         """Registers a model, as `champion` if no champion is as good on dev."""
         name = self.register
-        with held_back():
+        with captured_stderr():
             version = self.mlflow.register_model(model_uri, name, tags={monitor: str(score)})
         try:
             champion = self.client.get_model_version_by_alias(name, "champion")

@@ -10,8 +10,8 @@ import math
 import sys
 
 from trellis.components.errors import InputError
-from trellis.components.quiet import held_back
-from trellis.serve.command_line import ended
+from trellis.components.quiet import captured_stderr
+from trellis.serve.exit_status import ended
 from trellis.serve.predict import opened, texts_of
 
 
@@ -47,7 +47,7 @@ def _answer(options):
 
 def answers(model, prompt, options):
     """Yields what is asked of a prompt (bytes), as dictionaries."""
-    with held_back():
+    with captured_stderr():
         import tensorflow as tf
     text = prompt.decode("utf-8", "replace")
     prompts = tf.constant([prompt])

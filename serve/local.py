@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from trellis.components.errors import InputError
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 from trellis.serve.client import as_json
 
 log = logging.getLogger("serve.local")
@@ -61,14 +61,14 @@ def serve(options):
         raise InputError(f"{options.folder}: no such folder; python train.py writes exports under exports/")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise InputError("--tls-cert and --tls-key go together")
-    with held_back():
+    with captured_stderr():
         import tensorflow  # noqa: F401
         import uvicorn
 
         from trellis.serve.server import grpc_services
         from trellis.serve.server.batches import Settings
-        from trellis.serve.server.metrics import Metrics
         from trellis.serve.server.models import Models, labels_of
+        from trellis.serve.server.prometheus import Metrics
         from trellis.serve.server.rest import Application
 
     labels = labels_of(options.config) if options.config else {}

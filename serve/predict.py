@@ -10,9 +10,9 @@ import json
 import sys
 
 from trellis.components.errors import InputError, one_line
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 from trellis.components.saved_model.versions import latest
-from trellis.serve.command_line import ended
+from trellis.serve.exit_status import ended
 from trellis.serve.remote import RemoteModel
 
 BATCH = 64
@@ -80,10 +80,10 @@ def load(folder):
     Raises:
         InputError: the folder holds no export that can be loaded.
     """
-    with held_back():
+    with captured_stderr():
         import tensorflow as tf
     try:
-        with held_back():
+        with captured_stderr():
             model = tf.saved_model.load(str(folder))
         model.signatures["serving_default"]
     except (OSError, KeyError, ValueError) as error:

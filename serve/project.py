@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trellis.components.alignment.projection import project_entities, project_tags
 from trellis.components.errors import InputError
-from trellis.components.files import written_whole
+from trellis.components.files import atomic_write
 from trellis.components.readers import conll
 from trellis.components.readers.lines import read_lines
 from trellis.components.saved_model.versions import latest
@@ -80,7 +80,7 @@ def write(path, sentences):
     """Writes a CoNLL file, whole or not at all; the number of sentences."""
     count = 0
     try:
-        with written_whole(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
+        with atomic_write(path) as part, open(part, "w", encoding="utf-8", newline="\n") as file:
             for tokens, tags in sentences:
                 file.writelines(f"{token}\t{tag}\n" for token, tag in zip(tokens, tags, strict=True))
                 file.write("\n")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from trellis.components.errors import InputError
-from trellis.components.quiet import held_back
+from trellis.components.quiet import captured_stderr
 from trellis.components.saved_model import package
 from trellis.components.saved_model.verification import verify
 from trellis.components.saved_model.versions import EXTRA, latest, versions, write_version
@@ -50,7 +50,7 @@ def promote(model, folder, tracking_uri):
 
     mlflow.set_tracking_uri(tracking_uri)
     try:
-        with held_back():
+        with captured_stderr():
             place = Path(mlflow.artifacts.download_artifacts(f"models:/{model}"))
     except mlflow.MlflowException as error:
         raise InputError(f"{model}: {str(error).splitlines()[0]}") from None

@@ -13,7 +13,7 @@ import numpy as np
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.saved_model.versions import latest
-from trellis.serve.command_line import ended
+from trellis.serve.exit_status import ended
 from trellis.serve.predict import batches_of, load, texts_of
 
 

@@ -9,9 +9,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
 
-from trellis.components.quiet import held_back  # noqa: E402
+from trellis.components.quiet import captured_stderr  # noqa: E402
 
-with held_back():
+with captured_stderr():
     import tensorflow as tf
 
 # Two CPU devices, for what has to work over several replicas.

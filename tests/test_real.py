@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests.pipelines.runs import configured, run
 from trellis.components.errors import InputError
-from trellis.components.metrics.tagging import entity_scores
+from trellis.components.metrics.tagging_scores import entity_scores
 from trellis.components.text import tag_schemes
 from trellis.components.text.batching import Buckets, EncodedCorpus, ordered_batches
 from trellis.components.text.vectorizer import TokenVectorizer

@@ -2,7 +2,7 @@
 
 import keras
 
-from trellis.components.layers.linear_chain import LinearChainHead
+from trellis.components.layers.linear_chain_head import LinearChainHead
 
 
 @keras.saving.register_keras_serializable("trellis")

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from trellis.components.layers.linear_chain import LinearChainHead
+from trellis.components.layers.linear_chain_head import LinearChainHead
 from trellis.components.text.vectorizer import UNKNOWN
 
 

@@ -22,7 +22,7 @@ class Grid:
     """A batch of a bitext as one direction sees it: which words are generated, and by which.
 
     Args:
-        batch: of `trellis.components.text.co_occurrence.CoOccurrence`.
+        batch: of `trellis.components.alignment.co_occurrence.CoOccurrence`.
         sizes: numbers of pairs, source words and target words.
         forward: whether source words generate target words, or the other way round.
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from trellis.components.lattice import linear_chain
-from trellis.components.layers.linear_chain import LinearChainHead
+from trellis.components.layers.linear_chain_head import LinearChainHead
 from trellis.components.layers.sequence_head import allowed_only
 
 

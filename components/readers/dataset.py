@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from trellis.components.errors import InputError
-from trellis.components.files import written_whole
+from trellis.components.files import atomic_write
 
 PARTS = ("train", "dev", "test")
 PACKAGE = "package://"
@@ -77,7 +77,7 @@ def fetch(url, target, sha256=None):
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, done = hashlib.sha256(), 0
-    with written_whole(target, shared=True) as part:
+    with atomic_write(target, shared=True) as part:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, "wb") as raw:
             total = int(response.headers.get("Content-Length") or 0)
             output = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if target.suffix == ".gz" else raw

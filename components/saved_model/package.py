@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from trellis.components.files import written_whole
+from trellis.components.files import atomic_write
 from trellis.components.layers.both_devices import exporting
-from trellis.components.saved_model.batching import joining
 from trellis.components.saved_model.c_api import encoded
+from trellis.components.saved_model.request_batching import joining
 from trellis.components.saved_model.versions import EXTRA
 
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
@@ -97,7 +97,7 @@ def put_beside(version):
     """Puts the card and the metadata of a version beside the versions, each whole or not at all."""
     version = Path(version)
     for name in (METADATA, CARD):
-        with written_whole(version.parent / name) as part:
+        with atomic_write(version.parent / name) as part:
             shutil.copyfile(version / EXTRA / name, part)
 
 

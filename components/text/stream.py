@@ -33,7 +33,7 @@ class Stream:
     """A text as one run of ids, with the end of each line in it.
 
     Args:
-        documents: `[[[token, …], …], …]`, see `trellis.components.readers.text`.
+        documents: `[[[token, …], …], …]`, see `trellis.components.readers.running_text`.
         vectorizer: of `vocabulary`.
         backwards: each document from its end to its beginning.
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.files import written_whole
+from trellis.components.files import atomic_write
 
 LAST, BEST = "last.npz", "best.keras"
 
@@ -17,7 +17,7 @@ def save(model, folder, state):
     """Writes the model's and the optimizer's variables and `state` (JSON) to `folder/last.npz`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
-    with written_whole(folder / LAST) as part, open(part, "wb") as file:
+    with atomic_write(folder / LAST) as part, open(part, "wb") as file:
         np.savez(file, state=json.dumps(state), **arrays)
         file.flush()
         os.fsync(file.fileno())
@@ -26,7 +26,7 @@ def save(model, folder, state):
 def save_best(model, folder):
     """Writes the model as `folder/best.keras`, an ordinary Keras file, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    with written_whole(folder / BEST) as part:
+    with atomic_write(folder / BEST) as part:
         model.save(part)
 
 

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from tests.components.test_bitext import chunk
+from trellis.components.alignment.co_occurrence import CoOccurrence
 from trellis.components.layers import ibm1
 from trellis.components.layers.ibm1 import IBM1, Grid
 from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
 from trellis.components.models.word_aligner import WordAligner
-from trellis.components.text.co_occurrence import CoOccurrence
 
 LECTURE = [("b c", "x y"), ("b", "y")]
 

@@ -6,11 +6,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from trellis.components.alignment import co_occurrence
+from trellis.components.alignment.co_occurrence import CoOccurrence
+from trellis.components.alignment.token_pairs import Chunk, TokenPairs
 from trellis.components.errors import InputError
 from trellis.components.readers import bitext
-from trellis.components.text import co_occurrence
-from trellis.components.text.co_occurrence import CoOccurrence
-from trellis.components.text.token_pairs import Chunk, TokenPairs
 
 
 def test_two_files_a_line_a_pair(write):

@@ -11,7 +11,7 @@ from trellis.components.layers.crf import CRF
 from trellis.components.layers.feature_scores import FeatureScores
 from trellis.components.layers.memm import MEMM
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
-from trellis.components.models.hmm import hmm
+from trellis.components.models.hidden_markov import hmm
 from trellis.components.models.log_linear import log_linear
 from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import TokenVectorizer

@@ -7,7 +7,7 @@ import tensorflow as tf
 from trellis.components.alignment import soft_alignments, symmetrization
 from trellis.components.alignment.projection import project_entities, project_tags
 from trellis.components.errors import InputError
-from trellis.components.metrics.alignment import link_scores
+from trellis.components.metrics.alignment_scores import link_scores
 
 NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 

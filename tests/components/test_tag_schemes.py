@@ -5,7 +5,7 @@ import random
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
 
-from trellis.components.metrics.tagging import accuracy_by_familiarity, entity_scores, tag_scores, token_accuracy
+from trellis.components.metrics.tagging_scores import accuracy_by_familiarity, entity_scores, tag_scores, token_accuracy
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text import tag_schemes
 from trellis.components.text.tag_schemes import Entity, entities

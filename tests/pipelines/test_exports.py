@@ -12,8 +12,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tests.pipelines.runs import run
 from trellis.components import transfer
 from trellis.components.errors import InputError
-from trellis.components.saved_model.batching import ROWS
 from trellis.components.saved_model.c_api import decoded
+from trellis.components.saved_model.request_batching import ROWS
 from trellis.components.saved_model.verification import verify
 from trellis.serve import verify as command
 

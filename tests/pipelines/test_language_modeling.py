@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
-from trellis.components.readers import text
-from trellis.pipelines import gradient_flow
+from trellis.components.readers import running_text
+from trellis.pipelines import gradient_report
 from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
 from trellis.serve import generate, predict
 
@@ -67,9 +67,9 @@ def test_reports(trained, tmp_path):
     assert len(before) == 34 and before[0] < 0.01 * before[-1]
     assert max(flow["before"]["clipped"]) <= max(flow["before"]["larger"])
     folder = str(trained[0] / "run")
-    assert gradient_flow.main([folder, folder, "--picture", str(tmp_path / "flow.png")]) == 0
+    assert gradient_report.main([folder, folder, "--picture", str(tmp_path / "flow.png")]) == 0
     assert (tmp_path / "flow.png").stat().st_size > 5000
-    assert gradient_flow.main([str(tmp_path)]) == 2
+    assert gradient_report.main([str(tmp_path)]) == 2
 
 
 def test_what_mlflow_has(trained):
@@ -257,7 +257,7 @@ def test_a_file_is_divided(write):
     sizes = {part: sum(map(len, d)) for part, d in task.parts.items()}
     assert sizes == {"train": pytest.approx(90, abs=1), "dev": 5, "test": pytest.approx(5, abs=1)}
     lines = [line for part in task.parts.values() for d in part for line in d]
-    assert lines == [line for d in text.read(path) for line in d]
+    assert lines == [line for d in running_text.read(path) for line in d]
 
 
 def test_a_folder_of_documents_and_a_folder_of_parts(write):
@@ -273,8 +273,8 @@ def test_a_folder_of_documents_and_a_folder_of_parts(write):
 
 def test_words_are_split_at_the_ascii_space_alone(write):
     path = write("own.txt", "a\u00a0b  c\u3000d \n" * 40)
-    assert text.read(path)[0][0] == ["a\u00a0b", "c\u3000d"]
-    assert text.read(path, "characters")[0][0][1] == "\u00a0"
+    assert running_text.read(path)[0][0] == ["a\u00a0b", "c\u3000d"]
+    assert running_text.read(path, "characters")[0][0][1] == "\u00a0"
 
 
 @pytest.mark.parametrize(

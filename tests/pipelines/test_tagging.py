@@ -21,7 +21,7 @@ from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
-from trellis.components.saved_model.tagger import TaggerModule
+from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import pipeline, seeds, tracking
 from trellis.pipelines.tagging import Tagging

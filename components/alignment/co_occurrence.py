@@ -7,8 +7,8 @@ import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
+from trellis.components.alignment.array_store import ArrayStore
 from trellis.components.text.batching import untuned
-from trellis.components.text.shelf import Shelf
 
 UNSORTED = 2**22  # pairs of words that wait to be merged with those that are there
 
@@ -36,11 +36,11 @@ class CoOccurrence:
     """A bitext as batches of numbers of word pairs.
 
     Args:
-        chunks: `trellis.components.text.token_pairs.Chunk`s; batches hold sentences of one chunk.
+        chunks: `trellis.components.alignment.token_pairs.Chunk`s; batches hold sentences of one chunk.
         source_words, target_words: sizes of the vocabularies.
         cells: pairs of words of a batch, at most and with padding; a larger sentence pair is a batch of its own. XLA
             compiles each size of batches, and where many numbers divide `cells` few sizes are enough.
-        folder: see `Shelf`; with one, memory grows with the pairs of words that meet but not with the sentences.
+        folder: see `ArrayStore`; with one, memory grows with the pairs of words that meet but not with the sentences.
 
     Attributes:
         words: the `Level` of words; pairs have their numbers by the first batch that they are in, frequent words first.
@@ -56,10 +56,10 @@ class CoOccurrence:
 
     def __init__(self, chunks, source_words, target_words, cells=2**20, folder=None):
         self.size, self.in_memory = (source_words, target_words), folder is None
-        self.batches, self._rows, self.chunks = Shelf(folder), Shelf(folder), []
+        self.batches, self._rows, self.chunks = ArrayStore(folder), ArrayStore(folder), []
         self.tokens, self.cells, self.lengths = 0, 0, set()
         counts = [np.zeros(size, np.int64) for size in self.size]
-        local, every = Shelf(folder), _Union()
+        local, every = ArrayStore(folder), _Union()
         for chunk in chunks:
             begin = len(local)
             starts = [np.cumsum(each, dtype=np.int64) - each for each in (chunk.source_lengths, chunk.target_lengths)]

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from trellis.components import generation, transfer
-from trellis.components.saved_model.batching import joined
+from trellis.components.saved_model.request_batching import joined
 from trellis.components.text.stream import BOUNDARY, spelled
 from trellis.components.text.vectorizer import UNKNOWN
 

@@ -1,6 +1,6 @@
 """Scores of one label a text."""
 
-from trellis.components.metrics.tagging import tag_scores
+from trellis.components.metrics.tagging_scores import tag_scores
 
 
 def scores(gold, predicted):

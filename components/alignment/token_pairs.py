@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trellis.components.text.shelf import Shelf
+from trellis.components.alignment.array_store import ArrayStore
 
 
 class Chunk(NamedTuple):
@@ -30,7 +30,7 @@ class TokenPairs:
 
     Args:
         longest: pairs with a side of more tokens are counted and left out; None: none is.
-        folder: see `Shelf`.
+        folder: see `ArrayStore`.
         size: pairs of a chunk.
 
     Attributes:
@@ -45,7 +45,7 @@ class TokenPairs:
         self.tokens = tuple(defaultdict() for _ in range(2))
         for numbers in self.tokens:
             numbers.default_factory = numbers.__len__
-        self._shelf = Shelf(folder)
+        self._shelf = ArrayStore(folder)
         self._clear()
 
     def _clear(self):

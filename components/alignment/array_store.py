@@ -6,7 +6,7 @@ import tempfile
 from array import array
 
 
-class Shelf:
+class ArrayStore:
     """Arrays, or tuples or dictionaries of them, in the order in which they were appended.
 
     Args:

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from trellis.components.saved_model.batching import joined
+from trellis.components.saved_model.request_batching import joined
 from trellis.components.text.tokenizer import tokenize
 
 
