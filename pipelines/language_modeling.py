@@ -12,14 +12,12 @@ from omegaconf import OmegaConf
 from trellis.components.errors import InputError
 from trellis.components.models.language_model import forgotten
 from trellis.components.models.ngram import NGram
-from trellis.components.readers import dataset
-from trellis.components.readers import running_text
+from trellis.components.readers import dataset, running_text
 from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN
-from trellis.pipelines import gradient_report
-from trellis.pipelines import language_modeling_reports
+from trellis.pipelines import gradient_report, language_modeling_reports
 
 log = logging.getLogger(__name__)
 
