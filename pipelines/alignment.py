@@ -11,10 +11,10 @@ import tensorflow as tf
 from omegaconf import OmegaConf, open_dict
 
 from trellis.components.alignment.co_occurrence import CoOccurrence
+from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.alignment.token_pairs import TokenPairs
 from trellis.components.errors import InputError, nearest
-from trellis.components.layers.ibm1 import Grid
 from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers import dataset
@@ -249,7 +249,7 @@ class Alignment:
 
         @tf.function(reduce_retracing=True, autograph=False)
         def align(batch):
-            grid = Grid(batch, model.sizes)
+            grid = DirectedBatch(batch, model.sizes)
             forward, reverse = map(grid.dense, model(batch))
             links = symmetrize(forward, reverse, method, threshold)
             return grid.source_lengths, grid.target_lengths, (forward + reverse) / 2.0, links, pharaoh(links)

@@ -13,7 +13,7 @@ from trellis.components.text.batching import untuned
 UNSORTED = 2**22  # pairs of words that wait to be merged with those that are there
 
 
-class Level(NamedTuple):
+class ClassPairs(NamedTuple):
     """Words, or classes of words, and which of them meet.
 
     Attributes:
@@ -43,7 +43,7 @@ class CoOccurrence:
         folder: see `ArrayStore`; with one, memory grows with the pairs of words that meet but not with the sentences.
 
     Attributes:
-        words: the `Level` of words; pairs have their numbers by the first batch that they are in, frequent words first.
+        words: the `ClassPairs` of words; pairs are numbered by the first batch that holds them, frequent words first.
         batches: int32, tensors where they are in memory: `sources (batch, source)`, `source_lengths` and
             `target_lengths (batch,)`; and one row for each target word of all its sentences in turn: `targets
             (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that sentence
@@ -84,7 +84,7 @@ class CoOccurrence:
         source, target = (each.astype(np.int32) for each in np.divmod(keys, target_words))
         order = self._number(local.emptied(), keys, np.minimum(counts[0][source], counts[1][target]))
         classes = (np.arange(size, dtype=np.int32) for size in self.size)
-        self.words = Level(*classes, source[order], target[order], None, *counts)
+        self.words = ClassPairs(*classes, source[order], target[order], None, *counts)
 
     def _number(self, local, keys, frequency):
         """Makes batches of local ones; the keys in the order of the numbers that they get.
@@ -128,7 +128,7 @@ class CoOccurrence:
         return [number for number in range(len(self.batches)) if np.isin(self.rows(number), rows).any()]
 
     def level(self, source_class, target_class):
-        """The `Level` of classes: an id from 0 for each source word and each target word."""
+        """The `ClassPairs` of classes: an id from 0 for each source word and each target word."""
         words = self.words
         size = source_class.max() + 1, target_class.max() + 1
         keys, pair = _distinct(source_class[words.source], target_class[words.target], size)
@@ -137,7 +137,7 @@ class CoOccurrence:
             np.bincount(each, count)
             for each, count in ((source_class, words.source_count), (target_class, words.target_count))
         )
-        return Level(source_class, target_class, source, target, pair, *counts)
+        return ClassPairs(source_class, target_class, source, target, pair, *counts)
 
     def dataset(self):
         """Every batch once, as a `tf.data.Dataset`."""

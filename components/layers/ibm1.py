@@ -18,89 +18,6 @@ from trellis.components.layers.positions import Uniform, add, bincount
 COMPILED = os.environ.get("TRELLIS_XLA") != "0"
 
 
-class Grid:
-    """A batch of a bitext as one direction sees it: which words are generated, and by which.
-
-    Args:
-        batch: of `trellis.components.alignment.co_occurrence.CoOccurrence`.
-        sizes: numbers of pairs, source words and target words.
-        forward: whether source words generate target words, or the other way round.
-
-    Cells are `(tokens, source)` in both directions: a row for each target word of all sentences in turn, then padding.
-    Values of the generated words are `(tokens,)` forward and `(batch, source)` in reverse.
-    """
-
-    def __init__(self, batch, sizes, forward=True):
-        self.batch, self.sizes, self.forward = batch, sizes, forward
-        self.pairs, self.sentences = batch["pairs"], batch["sentences"]
-        self.source_lengths, self.target_lengths = batch["source_lengths"], batch["target_lengths"]
-        self.real_rows = batch["targets"] != sizes[2]
-
-    @property
-    def places(self):
-        """The position of each row in its sentence; that of the last word at padding."""
-        starts = tf.cumsum(self.target_lengths, exclusive=True)
-        places = tf.range(tf.size(self.sentences)) - tf.gather(starts, self.sentences)
-        return tf.minimum(places, tf.gather(self.target_lengths, self.sentences) - 1)
-
-    def inside(self):
-        """Which cells are none of padding, as booleans."""
-        widths = tf.where(self.real_rows, tf.gather(self.source_lengths, self.sentences), 0)
-        return tf.range(tf.shape(self.pairs)[1]) < widths[:, tf.newaxis]
-
-    def turned(self):
-        """The same batch in the other direction."""
-        return Grid(self.batch, self.sizes, not self.forward)
-
-    @property
-    def words(self):
-        """Ids of the generated words."""
-        return self.batch["targets" if self.forward else "sources"]
-
-    @property
-    def real(self):
-        """Which generated words are none of padding, as 1.0 and 0.0."""
-        padding = self.sizes[2 if self.forward else 1]
-        return tf.cast(self.words != padding, tf.float32)
-
-    def lengths(self):
-        """Of each sentence the number of words that generate, and of those that are generated."""
-        lengths = self.source_lengths, self.target_lengths
-        return lengths if self.forward else lengths[::-1]
-
-    def choices(self):
-        """How many words may have generated each word, in the shape of its values or broadcasting to it."""
-        if self.forward:
-            return tf.cast(tf.gather(self.source_lengths, self.sentences), tf.float32)
-        return tf.cast(self.target_lengths, tf.float32)[:, tf.newaxis]
-
-    def summed(self, cells):
-        """Sum over the words that may have generated each word."""
-        return tf.reduce_sum(cells, axis=1) if self.forward else tf.math.segment_sum(cells, self.sentences)
-
-    def dense(self, cells):
-        """Cells as `(batch, source, target)`, 0 at padding."""
-        return tf.transpose(self.by_sentence(cells), [0, 2, 1])
-
-    def by_sentence(self, values):
-        """Values of rows as `(batch, target, …)`, 0 at padding."""
-        longest = tf.reduce_max(self.target_lengths)
-        rows = tf.cumsum(self.target_lengths, exclusive=True)[:, tf.newaxis] + tf.range(longest)
-        # One past the last row, where there is nothing.
-        rows = tf.where(tf.sequence_mask(self.target_lengths, longest), rows, tf.size(self.sentences))
-        return tf.gather(tf.concat([values, tf.zeros_like(values[:1])], axis=0), rows)
-
-    def by_row(self, values):
-        """The other way round: values `(batch, target, …)` of rows, 0 at padding."""
-        values = tf.gather_nd(values, tf.stack([self.sentences, self.places], axis=1))
-        real = tf.reshape(self.real_rows, [-1, *[1] * (len(values.shape) - 1)])
-        return tf.where(real, values, 0.0)
-
-    def spread(self, values):
-        """Values of generated words, beside every cell of theirs."""
-        return values[:, tf.newaxis] if self.forward else tf.gather(values, self.sentences)
-
-
 @keras.saving.register_keras_serializable("trellis")
 class IBM1(keras.layers.Layer):
     """Probability of each generated word given the word that generates it, for the pairs that co-occur alone.
@@ -151,7 +68,7 @@ class IBM1(keras.layers.Layer):
         """Takes over which words meet, and starts with every translation as likely as any other.
 
         Args:
-            words, levels: `Level`s of `CoOccurrence`, the latter from coarse to fine.
+            words, levels: `ClassPairs`s of `CoOccurrence`, the latter from coarse to fine.
             forward: whether source words generate target words.
         """
         side, other = ("source", "target") if forward else ("target", "source")

@@ -64,13 +64,13 @@ class Positions(keras.layers.Layer):
         raise NotImplementedError
 
     def posteriors(self, grid, translation, null):
-        """Posteriors of a `Grid`, of probabilities of words `(tokens, source)` and of words given NULL."""
+        """Posteriors of a `DirectedBatch`, of probabilities of words `(tokens, source)` and of words given NULL."""
         prior, prior_of_null, log_factors = self.prior(grid)
         joint = translation if prior is None else translation * prior
         null = null * prior_of_null
-        total = tf.maximum(grid.summed(joint) + null, 1e-37)
+        total = tf.maximum(grid.sum_choices(joint) + null, 1e-37)
         likelihood = tf.reduce_sum(grid.real * tf.math.log(total)) + log_factors
-        return Posteriors(joint * grid.spread(1.0 / total), grid.real * null / total, likelihood)
+        return Posteriors(joint * grid.broadcast_to_cells(1.0 / total), grid.real * null / total, likelihood)
 
     def reset_counts(self):
         """Before an E-step."""
@@ -134,17 +134,17 @@ class PositionTable(Positions):
         start = tf.gather(tf.gather(self._starts, row), grid.sentences)
         width = tf.gather(grid.source_lengths, grid.sentences)
         columns = tf.range(tf.shape(grid.pairs)[1])
-        numbers = (start + grid.places * width)[:, tf.newaxis] + columns
+        numbers = (start + grid.row_positions * width)[:, tf.newaxis] + columns
         return tf.where(known & (columns < width[:, tf.newaxis]), numbers, self.table.shape[0] - 1)
 
     def prior(self, grid):
         weights = tf.gather(tf.convert_to_tensor(self.table), self._numbers(grid))
-        weights = tf.where(grid.inside(), weights, 0.0)
+        weights = tf.where(grid.cell_mask(), weights, 0.0)
         if self.null_probability is None:
             null = 1.0 / (grid.choices() + 1.0)
         else:
             null = tf.fill(tf.shape(grid.choices()), self.null_probability)
-        weights *= grid.spread(tf.math.divide_no_nan(1.0 - null, grid.summed(weights)))
+        weights *= grid.broadcast_to_cells(tf.math.divide_no_nan(1.0 - null, grid.sum_choices(weights)))
         return weights, null, 0.0
 
     def statistics(self, grid, posteriors):
@@ -189,13 +189,13 @@ class Diagonal(Positions):
         sources = tf.cast(tf.gather(grid.source_lengths, grid.sentences), tf.float32)[:, tf.newaxis]
         targets = tf.cast(tf.gather(grid.target_lengths, grid.sentences), tf.float32)[:, tf.newaxis]
         columns = tf.range(tf.shape(grid.pairs)[1], dtype=tf.float32)
-        rows = tf.cast(grid.places, tf.float32)[:, tf.newaxis]
+        rows = tf.cast(grid.row_positions, tf.float32)[:, tf.newaxis]
         return tf.abs((columns + 1.0) / sources - (rows + 1.0) / targets)
 
     def _diagonal(self, grid):
         distance = self._distance(grid)
-        weights = tf.where(grid.inside(), tf.exp(-tf.convert_to_tensor(self.tension) * distance), 0.0)
-        return weights * grid.spread(tf.math.divide_no_nan(1.0, grid.summed(weights))), distance
+        weights = tf.where(grid.cell_mask(), tf.exp(-tf.convert_to_tensor(self.tension) * distance), 0.0)
+        return weights * grid.broadcast_to_cells(tf.math.divide_no_nan(1.0, grid.sum_choices(weights))), distance
 
     def prior(self, grid):
         null = tf.convert_to_tensor(self.null_weight)
@@ -203,8 +203,8 @@ class Diagonal(Positions):
 
     def statistics(self, grid, posteriors):
         prior, distance = self._diagonal(grid)
-        aligned = grid.summed(posteriors.cells)
-        mean, square = grid.summed(prior * distance), grid.summed(prior * distance**2)
+        aligned = grid.sum_choices(posteriors.cells)
+        mean, square = grid.sum_choices(prior * distance), grid.sum_choices(prior * distance**2)
         totals = (posteriors.cells * distance, aligned * mean, aligned * (square - mean**2), posteriors.null, grid.real)
         return tf.stack([tf.reduce_sum(each) for each in totals])
 

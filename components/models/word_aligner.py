@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from trellis.components.layers.ibm1 import IBM1, Grid
+from trellis.components.alignment.directed_batch import DirectedBatch
+from trellis.components.layers.ibm1 import IBM1
 from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
 
 STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
@@ -94,7 +95,7 @@ class WordAligner(keras.Model):
         return [self._loss]
 
     def adapt(self, words, levels=(), batches=1):
-        """Takes over which words meet, `Level`s of `CoOccurrence`, and the number of batches of an epoch."""
+        """Takes over which words meet, `ClassPairs`s of `CoOccurrence`, and the number of batches of an epoch."""
         self.batches.assign(batches)
         for forward, (lexicon, *_) in zip((True, False), self.directions, strict=True):
             lexicon.adapt(words, levels, forward)
@@ -129,8 +130,8 @@ class WordAligner(keras.Model):
         return self._by_stage(lambda stage: [each.cells for each in self._posteriors(grids, stage)], trained=True)
 
     def _grids(self, batch):
-        grid = Grid(batch, self.sizes)
-        return grid, grid.turned()
+        grid = DirectedBatch(batch, self.sizes)
+        return grid, grid.reversed()
 
     def _posteriors(self, grids, stage):
         return [

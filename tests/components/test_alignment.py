@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from tests.components.test_bitext import chunk
 from trellis.components.alignment.co_occurrence import CoOccurrence
+from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.layers import ibm1
-from trellis.components.layers.ibm1 import IBM1, Grid
+from trellis.components.layers.ibm1 import IBM1
 from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform
 from trellis.components.models.word_aligner import WordAligner
 
@@ -208,7 +209,7 @@ def test_posteriors_against_every_alignment(kind, forward):
     if kind == "table":
         layer.table.assign(rng.uniform(0.1, 1.0, layer.table.shape))
     (batch,) = bitext.grid.batches
-    grid = Grid({name: tf.constant(values) for name, values in batch.items()}, bitext.sizes, forward)
+    grid = DirectedBatch({name: tf.constant(values) for name, values in batch.items()}, bitext.sizes, forward)
     table = rng.uniform(0.05, 1.0, (3, 3))  # source word, target word
     null_table = np.append(rng.uniform(0.05, 1.0, 3), 1.0)
     padded = np.append(table[bitext.grid.words.source, bitext.grid.words.target], 0.0)
