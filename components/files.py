@@ -1,15 +1,19 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes."""
 
 import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
-def atomic_write(path, shared=False):
-    """A path beside `path` to write to: it takes its place at the end, and goes where something fails.
+def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
+    """Yield a temporary path next to `path`; rename it to `path` on success, delete it if the block raises.
 
     Args:
-        shared: several processes may write the file at a time. Otherwise what a killed one left is written over.
+        path: the file to write.
+        shared: let several processes write the file at the same time. Otherwise the temporary path has a fixed name,
+            so that whatever a killed process left is overwritten.
     """
     part = path.with_name(f".part-{os.getpid()}-{path.name}" if shared else f".part-{path.name}")
     try:

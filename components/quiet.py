@@ -1,28 +1,29 @@
-"""Keeps native start-up lines and library chatter off the terminal."""
+"""Keep native start-up messages and library chatter off the terminal."""
 
 import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def captured_stderr():
-    """Within it, standard error is held back, native code's too; what it held is shown if an exception leaves it."""
+def captured_stderr() -> Iterator[None]:
+    """Capture standard error, including output from native code; replay it if the block raises."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     sys.stderr.flush()
-    former = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException:
-            os.dup2(former, 2)
-            held.seek(0)
-            os.write(2, held.read())
+            os.dup2(terminal, 2)
+            captured.seek(0)
+            os.write(2, captured.read())
             raise
         finally:
             sys.stderr.flush()
-            os.dup2(former, 2)
-            os.close(former)
+            os.dup2(terminal, 2)
+            os.close(terminal)

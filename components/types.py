@@ -4,6 +4,7 @@ Tensors belong to the Keras backend (`tf.Tensor`, `jax.Array`, `torch.Tensor`), 
 `Tensor` is anything, and the aliases tell a reader which one it is.
 """
 
+import os
 from typing import Any, TypeAlias
 
 Tensor: TypeAlias = Any
@@ -17,5 +18,11 @@ TagIds: TypeAlias = Tensor  # (batch, time) int32
 TokenIds: TypeAlias = Tensor  # (batch, time) int32, 0 at padding
 Strings: TypeAlias = Tensor  # of tf.string
 States: TypeAlias = list[Tensor]  # (batch, units) each
+TensorTree: TypeAlias = Any  # a tensor, or a (nested) tuple of tensors
+Shape: TypeAlias = tuple[int | None, ...]  # None where the size is unknown
 
 JSON: TypeAlias = dict[str, Any]
+
+Link: TypeAlias = tuple[int, int]  # (source position, target position), from 0
+FilePath: TypeAlias = str | os.PathLike[str]
+Dataset: TypeAlias = Any  # a tf.data.Dataset

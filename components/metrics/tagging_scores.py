@@ -1,79 +1,100 @@
-"""Scores of predicted tag sequences: entities as `conlleval` counts them, tokens, and words known or not."""
+"""Scores of predicted tag sequences: entities as `conlleval` counts them, tokens, and known or unknown words."""
 
 from collections import Counter
+from collections.abc import Container, Iterable, Sequence
+from typing import Any
 
+from trellis.components.readers.sentence import Sentence
 from trellis.components.text.tag_schemes import entities
 
 
-def entity_scores(gold, predicted):
-    """Entity precision, recall and F1, micro-averaged and for each type, with the semantics of `conlleval`.
+def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict[str, Any]:
+    """Return entity precision, recall and F1, micro-averaged and for each type, with the semantics of `conlleval`.
 
-    An entity is right if its type and both of its ends are.
+    An entity is correct if its type and both of its boundaries are.
 
     Args:
-        gold, predicted: tag sequences, a pair a sentence, of equal lengths.
+        gold: the gold tags of each sentence.
+        predicted: the predicted tags of each sentence, of the same lengths.
 
     Returns:
         `{"precision", "recall", "f1", "types": {type: {"precision", "recall", "f1", "support"}}}`, all from 0 to 1;
         0 where a denominator is 0.
     """
-    right, found, present = Counter(), Counter(), Counter()
+    correct: Counter[str] = Counter()
+    guessed: Counter[str] = Counter()
+    support: Counter[str] = Counter()
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         gold_entities, predicted_entities = set(entities(gold_tags)), set(entities(predicted_tags))
-        present.update(entity.kind for entity in gold_entities)
-        found.update(entity.kind for entity in predicted_entities)
-        right.update(entity.kind for entity in gold_entities & predicted_entities)
+        support.update(entity.kind for entity in gold_entities)
+        guessed.update(entity.kind for entity in predicted_entities)
+        correct.update(entity.kind for entity in gold_entities & predicted_entities)
     types = {
-        kind: {**_scores(right[kind], found[kind], present[kind]), "support": present[kind]}
-        for kind in sorted(present | found)
+        kind: {**_precision_recall_f1(correct[kind], guessed[kind], support[kind]), "support": support[kind]}
+        for kind in sorted(support | guessed)
     }
-    return {**_scores(right.total(), found.total(), present.total()), "types": types}
+    return {**_precision_recall_f1(correct.total(), guessed.total(), support.total()), "types": types}
 
 
-def token_accuracy(gold, predicted):
-    """Share of tokens with the right tag; 0 without tokens."""
-    right = total = 0
+def token_accuracy(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> float:
+    """Return the share of tokens with the correct tag; 0 without tokens."""
+    correct = total = 0
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        right += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
+        correct += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
         total += len(gold_tags)
-    return right / total if total else 0.0
+    return correct / total if total else 0.0
 
 
-def tag_scores(gold, predicted):
-    """Precision, recall, F1 and support of each tag, over tokens."""
-    right, found, present = Counter(), Counter(), Counter()
+def tag_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict[str, dict[str, float]]:
+    """Return precision, recall, F1 and support of each tag, over tokens."""
+    correct: Counter[str] = Counter()
+    guessed: Counter[str] = Counter()
+    support: Counter[str] = Counter()
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        present.update(gold_tags)
-        found.update(predicted_tags)
-        right.update(a for a, b in zip(gold_tags, predicted_tags, strict=True) if a == b)
+        support.update(gold_tags)
+        guessed.update(predicted_tags)
+        correct.update(a for a, b in zip(gold_tags, predicted_tags, strict=True) if a == b)
     return {
-        tag: {**_scores(right[tag], found[tag], present[tag]), "support": present[tag]}
-        for tag in sorted(present | found)
+        tag: {**_precision_recall_f1(correct[tag], guessed[tag], support[tag]), "support": support[tag]}
+        for tag in sorted(support | guessed)
     }
 
 
-def accuracy_by_familiarity(sentences, predicted, known):
-    """Token accuracy on words of the set `known` and on the others: `{"known", "unknown"}`, None without such words."""
-    right, total = Counter(), Counter()
+def accuracy_by_familiarity(
+    sentences: Iterable[Sentence], predicted: Iterable[Sequence[str]], known: Container[str]
+) -> dict[str, float | None]:
+    """Return token accuracy on known and on unknown words.
+
+    Args:
+        sentences: sentences with their gold tags.
+        predicted: the predicted tags of each sentence.
+        known: the words that count as known.
+
+    Returns:
+        `{"known", "unknown"}`; None if there are no such words.
+    """
+    correct: Counter[bool] = Counter()
+    total: Counter[bool] = Counter()
     for sentence, predicted_tags in zip(sentences, predicted, strict=True):
         for token, gold_tag, tag in zip(sentence.tokens, sentence.tags, predicted_tags, strict=True):
             total[token in known] += 1
-            right[token in known] += tag == gold_tag
+            correct[token in known] += tag == gold_tag
     return {
-        name: right[key] / total[key] if total[key] else None for name, key in (("known", True), ("unknown", False))
+        name: correct[is_known] / total[is_known] if total[is_known] else None
+        for name, is_known in (("known", True), ("unknown", False))
     }
 
 
-def confusion(gold, predicted):
-    """`{(gold tag, predicted tag): tokens}`."""
-    pairs = Counter()
+def confusion(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> Counter[tuple[str, str]]:
+    """Return the number of tokens for each `(gold tag, predicted tag)`."""
+    pairs: Counter[tuple[str, str]] = Counter()
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
         pairs.update(zip(gold_tags, predicted_tags, strict=True))
     return pairs
 
 
-def _scores(right, found, present):
-    precision = right / found if found else 0.0
-    recall = right / present if present else 0.0
-    f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+def _precision_recall_f1(correct: int, guessed: int, support: int) -> dict[str, float]:
+    precision = correct / guessed if guessed else 0.0
+    recall = correct / support if support else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if correct else 0.0
     return {"precision": precision, "recall": recall, "f1": f1}

@@ -1,57 +1,65 @@
-"""CoNLL column files: a token a line, columns by tabs or spaces, an empty line after each sentence."""
+"""CoNLL column files: one token per line, columns separated by tabs or spaces, an empty line after each sentence."""
+
+from collections.abc import Mapping
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.readers.sentence import Sentence
+from trellis.components.types import FilePath
 
 DOCUMENT = "-DOCSTART-"
 
 
-def read(path, word_column=0, tag_column=-1, columns=None):
-    """Sentences of a CoNLL file.
+def read(
+    path: FilePath, word_column: int = 0, tag_column: int = -1, columns: Mapping[str, int] | None = None
+) -> list[Sentence]:
+    """Read the sentences of a CoNLL file.
 
     Columns are split at tabs if the line has any, else at runs of ASCII spaces, so a token may hold U+00A0, U+3000 or
-    a control character (and, between tabs, a space). Lines that begin with `-DOCSTART-` end a sentence and are left
-    out.
+    a control character (and, between tabs, a space). Lines that begin with `-DOCSTART-` end a sentence and are
+    skipped.
 
     Args:
-        word_column, tag_column: from 0, or from the end with -1.
-        columns: others that sentences are to have, `{name: number}`.
+        path: the file.
+        word_column: index of the column of words, from 0, or from the end with -1.
+        tag_column: index of the column of tags.
+        columns: further columns to keep, `{name: index}`.
 
     Raises:
-        InputError: `file:line` where the number of columns differs from that of the file's first token.
+        InputError: a line does not have as many columns as the file's first token; names the file and line.
     """
-    if columns and not isinstance(columns, dict):
-        raise InputError(f"data.reader.columns: {columns} has no names; expected {{name: number}}, such as {{pos: 1}}")
-    sentences, words = [], []
-    width = first_line = None
-    wanted = {"word_column": word_column, "tag_column": tag_column}
-    wanted |= {f"columns.{name}": column for name, column in (columns or {}).items()}
+    if columns and not isinstance(columns, Mapping):
+        raise InputError(f"data.reader.columns: {columns} has no names; expected {{name: index}}, such as {{pos: 1}}")
+    sentences: list[Sentence] = []
+    rows: list[list[str]] = []
+    width = first_line = 0
+    indices = {"word_column": word_column, "tag_column": tag_column}
+    indices |= {f"columns.{name}": index for name, index in (columns or {}).items()}
 
-    def finish():
-        if words:
-            sentences.append(Sentence.of_rows(words, columns))
-            words.clear()
+    def end_sentence() -> None:
+        if rows:
+            sentences.append(Sentence.from_rows(rows, columns or ()))
+            rows.clear()
 
-    for number, line in read_lines(path):
+    for line_number, line in read_lines(path):
         if is_blank(line):
-            finish()
+            end_sentence()
             continue
         fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
         if fields[0] == DOCUMENT:
-            finish()
+            end_sentence()
             continue
-        if width is None:
-            width, first_line = len(fields), number
-            for name, column in wanted.items():
-                if not -width <= column < width:
-                    raise InputError(f"{path}:{number}: {width} columns, but data.reader.{name} is {column}")
+        if not width:
+            width, first_line = len(fields), line_number
+            for name, index in indices.items():
+                if not -width <= index < width:
+                    raise InputError(f"{path}:{line_number}: {width} columns, but data.reader.{name} is {index}")
             if width < 2:
-                raise InputError(f"{path}:{number}: 1 column, expected a word and a tag at least")
+                raise InputError(f"{path}:{line_number}: 1 column, expected at least a word and a tag")
         if len(fields) != width:
-            raise InputError(f"{path}:{number}: {len(fields)} columns, expected {width} (as in line {first_line})")
+            raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {width} (as in line {first_line})")
         if not fields[word_column] or not fields[tag_column]:
-            raise InputError(f"{path}:{number}: the {'tag' if fields[word_column] else 'word'} is empty")
-        words.append([fields[column] for column in wanted.values()])
-    finish()
+            raise InputError(f"{path}:{line_number}: the {'tag' if fields[word_column] else 'word'} is empty")
+        rows.append([fields[index] for index in indices.values()])
+    end_sentence()
     return sentences

@@ -1,43 +1,49 @@
 """CoNLL-U, the format of Universal Dependencies (https://universaldependencies.org/format.html)."""
 
+from collections.abc import Sequence
+
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.readers.sentence import Sentence
+from trellis.components.types import FilePath
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
-def read(path, tag="upos", columns=()):
-    """Sentences of a CoNLL-U file; multiword ranges (`5-6`) and empty nodes (`8.1`) are not words.
+def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) -> list[Sentence]:
+    """Read the sentences of a CoNLL-U file, without multiword ranges (`5-6`) and empty nodes (`8.1`).
 
     Args:
-        tag: the column that becomes the tag, by its name in the format.
-        columns: others that sentences are to have.
+        path: the file.
+        tag: the column to use as the tag, by its name in the format.
+        columns: further columns to keep, by name.
 
     Raises:
-        InputError: `file:line` where a line does not have ten columns, or `tag` or one of `columns` is no column.
+        InputError: a line does not have ten columns (names the file and line), or a column has no such name.
     """
-    for key, name in (("tag", tag), *(("columns", name) for name in columns or ())):
+    names = tuple(columns or ())
+    for key, name in (("tag", tag), *(("columns", name) for name in names)):
         if name not in COLUMNS:
             raise InputError(
                 f"data.reader.{key}: no column {name!r} in CoNLL-U; did you mean {nearest(name, COLUMNS)}?"
             )
-    wanted = [COLUMNS.index(name) for name in ("form", tag, *(columns or ()))]
-    sentences, words = [], []
+    indices = [COLUMNS.index(name) for name in ("form", tag, *names)]
+    sentences: list[Sentence] = []
+    rows: list[list[str]] = []
 
-    def finish():
-        if words:
-            sentences.append(Sentence.of_rows(words, columns))
-            words.clear()
+    def end_sentence() -> None:
+        if rows:
+            sentences.append(Sentence.from_rows(rows, names))
+            rows.clear()
 
-    for number, line in read_lines(path):
+    for line_number, line in read_lines(path):
         if is_blank(line):
-            finish()
+            end_sentence()
         elif not line.startswith("#"):
             fields = line.split("\t")
             if len(fields) != len(COLUMNS):
-                raise InputError(f"{path}:{number}: {len(fields)} columns, expected {len(COLUMNS)} (CoNLL-U)")
+                raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {len(COLUMNS)} (CoNLL-U)")
             if "-" not in fields[0] and "." not in fields[0]:
-                words.append([fields[column] for column in wanted])
-    finish()
+                rows.append([fields[index] for index in indices])
+    end_sentence()
     return sentences

@@ -2,14 +2,16 @@
 
 import gzip
 import zlib
+from collections.abc import Iterator
 
 from trellis.components.errors import InputError
+from trellis.components.types import FilePath
 
 
-def read_lines(path):
-    """Yields `(number, line)` of a UTF-8 file, plain or gzip (recognised by its content).
+def read_lines(path: FilePath) -> Iterator[tuple[int, str]]:
+    """Yield `(line number, line)` of a UTF-8 file, plain or gzip (recognised by its content).
 
-    Lines end in `\\n` or `\\r\\n`; other characters that Python's `splitlines` takes for line ends are ordinary text.
+    Lines end in `\\n` or `\\r\\n`; other characters that Python's `splitlines` treats as line ends are ordinary text.
 
     Raises:
         InputError: the file is missing or unreadable, or a line is not UTF-8.
@@ -18,23 +20,25 @@ def read_lines(path):
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
+            for line_number, line in enumerate(file, 1):
                 line = line.removesuffix(b"\n").removesuffix(b"\r")
-                if number == 1:
+                if line_number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 try:
-                    yield number, line.decode("utf-8")
+                    yield line_number, line.decode("utf-8")
                 except UnicodeDecodeError as error:
                     raise InputError(
-                        f"{path}:{number}: not UTF-8 (byte 0x{line[error.start]:02x} at column {error.start + 1}); "
-                        "convert the file to UTF-8"
+                        f"{path}:{line_number}: not UTF-8 (byte 0x{line[error.start]:02x} at column "
+                        f"{error.start + 1}); convert the file to UTF-8"
                     ) from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
 
 
-def is_blank(line):
-    """Whether a line holds only ASCII white space; a line of U+3000, say, is a token."""
+def is_blank(line: str) -> bool:
+    """Return whether a line holds only ASCII white space; a line of U+3000, say, is a token."""
     return not line.strip(" \t\r\f\v")

@@ -1,32 +1,39 @@
 """Running text for language models: documents of lines of words or characters."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.types import FilePath
+
+Line: TypeAlias = list[str]  # tokens
+Document: TypeAlias = list[Line]
 
 UNITS = ("words", "characters")
 
 
-def read(path, unit="words", keep_blank=False):
-    """Documents of a file (one document) or of a folder (each `*.txt` file one, by name), plain or gzip.
+def read(path: FilePath, unit: str = "words", keep_blank: bool = False) -> list[Document]:
+    """Read a file as one document, or a folder as one document per `*.txt` file, sorted by name; plain or gzip.
 
     Words are split at the ASCII space alone.
 
     Args:
+        path: a file or folder.
         unit: `words` or `characters`.
-        keep_blank: keep lines without a token: they are part of running text, and no sentences.
+        keep_blank: keep lines without tokens, which belong to running text but are not sentences.
 
     Returns:
-        `[[[token, …], …], …]`: documents of lines of tokens, without line ends.
+        documents of lines of tokens, without line ends.
 
     Raises:
-        InputError: nothing is there, or it holds no text.
+        InputError: there is no file, or no text in it.
     """
     path = Path(path)
-    files = sorted(each for each in path.glob("*") if ".txt" in each.suffixes) if path.is_dir() else [path]
+    files = sorted(file for file in path.glob("*") if ".txt" in file.suffixes) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: no .txt files in this folder")
     documents = []
@@ -39,14 +46,15 @@ def read(path, unit="words", keep_blank=False):
     return documents
 
 
-def _tokens(line, unit):
+def _tokens(line: str, unit: str) -> Line:
     return list(line) if unit == "characters" else [token for token in line.split(" ") if token]
 
 
-def divide(documents, shares):
-    """Parts of documents one after the other, cut between lines.
+def divide(documents: list[Document], shares: Mapping[str, float]) -> dict[str, list[Document]]:
+    """Divide documents into consecutive parts, cut between lines.
 
     Args:
+        documents: documents of lines of tokens.
         shares: `{part: share of all characters}`, which add up to 1.
 
     Returns:
@@ -58,22 +66,24 @@ def divide(documents, shares):
     sizes = [sum(map(len, line)) + 1 for lines in documents for line in lines]
     if len(sizes) < len(shares):
         raise InputError(f"{len(sizes)} lines cannot be divided into {', '.join(shares)}")
-    wanted = np.cumsum(list(shares.values()))
-    nearest = np.searchsorted(np.cumsum(sizes) / sum(sizes), wanted - 1e-9) + 1
+    targets = np.cumsum(list(shares.values()))
+    nearest = np.searchsorted(np.cumsum(sizes) / sum(sizes), targets - 1e-9) + 1
     ends = [0]
-    for number, end in enumerate(nearest, 1):
-        # At least a line for each part.
-        ends.append(min(max(int(end), ends[-1] + 1), len(sizes) - len(shares) + number))
+    for count, end in enumerate(nearest, 1):
+        # Leave at least one line for each part.
+        ends.append(min(max(int(end), ends[-1] + 1), len(sizes) - len(shares) + count))
     ends[-1] = len(sizes)
-    return {part: _lines(documents, *ends[number : number + 2]) for number, part in enumerate(shares)}
+    return {
+        part: _slice_lines(documents, start, end) for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True)
+    }
 
 
-def _lines(documents, first, end):
-    """The lines from `first` to before `end`, still in their documents."""
-    found, before = [], 0
+def _slice_lines(documents: list[Document], start: int, end: int) -> list[Document]:
+    """Return lines `start` to `end` (exclusive), counted over all documents, still grouped by document."""
+    kept, before = [], 0
     for lines in documents:
-        cut = lines[max(first - before, 0) : max(end - before, 0)]
-        if cut:
-            found.append(cut)
+        part = lines[max(start - before, 0) : max(end - before, 0)]
+        if part:
+            kept.append(part)
         before += len(lines)
-    return found
+    return kept

@@ -1,17 +1,25 @@
-"""The example that every tagging reader yields."""
+"""The example that every tagging reader returns."""
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Self
 
 
 class Sentence(NamedTuple):
-    """Tokens with a tag each, as the file has them; and, by name, what other columns say of each of them."""
+    """A sentence with one tag per token, as the file has them.
+
+    Attributes:
+        tokens: the words.
+        tags: the tag of each token; None in place of a tag that is hidden from training.
+        columns: further annotations of each token, by the name of their column; None if none were requested.
+    """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     columns: dict[str, tuple[str, ...]] | None = None
 
     @classmethod
-    def of_rows(cls, rows, columns=()):
-        """A sentence of a row for each token: itself, its tag, and what each of the named columns says of it."""
+    def from_rows(cls, rows: Iterable[Sequence[str]], columns: Iterable[str] = ()) -> Self:
+        """Return the sentence whose tokens are the rows: the word, its tag, and the value of each named column."""
         tokens, tags, *others = zip(*rows, strict=True)
-        return cls(tokens, tags, dict(zip(columns, others, strict=True)) if columns else None)
+        names = tuple(columns)
+        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None)

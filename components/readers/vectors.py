@@ -1,32 +1,38 @@
 """Pretrained word vectors in the text formats of GloVe and word2vec."""
 
+from collections.abc import Container, Mapping, Sequence
+
 import numpy as np
+import numpy.typing as npt
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import read_lines
+from trellis.components.types import FilePath
 
 
-def read(path, dim, wanted, keep=0):
-    """Vectors of the words that are wanted; the file is streamed, so its size does not matter.
+def read(path: FilePath, dim: int, words: Container[str], keep: int = 0) -> dict[str, np.ndarray]:
+    """Read the vectors of some words. The file is streamed, so its size does not matter.
 
     The header line of word2vec (`words width`) is skipped.
 
     Args:
-        dim: the width that every line must have.
-        wanted: set of words as the file may have them.
-        keep: that many first words of the file are taken too.
+        path: the file.
+        dim: the width that every vector must have.
+        words: the words to read, spelled as in the file.
+        keep: also read that many words from the beginning of the file.
 
     Returns:
         `{word: vector (dim,) float32}`.
 
     Raises:
-        InputError: `file:line` where the width differs or a number cannot be read, or no vectors at all.
+        InputError: a vector has another width or is not numeric (names the file and line), or the file has no vectors.
     """
-    found, seen = {}, 0
-    for number, line in read_lines(path):
-        # From the right: a word of some files holds spaces.
+    vectors: dict[str, np.ndarray] = {}
+    seen = 0
+    for line_number, line in read_lines(path):
+        # Split from the right: in some files words contain spaces.
         fields = line.rstrip(" ").rsplit(" ", dim)
-        if number == 1 and len(line.split()) == 2 and all(part.isdigit() for part in line.split()):
+        if line_number == 1 and len(line.split()) == 2 and all(part.isdigit() for part in line.split()):
             width = int(line.split()[1])
             if width != dim:
                 raise InputError(f"{path}:1: vectors of width {width}, but model.words.dim is {dim}")
@@ -35,29 +41,34 @@ def read(path, dim, wanted, keep=0):
             continue
         width = len(line.rstrip(" ").split(" ")) - 1
         if len(fields) != dim + 1 or (seen == 0 and width != dim):
-            raise InputError(f"{path}:{number}: a vector of width {width}, but model.words.dim is {dim}")
+            raise InputError(f"{path}:{line_number}: a vector of width {width}, but model.words.dim is {dim}")
         seen += 1
         word = fields[0]
-        if word in found or not (word in wanted or seen <= keep):
+        if word in vectors or not (word in words or seen <= keep):
             continue
         try:
-            found[word] = np.array(fields[1:], np.float32)
+            vectors[word] = np.array(fields[1:], np.float32)
         except ValueError:
-            raise InputError(f"{path}:{number}: {word!r} has a component that is not a number") from None
+            raise InputError(f"{path}:{line_number}: {word!r} has a component that is not a number") from None
     if not seen:
         raise InputError(f"{path}: no vectors in this file")
-    return found
+    return vectors
 
 
-def matrix(vectors, words, rows, dim, generator):
-    """Embeddings for a vocabulary: the vector of a word, else of its lower-cased form, else random small numbers.
+def matrix(
+    vectors: Mapping[str, npt.ArrayLike], words: Sequence[str], rows: int, dim: int, generator: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Return an embedding matrix: the vector of each word, else of its lower-cased form, else small random numbers.
 
     Args:
-        words: by id from 2 on; 0 is padding and 1 unknown words.
+        vectors: pretrained vectors by word.
+        words: the vocabulary; the first word has id 2, after padding (0) and the unknown word (1).
         rows: number of ids.
+        dim: width of the vectors.
+        generator: source of the random numbers.
 
     Returns:
-        `(rows, dim)` float32, and how many words have a vector.
+        the matrix `(rows, dim)` float32, and the number of words with a pretrained vector.
     """
     table = generator.uniform(-0.15, 0.15, (rows, dim)).astype(np.float32)
     matched = 0

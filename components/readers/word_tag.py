@@ -1,24 +1,25 @@
-"""A sentence a line, each token with its tag behind a bar: `New|B-LOC York|I-LOC`."""
+"""One sentence per line, each token with its tag after a bar: `New|B-LOC York|I-LOC`."""
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
+from trellis.components.types import FilePath
 
 
-def read(path, separator="|"):
-    """Sentences of a `word|TAG` file; tokens are split at ASCII spaces, each at its last separator.
+def read(path: FilePath, separator: str = "|") -> list[Sentence]:
+    """Read the sentences of a `word|TAG` file; split tokens at ASCII spaces, and each token at its last separator.
 
     Raises:
-        InputError: `file:line` of a token without a tag.
+        InputError: a token has no tag; names the file and line.
     """
     sentences = []
-    for number, line in read_lines(path):
-        words = []
-        for place, field in enumerate((field for field in line.split(" ") if field), 1):
-            word, found, tag = field.rpartition(separator)
-            if not (found and word and tag):
-                raise InputError(f"{path}:{number}: token {place} is {field!r}, expected word{separator}TAG")
-            words.append((word, tag))
-        if words:
-            sentences.append(Sentence.of_rows(words))
+    for line_number, line in read_lines(path):
+        rows = []
+        for position, field in enumerate((field for field in line.split(" ") if field), 1):
+            word, bar, tag = field.rpartition(separator)
+            if not (bar and word and tag):
+                raise InputError(f"{path}:{line_number}: token {position} is {field!r}, expected word{separator}TAG")
+            rows.append((word, tag))
+        if rows:
+            sentences.append(Sentence.from_rows(rows))
     return sentences

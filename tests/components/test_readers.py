@@ -100,7 +100,7 @@ def test_word_tag_splits_at_the_last_bar(write):
     ("reader", "content", "message"),
     [
         (conll, "a b O\n\nc O\n", r"a.txt:3: 2 columns, expected 3 \(as in line 1\)"),
-        (conll, "a\n", r"a.txt:1: 1 column, expected a word and a tag"),
+        (conll, "a\n", r"a.txt:1: 1 column, expected at least a word and a tag"),
         (conll, b"a O\nb\xff O\n", r"a.txt:2: not UTF-8 \(byte 0xff at column 2\)"),
         (conll, "a\tO\n\tO\n", r"a.txt:2: the word is empty"),
         (conllu, "1\ta\tNOUN\n", r"a.txt:1: 3 columns, expected 10"),
@@ -150,7 +150,7 @@ FILES = {"train": "train.conll.gz", "dev": "dev.conll"}
 def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
     monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRELLIS_DATA", str(tmp_path / "data"))
-    with pytest.raises(InputError, match=r"data=it not found; tried data.path .*data/it .*cache/it .*no address"):
+    with pytest.raises(InputError, match=r"data=it not found; tried data.path .*data/it .*cache/it .*no download address"):
         dataset.locate("it", FILES)
     for part in ("train.conll", "dev.conll"):
         write(f"cache/it/{part}", "a O\n")
