@@ -233,18 +233,15 @@ def error_rates(folder, python):
 
 def read(folder, data):
     """The pairs of an experiment, gold alignments only where they are scored."""
-    from hydra import compose, initialize_config_dir
-
     from trellis.pipelines import alignment
+    from trellis.pipelines.configuration import Tree
 
     # All of them are wanted as words.
     alignment.EXAMPLES = sys.maxsize
     os.environ["TRELLIS_DATA"] = str(folder)
-    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf"), job_name="train"):
-        task = alignment.Alignment(compose("config", overrides=["model=ibm1", f"data={data}"]))
-    task.read()
-    scored = set(task.scored["test"])
-    return [pair if row in scored else pair._replace(sure=None) for row, pair in task.pairs.items()]
+    bitext = alignment.Alignment(Tree().compose(["model=ibm1", f"data={data}"])).read()
+    scored = set(bitext.scored["test"])
+    return [pair if row in scored else pair._replace(sure=None) for row, pair in bitext.pairs.items()]
 
 
 def main():

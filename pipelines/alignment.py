@@ -1,16 +1,20 @@
-"""Word alignment: what this task does differently from the others in the flow of `pipeline.py`."""
+"""Word alignment: what this task does in the flow of `pipeline.py`."""
 
 import logging
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import hydra
+import keras
 import numpy as np
 import tensorflow as tf
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
-from trellis.components.alignment.co_occurrence import CoOccurrence
+from trellis.components.alignment.co_occurrence import ClassPairs, CoOccurrence
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.alignment.token_pairs import TokenPairs
@@ -18,332 +22,432 @@ from trellis.components.errors import InputError, nearest
 from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers import dataset
+from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.aligner_module import AlignerModule
-from trellis.components.text.batching import of_several_lengths
+from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
 from trellis.pipelines import alignment_reports
-from trellis.pipelines.configuration import tree_of_run
+from trellis.pipelines.configuration import plain, tree_of_run
+from trellis.pipelines.task import Batches, Data, Encoded, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
-# Pairs that are kept as words, for pictures and for the export to be tried on; besides them those with gold alignments.
+# Pairs that are kept as words, for pictures and for trying the export, besides those with gold alignments.
 EXAMPLES = 500
 
+Links = set[tuple[int, int]]  # {(source, target), …}
 
-class Alignment:
-    """The word alignment task of one configuration; `pipeline.run` calls its methods in their order."""
 
-    loss = None
+@dataclass(frozen=True, kw_only=True)
+class BitextData(Data):
+    """Sentence pairs, counted in rows from 0 over all parts; every part is trained on.
+
+    Attributes:
+        tokens: every pair as numbers.
+        pairs: `{row: sentence pair}` of those with gold alignments and of a few others.
+        scored: `{part: rows with gold alignments}`.
+    """
+
+    tokens: TokenPairs
+    pairs: Mapping[int, SentencePair]
+    scored: Mapping[str, Sequence[int]]
+
+
+class BackoffLevel(NamedTuple):
+    """Classes of words, from which words of few occurrences learn.
+
+    Attributes:
+        attribute: what puts words into classes, such as `prefix4`.
+        pairs: which classes meet.
+        source_classes, target_classes: their names by id.
+    """
+
+    attribute: str
+    pairs: ClassPairs
+    source_classes: Sequence[bytes]
+    target_classes: Sequence[bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedBitext(Encoded):
+    """A bitext as batches of numbered word pairs.
+
+    Attributes:
+        data: what was encoded.
+        vocabularies: source and target words by id.
+        co_occurrence: the batches, and the pairs of words that meet.
+        levels: of back-off, from coarse to fine.
+    """
+
+    data: BitextData
+    vocabularies: tuple[Sequence[bytes], Sequence[bytes]]
+    co_occurrence: CoOccurrence
+    levels: Sequence[BackoffLevel]
+
+
+class AlignedPair(NamedTuple):
+    """A sentence pair as a model aligns it.
+
+    Attributes:
+        row: which one.
+        posteriors: the mean of both directions, `(source, target)`.
+        links: booleans `(source, target)`.
+        text: the links as `0-0 1-2`.
+    """
+
+    row: int
+    posteriors: np.ndarray
+    links: np.ndarray
+    text: str
+
+
+Aligner = Callable[[int], Iterator[AlignedPair]]  # of the number of a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentOutcome(Outcome):
+    """Scores, and what the reports show.
+
+    Attributes:
+        links: of every scored pair and every shown pair, by row.
+        posteriors: of the shown pairs, by row.
+    """
+
+    links: Mapping[int, Links]
+    posteriors: Mapping[int, np.ndarray]
+
+
+class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
+    """Links between the words of sentence pairs, learned by EM."""
+
+    needs = "sentence pairs"
+    accepts = ("alignment",)
+    sample = "sample_bitext"
+    monitors = ("dev/aer", "train/loss")
     # EM has no early stopping: no gold alignment decides anything.
     keeps_last = True
 
-    def __init__(self, config):
-        self.config = config
-        if config.data.task != "alignment":
-            raise InputError(f"data={config.data.name}: has no sentence pairs for model={config.model.name} to align")
-        if config.trainer.epochs is None:
-            with open_dict(config):
-                config.trainer.epochs = sum(config.model.iterations.values())
+    @property
+    def epochs(self) -> int:
+        """The number of iterations: by default those of `model.iterations` together."""
+        return int(self.config.trainer.epochs or sum(self.config.model.iterations.values()))
 
-    # read
+    def monitor(self, encoded: EncodedBitext) -> str:
+        """Return the score that is shown: of the gold alignments where dev has them."""
+        return "dev/aer" if "dev" in encoded.data.scored else "train/loss"
 
-    def read(self):
-        """Numbers the tokens of every part; all of them are trained on.
+    # Reading
 
-        Sets `parts`, `{part: rows}`, counted from 0 over all of them; `pairs`, `{row: sentence pair}` of those with
-        gold alignments and of a few others; and `scored`, `{part: rows with gold alignments}`.
-        """
-        data = OmegaConf.to_container(self.config.data, resolve=True)
-        self.files, self.parts, self.pairs, self.scored = {}, {}, {}, {}
-        self.folder = self._folder()
-        self.tokens = TokenPairs(data["max_length"], self.folder)
-        for name, each in [(None, data), *((name, _choice(name)) for name in data["also"])]:
-            files, parts = _read(each, self.config.limit.sentences)
-            prefix = f"{name}/" if name else ""
-            self.files |= {prefix + part: file for part, file in files.items()}
-            for part, pairs in parts.items():
+    def read(self) -> BitextData:
+        """Number the tokens of every part, and of the datasets in `data.also`."""
+        data = self.plain("data")
+        files: dict[str, Path] = {}
+        pairs: dict[int, SentencePair] = {}
+        scored: dict[str, list[int]] = {}
+        tokens = TokenPairs(data["max_length"], self._folder())
+        for name, source in [("", data), *((name, _bitext(name)) for name in data["also"])]:
+            located, parts = _read(source, self.config.limit.sentences)
+            files |= {f"{name}/{part}" if name else part: file for part, file in located.items()}
+            for part, bitext in parts.items():
                 # Gold of a dataset that is only mixed in would be scored as if it were this one's.
-                first = self.tokens.count
-                rows = self._take(pairs, scored=name is None and part in data["scored"])
-                self.parts[prefix + part] = range(first, self.tokens.count)
-                if rows:
-                    self.scored[part] = rows
-        left_out, limit = self.tokens.left_out, data["max_length"]
-        if left_out == self.tokens.count:
+                gold = _add(bitext, tokens, pairs, has_gold=not name and part in data["scored"])
+                if gold:
+                    scored[part] = gold
+        left_out, limit = tokens.skipped, data["max_length"]
+        if left_out == tokens.count:
             raise InputError(f"data={data['name']}: no sentence pair with at most {limit} words (data.max_length)")
         if left_out:
             log.warning("%d pairs of over %d words left out (data.max_length)", left_out, limit)
-        self.monitor = "dev/aer" if "dev" in self.scored else "train/loss"
+        sizes = ", ".join(f"{len(rows):,} in {part}" for part, rows in scored.items())
+        words = " × ".join(f"{count:,}" for count in tokens.words)
+        return BitextData(
+            files=files,
+            description=f"{data['name']}: {tokens.count:,} pairs, {words} words; gold alignments: {sizes or 'none'}",
+            tokens=tokens,
+            pairs=pairs,
+            scored=scored,
+        )
 
-    def _folder(self):
-        """Where batches are kept; None: in memory."""
-        folder = self.config.batching.folder
+    def _folder(self) -> str | None:
+        """Return where batches are kept; None: in memory."""
+        folder: str | None = self.config.batching.folder
         if folder is not None and not (Path(folder).is_dir() and os.access(folder, os.W_OK)):
             raise InputError(f"batching.folder: {folder} is no folder that can be written to")
         return folder
 
-    def _take(self, pairs, scored):
-        """Adds pairs; returns the rows of those with gold alignments, where these are to be scored."""
-        rows = []
-        for row, pair in enumerate(pairs, self.tokens.count):
-            gold = scored and pair.sure is not None
-            if gold:
-                rows.append(row)
-            kept = self.tokens.add(pair.source, pair.target)
-            if gold or (kept and len(self.pairs) < EXAMPLES):
-                self.pairs[row] = pair if gold else pair._replace(sure=None, possible=None)
-        return rows
+    # Encoding and batching
 
-    def described(self):
-        """One line on the data."""
-        gold = ", ".join(f"{len(rows):,} in {part}" for part, rows in self.scored.items())
-        words = " × ".join(f"{words:,}" for words in self.tokens.words)
-        return f"{self.config.data.name}: {self.tokens.count:,} pairs, {words} words; gold alignments: {gold or 'none'}"
-
-    @property
-    def digest(self):
-        return dataset.digest(self.files)
-
-    @property
-    def request(self):
-        """A row that MLflow's model takes."""
-        pair = min(islice(self.pairs.values(), 200), key=lambda pair: abs(len(pair.source) - 7))
-        return {"source": " ".join(pair.source), "target": " ".join(pair.target)}
-
-    # What that model gives back.
-    response = {"alignment": "string"}
-
-    @property
-    def example(self):
-        """A sentence pair to try the export on."""
-        return "{source} ||| {target}".format(**self.request).replace('"', "")
-
-    # vectorise and batch
-
-    def vectorize(self):
-        """Numbers the words of both sides, and their classes where the model backs off to these."""
-        self.vocabularies, of_token = [], []
-        for side in (0, 1):
-            # Distinct tokens are normalised once, in graph, as the export does it.
-            tokens = tf.constant(list(self.tokens.tokens[side]), tf.string)
-            words, number = np.unique(normalize(tokens, self.config.text.case, "keep").numpy(), return_inverse=True)
-            if self.config.text.max_words:
-                words, number = self._most_frequent(words, number, side)
-            self.vocabularies.append(words.tolist())
-            of_token.append(number.astype(np.int32))
+    def encode(self, data: BitextData, keep: Sequence[str] = ()) -> EncodedBitext:
+        """Number the words of both sides, and their classes where the model backs off to these."""
+        del keep
+        vocabularies, ids_of_tokens = zip(*(self._vocabulary(data.tokens, side) for side in (0, 1)), strict=True)
         chunks = (
-            chunk._replace(source=of_token[0][chunk.source], target=of_token[1][chunk.target])
-            for chunk in self.tokens.chunks()
+            chunk._replace(source=ids_of_tokens[0][chunk.source], target=ids_of_tokens[1][chunk.target])
+            for chunk in data.tokens.chunks()
         )
-        model, sizes = self.config.model, map(len, self.vocabularies)
+        model = self.config.model
         cells = self.config.batching.cells or batch_cells(model.iterations, model.stepwise)
-        self.grid = CoOccurrence(chunks, *sizes, cells=cells, folder=self.folder)
-        self.levels = []
-        backoff = self.config.model.backoff
-        for name in backoff.classes if backoff.strength else ():
-            try:
-                parsed = parse([name])
-            except ValueError as error:
-                raise InputError(f"model.backoff.classes: {error}") from None
-            if parsed.singles != ((0, 0),):
-                raise InputError(f"model.backoff.classes: {name!r} must be one attribute, such as prefix4")
-            values = [attribute(name, tf.constant(words)).numpy() for words in self.vocabularies]
-            named, classes = zip(*(np.unique(each, return_inverse=True) for each in values), strict=True)
-            level = self.grid.level(*(each.astype(np.int32) for each in classes))
-            self.levels.append((name, level, *(each.tolist() for each in named)))
+        sizes = len(vocabularies[0]), len(vocabularies[1])
+        co_occurrence = CoOccurrence(chunks, *sizes, cells=cells, folder=self._folder())
+        names = model.backoff.classes if model.backoff.strength else ()
+        return EncodedBitext(
+            data=data,
+            vocabularies=(vocabularies[0].tolist(), vocabularies[1].tolist()),
+            co_occurrence=co_occurrence,
+            levels=[_level(name, vocabularies, co_occurrence) for name in names],
+        )
 
-    def _most_frequent(self, words, of_token, side):
-        """Words and the number of each token's; those that are not among `text.max_words` are the unknown word."""
-        ids = (of_token[(chunk.source, chunk.target)[side]] for chunk in self.tokens.chunks())
-        counts = sum(np.bincount(each, minlength=len(words)) for each in ids)
-        kept = np.zeros(len(words), bool)
-        kept[np.argsort(-counts, kind="stable")[: self.config.text.max_words - 1]] = True
-        words = np.where(kept, words, UNKNOWN_WORD.encode())
-        log.info("%d words of the %s side are known", kept.sum(), ("source", "target")[side])
-        return np.unique(words[of_token], return_inverse=True)
+    def _vocabulary(self, tokens: TokenPairs, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the words of a side, and the id of each token's."""
+        # Distinct tokens are normalized once, in graph, as the export does it.
+        written = tf.constant(list(tokens.tokens[side]), tf.string)
+        words, ids = np.unique(normalize(written, self.config.text.case, "keep").numpy(), return_inverse=True)
+        most = self.config.text.max_words
+        if most:
+            counted = (np.bincount(ids[(c.source, c.target)[side]], minlength=len(words)) for c in tokens.chunks())
+            kept = np.zeros(len(words), bool)
+            kept[np.argsort(-sum(counted), kind="stable")[: most - 1]] = True
+            log.info("%d words of the %s side are known", kept.sum(), ("source", "target")[side])
+            known = np.where(kept, words, np.array(UNKNOWN_WORD.encode(), object))[ids]
+            words, ids = np.unique(known, return_inverse=True)
+        return words, ids.astype(np.int32)
 
-    def batch(self):
-        """Nothing is left to do: the batches are numbered already."""
-        self.steps = len(self.grid.batches)
-        self.training_tokens = self.grid.tokens
-        log.info("%d batches, %d pairs of words that meet", self.steps, len(self.grid.words.source))
+    def batch(self, encoded: EncodedBitext) -> Batches:
+        """Return the batches, which were made with the numbers; each epoch has them in the same order."""
+        co_occurrence = encoded.co_occurrence
+        log.info("%d batches, %d pairs of words that meet", len(co_occurrence.batches), len(co_occurrence.words.source))
+        return Batches(
+            steps=len(co_occurrence.batches),
+            tokens=co_occurrence.tokens,
+            epoch_dataset=lambda epoch: co_occurrence.dataset(),
+        )
 
-    def training(self, epoch):
-        """Every batch once, in the same order in every epoch."""
-        del epoch
-        return self.grid.dataset()
+    # Building
 
-    # build
-
-    def build(self):
-        """The model, not compiled."""
-        options = OmegaConf.to_container(self.config.model, resolve=True)
-        for key in ("precision", "symmetrization", "threshold"):
-            options.pop(key)
-        target, backoff = options.pop("_target_"), options.pop("backoff")
-        sizes = sorted(self.grid.lengths) if "ibm2" in options["iterations"] else ()
-        model = hydra.utils.get_class(target)(
-            len(self.grid.words.source),
-            *map(len, self.vocabularies),
-            levels=[(len(each.source), len(each.source_count), len(each.target_count)) for _, each, *_ in self.levels],
+    def build(self, encoded: EncodedBitext, batches: Batches) -> keras.Model:
+        """Build the aligner of both directions."""
+        options = self.model_options("symmetrization", "threshold")
+        build, backoff = hydra.utils.get_class(options.pop("_target_")), options.pop("backoff")
+        words, levels = encoded.co_occurrence.words, [level.pairs for level in encoded.levels]
+        model = build(
+            len(words.source),
+            *map(len, encoded.vocabularies),
+            levels=[(len(pairs.source), len(pairs.source_count), len(pairs.target_count)) for pairs in levels],
             strength=backoff["strength"],
-            sizes=sizes,
+            sizes=sorted(encoded.co_occurrence.lengths) if "ibm2" in options["iterations"] else (),
             **options,
         )
-        model.adapt(self.grid.words, [level for _, level, *_ in self.levels], self.steps)
+        model.adapt(words, levels, batches.steps)
         return model
 
-    # evaluate
+    # Evaluating
 
-    def dev_scorer(self, model):
-        """A function that scores the model as it then is on dev: `{"dev/aer": …}`; without gold, nothing."""
-        align, rows = self._aligner(model), self.scored.get("dev")
+    def dev_scorer(self, model: keras.Model, encoded: EncodedBitext) -> Callable[[], Metrics]:
+        """Return a function that scores the model on dev; without gold alignments there, it has no scores."""
+        rows = set(encoded.data.scored.get("dev", ()))
         if not rows:
             return dict
-        batches, rows = self.grid.holding(rows), set(rows)
+        align = self._aligner(model, encoded.co_occurrence)
+        batches = encoded.co_occurrence.batches_with(rows)
 
-        def score():
-            found = (each for number in batches for each in align(number))
-            return self._score("dev", {row: _pairs(links) for row, _, links, _ in found if row in rows})
+        def score() -> Metrics:
+            aligned = (pair for number in batches for pair in align(number))
+            return _scores("dev", encoded.data, {pair.row: _links(pair.links) for pair in aligned if pair.row in rows})
 
         return score
 
-    def evaluate(self, model):
-        """Aligns the pairs that have gold alignments, and scores each part that has."""
-        self.model, self.posteriors, self.links = model, {}, {}
-        self._align = self._aligner(model)
-        shown = alignment_reports.shown(self)
-        wanted = shown.union(*self.scored.values())
-        for number in self.grid.holding(wanted):
-            for row, posteriors, links, _ in self._align(number):
-                if row in wanted:
-                    self.links[row] = _pairs(links)
-                if row in shown:
-                    self.posteriors[row] = posteriors
-        metrics = {}
-        for part in self.scored:
-            metrics |= self._score(part, self.links)
-        return metrics
+    def evaluate(self, model: keras.Model, encoded: EncodedBitext) -> AlignmentOutcome:
+        """Align the pairs that have gold alignments, and score each part that has."""
+        align, data = self._aligner(model, encoded.co_occurrence), encoded.data
+        shown = alignment_reports.shown(data.pairs, data.scored)
+        wanted = shown.union(*data.scored.values())
+        links, posteriors = {}, {}
+        for number in encoded.co_occurrence.batches_with(wanted):
+            for pair in align(number):
+                if pair.row in wanted:
+                    links[pair.row] = _links(pair.links)
+                if pair.row in shown:
+                    posteriors[pair.row] = pair.posteriors
+        metrics: Metrics = {}
+        for part in data.scored:
+            metrics |= _scores(part, data, links)
+        return AlignmentOutcome(metrics=metrics, links=links, posteriors=posteriors)
 
-    def aligned(self):
-        """Yields mean posteriors `(source, target)` and links as text of every pair, in the order of the files.
-
-        None and an empty text of pairs that were left out.
-        """
-        done = 0
-        for batches in self.grid.chunks:
-            found = {row: (posteriors, text) for number in batches for row, posteriors, _, text in self._align(number)}
-            for row in range(done, max(found) + 1):
-                yield found.get(row, (None, ""))
-            done = max(found) + 1
-        for _ in range(done, self.tokens.count):
-            yield None, ""
-
-    def _aligner(self, model):
-        """A function of the number of a batch, which yields for each pair of it: its row, the mean of both directions'
-        posteriors and the links, both `(source, target)`, and these as text.
-        """
+    def _aligner(self, model: keras.Model, co_occurrence: CoOccurrence) -> Aligner:
+        """Return a function of the number of a batch that yields its pairs as they are aligned."""
         method, threshold = self.config.model.symmetrization, self.config.model.threshold
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def align(batch):
-            grid = DirectedBatch(batch, model.sizes)
-            forward, reverse = map(grid.dense, model(batch))
+        def align(batch: Any) -> Any:
+            directed = DirectedBatch(batch, model.sizes)
+            forward, reverse = map(directed.dense, model(batch))
             links = symmetrize(forward, reverse, method, threshold)
-            return grid.source_lengths, grid.target_lengths, (forward + reverse) / 2.0, links, pharaoh(links)
+            lengths = directed.source_lengths, directed.target_lengths
+            return *lengths, (forward + reverse) / 2.0, links, pharaoh(links)
 
-        def aligned(number):
-            batch = {name: tf.convert_to_tensor(values) for name, values in self.grid.batches[number].items()}
-            answers = (each.numpy() for each in align(batch))
-            for row, source, target, posteriors, links, text in zip(self.grid.rows(number), *answers, strict=True):
-                there = slice(source), slice(target)
-                yield int(row), posteriors[there], links[there], text.decode()
+        def aligned(number: int) -> Iterator[AlignedPair]:
+            batch = {name: tf.convert_to_tensor(values) for name, values in co_occurrence.batches[number].items()}
+            answers = (values.numpy() for values in align(batch))
+            for row, source, target, posteriors, links, text in zip(co_occurrence.rows(number), *answers, strict=True):
+                inside = slice(source), slice(target)
+                yield AlignedPair(int(row), posteriors[inside], links[inside], text.decode())
 
         return aligned
 
-    def _score(self, part, predicted):
-        rows = self.scored[part]
-        scores = link_scores(
-            [predicted.get(row, set()) for row in rows],
-            [self.pairs[row].sure for row in rows],
-            [self.pairs[row].possible for row in rows],
+    def _all_aligned(self, model: keras.Model, encoded: EncodedBitext) -> Iterator[tuple[np.ndarray | None, str]]:
+        """Yield the posteriors and the links as text of every pair, in the order of the files.
+
+        None and an empty text for pairs that were left out.
+        """
+        align, done = self._aligner(model, encoded.co_occurrence), 0
+        for batches in encoded.co_occurrence.chunks:
+            found = {pair.row: (pair.posteriors, pair.text) for number in batches for pair in align(number)}
+            for row in range(done, max(found) + 1):
+                yield found.get(row, (None, ""))
+            done = max(found) + 1
+        for _ in range(done, encoded.data.tokens.count):
+            yield None, ""
+
+    def report(
+        self,
+        folder: Path,
+        model: keras.Model,
+        encoded: EncodedBitext,
+        outcome: AlignmentOutcome,
+        diagnosis: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write alignments, both lexicons and a picture of grids."""
+        del diagnosis
+        settings, pairs = self.config.report, encoded.data.pairs
+        folder.mkdir(parents=True, exist_ok=True)
+        soft = folder / "posteriors.npz" if settings.posteriors else None
+        alignment_reports.write_alignments(folder / "alignments.txt", self._all_aligned(model, encoded), soft)
+        for direction, name in enumerate(("forward", "reverse")):
+            alignment_reports.write_lexicon(
+                folder / f"lexicon.{name}.tsv",
+                model.directions[direction][0],
+                encoded.co_occurrence.words,
+                encoded.vocabularies,
+                direction,
+                settings.lexicon_cutoff,
+            )
+        shown = sorted(outcome.posteriors)
+        grids = [(pairs[row], outcome.posteriors[row], outcome.links[row]) for row in shown]
+        if grids:
+            alignment_reports.draw_grids(folder / "grids.png", grids)
+
+    # Exporting
+
+    def package(self, model: keras.Model, encoded: EncodedBitext) -> Package:
+        """Return the aligner with its signature."""
+        settings, pairs, longest = self.config.model, encoded.data.pairs.values(), self.config.data.max_length
+        unknown = UNKNOWN_WORD.encode() if self.config.text.max_words else None
+        short = (pair for pair in pairs if max(map(len, pair[:2])) <= longest)
+        texts = [(" ".join(pair.source), " ".join(pair.target)) for pair in islice(short, EXAMPLES)]
+        example = min(islice(pairs, 200), key=lambda pair: abs(len(pair.source) - 7))
+        request = {"source": " ".join(example.source), "target": " ".join(example.target)}
+        sizes = dict(zip(("source", "target"), map(len, encoded.vocabularies), strict=True))
+        return Package(
+            module=AlignerModule(
+                model,
+                encoded.vocabularies,
+                encoded.levels,
+                encoded.co_occurrence.words,
+                self.config.text.case,
+                settings.symmetrization,
+                settings.threshold,
+                unknown,
+            ),
+            texts=sample_across_lengths(texts, size=lambda pair: sum(map(len, pair))),
+            facts={"vocabulary": sizes},
+            example="{source} ||| {target}".format(**request).replace('"', ""),
+            request=request,
+            response={"alignment": "string"},
         )
-        return {f"{part}/{name}": value for name, value in scores.items()}
-
-    def reports(self, folder):
-        """Writes alignments, both lexicons and a picture of grids; returns the folder."""
-        return alignment_reports.write(folder, self)
-
-    # export
-
-    def module(self, model):
-        """The model with its signature."""
-        return AlignerModule(
-            model,
-            self.vocabularies,
-            self.levels,
-            self.grid.words,
-            self.config.text.case,
-            self.config.model.symmetrization,
-            self.config.model.threshold,
-            UNKNOWN_WORD.encode() if self.config.text.max_words else None,
-        )
-
-    @property
-    def texts(self):
-        """Inputs of several lengths for the export to be tried on."""
-        short = (pair for pair in self.pairs.values() if max(map(len, pair[:2])) <= self.config.data.max_length)
-        pairs = (tuple(map(" ".join, pair[:2])) for pair in islice(short, EXAMPLES))
-        return of_several_lengths(pairs, size=lambda pair: sum(map(len, pair)))
-
-    @property
-    def facts(self):
-        """What the model knows, for its metadata."""
-        return {"vocabulary": dict(zip(("source", "target"), map(len, self.vocabularies), strict=True))}
 
 
-def _pairs(links):
-    """Links `{(source, target), …}` of booleans `(source, target)`."""
-    return set(map(tuple, np.argwhere(links).tolist()))
-
-
-def _choice(name):
-    """The configuration of another dataset, `data.also`."""
+def _bitext(name: str) -> dict[str, Any]:
+    """Return the configuration of another dataset, for `data.also`."""
     files = tree_of_run().files("data")
-    bitexts = {each: data for each, file in files.items() if (data := OmegaConf.load(file)).get("task") == "alignment"}
+    datasets = {choice: plain(OmegaConf.load(file)) for choice, file in files.items()}
+    bitexts = {choice: data for choice, data in datasets.items() if data.get("task") == "alignment"}
     if name not in bitexts:
         raise InputError(f"data.also: no bitext {name!r}; did you mean {nearest(name, bitexts)}?")
-    return OmegaConf.to_container(bitexts[name], resolve=True)
+    return bitexts[name]
 
 
-def _read(data, limit):
-    """The files and an iterator over the sentence pairs of each part of a dataset."""
-    wanted = {}
+def _read(data: Mapping[str, Any], limit: int | None) -> tuple[dict[str, Path], dict[str, Iterator[SentencePair]]]:
+    """Return the files and an iterator over the sentence pairs of each part of a dataset."""
+    named: dict[str, str] = {}
     for part, files in data["files"].items():
         if isinstance(files, str):
-            wanted[part] = files
+            named[part] = files
         else:
-            wanted |= {f"{part}.{role}": file for role, file in files.items()}
-    found = dataset.locate(data["name"], wanted, data["path"], data["download"], data.get("folder"))
+            named |= {f"{part}.{role}": file for role, file in files.items()}
+    located = dataset.locate(data["name"], named, data["path"], data["download"], data.get("folder"))
     options = {**data["reader"], "strict": data["strict"]}
-    reader = hydra.utils.get_method(options.pop("_target_"))
-    parts = {}
+    read = hydra.utils.get_method(options.pop("_target_"))
+    parts: dict[str, Iterator[SentencePair]] = {}
     for part, files in data["files"].items():
         if isinstance(files, str):
-            pairs = reader(found[part], **options)
+            pairs = read(located[part], **options)
         else:
-            pairs = reader(**{role: found[f"{part}.{role}"] for role in files}, **options)
-        parts[part] = islice(_some(pairs, f"data={data['name']}: no sentence pairs in its {part} part"), limit)
-    return found, parts
+            pairs = read(**{role: located[f"{part}.{role}"] for role in files}, **options)
+        parts[part] = islice(_not_empty(pairs, f"data={data['name']}: no sentence pairs in its {part} part"), limit)
+    return located, parts
 
 
-def _some(pairs, message):
-    """The pairs; at least one."""
+def _not_empty(pairs: Iterator[SentencePair], message: str) -> Iterator[SentencePair]:
+    """Yield the pairs; raise InputError if there is none."""
     empty = True
     for pair in pairs:
         empty = False
         yield pair
     if empty:
         raise InputError(message)
+
+
+def _add(
+    bitext: Iterator[SentencePair], tokens: TokenPairs, pairs: dict[int, SentencePair], has_gold: bool
+) -> list[int]:
+    """Add the pairs of a part to those before; return the rows of those with gold alignments that are scored."""
+    rows = []
+    for row, pair in enumerate(bitext, tokens.count):
+        gold = has_gold and pair.sure is not None
+        if gold:
+            rows.append(row)
+        kept = tokens.add(pair.source, pair.target)
+        if gold or (kept and len(pairs) < EXAMPLES):
+            pairs[row] = pair if gold else pair._replace(sure=None, possible=None)
+    return rows
+
+
+def _level(name: str, vocabularies: Sequence[np.ndarray], co_occurrence: CoOccurrence) -> BackoffLevel:
+    """Return the classes that an attribute puts words into."""
+    try:
+        parsed = parse([name])
+    except ValueError as error:
+        raise InputError(f"model.backoff.classes: {error}") from None
+    if parsed.singles != ((0, 0),):
+        raise InputError(f"model.backoff.classes: {name!r} must be one attribute, such as prefix4")
+    values = [attribute(name, tf.constant(words)).numpy() for words in vocabularies]
+    names, classes = zip(*(np.unique(side, return_inverse=True) for side in values), strict=True)
+    pairs = co_occurrence.class_pairs(*(side.astype(np.int32) for side in classes))
+    return BackoffLevel(name, pairs, names[0].tolist(), names[1].tolist())
+
+
+def _links(links: np.ndarray) -> Links:
+    """Return links `{(source, target), …}` of booleans `(source, target)`."""
+    return {(source, target) for source, target in np.argwhere(links).tolist()}
+
+
+def _scores(part: str, data: BitextData, predicted: Mapping[int, Links]) -> Metrics:
+    rows = data.scored[part]
+    scores = link_scores(
+        [predicted.get(row, set()) for row in rows],
+        [data.pairs[row].sure or frozenset() for row in rows],
+        [data.pairs[row].possible or frozenset() for row in rows],
+    )
+    return {f"{part}/{name}": value for name, value in scores.items()}

@@ -1,31 +1,41 @@
-"""Tables and pictures about a classifier's predictions: for reading in MLflow or in the run's `reports/`."""
+"""Tables and pictures about a classifier's predictions, in the run's `reports/` and in MLflow."""
 
 import csv
 import html
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from trellis.components.metrics.classification_scores import scores
 from trellis.components.metrics.tagging_scores import confusion
+from trellis.components.readers.labelled import Labelled
 from trellis.pipelines.pictures import confusions
 
 WORST = 60  # texts on the page of errors
 
 
-def write(folder, examples, probabilities, labels):
-    """Writes `per_class.csv`, `confusion.png` and `errors.html` to a folder and returns it."""
+def write(folder: Path, examples: Sequence[Labelled], probabilities: np.ndarray, labels: Sequence[str]) -> None:
+    """Write `per_class.csv`, `confusion.png` and `errors.html`.
+
+    Args:
+        probabilities: `(texts, classes)`.
+        labels: the classes in that order.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     gold = [example.label for example in examples]
-    predicted = [labels[number] for number in probabilities.argmax(axis=1)]
+    predicted = [labels[index] for index in probabilities.argmax(axis=1)]
     with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("class", "precision", "recall", "f1", "support"))
-        for label, each in scores(gold, predicted)["classes"].items():
-            table.writerow((label, *(f"{each[name]:.4f}" for name in ("precision", "recall", "f1")), each["support"]))
+        for label, found in scores(gold, predicted)["classes"].items():
+            rounded = (f"{found[name]:.4f}" for name in ("precision", "recall", "f1"))
+            table.writerow((label, *rounded, found["support"]))
     confusions(folder / "confusion.png", confusion([gold], [predicted]), "share of the gold class's texts")
     (folder / "errors.html").write_text(_errors(examples, predicted, probabilities), encoding="utf-8")
-    return folder
 
 
-def _errors(examples, predicted, probabilities):
+def _errors(examples: Sequence[Labelled], predicted: Sequence[str], probabilities: np.ndarray) -> str:
     rows = zip(probabilities.max(axis=1).tolist(), examples, predicted, strict=True)
     wrong = sorted((row for row in rows if row[1].label != row[2]), key=lambda row: -row[0])
     parts = [
@@ -37,6 +47,6 @@ def _errors(examples, predicted, probabilities):
         "<b>gold</b> <i>predicted</i></p>"
     ]
     for probability, example, label in wrong[:WORST]:
-        gold, given, text = (html.escape(each) for each in (example.label, label, example.text[:2000]))
-        parts.append(f"<p><span class=n>{probability:.2f}</span><b>{gold}</b> <i>{given}</i> {text}</p>")
+        gold, predicted_label, text = map(html.escape, (example.label, label, example.text[:2000]))
+        parts.append(f"<p><span class=n>{probability:.2f}</span><b>{gold}</b> <i>{predicted_label}</i> {text}</p>")
     return "\n".join(parts) + "\n"

@@ -15,10 +15,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, nearest
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import CONF, Tree, comparable
-from trellis.pipelines.settings import validate
+from trellis.pipelines.settings import explain, shown, validate
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ def _checked(arguments: list[str]) -> list[str]:
     Raises:
         InputError: they cannot be composed.
     """
+    arguments, topic = _topic(arguments)
     options, rest = get_args_parser().parse_known_args(arguments)
     overrides = [*options.overrides, *(each for each in rest if not each.startswith("-"))]
     if options.hydra_help or options.info or options.config_name or options.config_path:
@@ -79,12 +80,45 @@ def _checked(arguments: list[str]) -> list[str]:
     if options.help or options.shell_completion:
         return [*flags, *overrides, *tree.overrides]
     tree.check(overrides, options.multirun)
+    if topic is not None:
+        _explain(tree.compose(overrides), topic)
+        raise SystemExit(0)
     resumed: list[str] = []
     if "resume=true" in overrides and not options.cfg:
         resumed = _where_it_stopped(overrides, tree, options.multirun)
     if options.multirun:
         overrides = tree.for_sweep(overrides)
     return [*flags, *overrides, *tree.overrides, *resumed]
+
+
+def _topic(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Take `--explain [KEY]` out of the arguments; the key is empty for all keys, None without the flag."""
+    for index, argument in enumerate(arguments):
+        if argument.startswith("--explain="):
+            return arguments[:index] + arguments[index + 1 :], argument.removeprefix("--explain=")
+        if argument == "--explain":
+            rest = arguments[index + 1 :]
+            has_key = bool(rest) and "=" not in rest[0] and not rest[0].startswith("-")
+            return arguments[:index] + rest[has_key:], rest[0] if has_key else ""
+    return arguments, None
+
+
+def _explain(config: DictConfig, topic: str) -> None:
+    """Print a key, or every key of a section, with its value, what it may be and what it means.
+
+    Raises:
+        InputError: there is no such key.
+    """
+    keys = list(explain(config))
+    chosen = [key for key in keys if not topic or key.path == topic or key.path.startswith(f"{topic}.")]
+    if not chosen:
+        same = [key.path for key in keys if key.path.rpartition(".")[2] == topic]
+        known = ", ".join(same[:3]) if same else nearest(topic, [key.path for key in keys])
+        raise InputError(f"--explain {topic}: no such key; did you mean {known}?")
+    for key in chosen:
+        print(f"{key.path}: {shown(key.value)}")
+        print(f"    {key.meaning or 'not described'}")
+        print(f"    may be: {key.expected or 'whatever its function takes'}")
 
 
 def _without(arguments: list[str], overrides: list[str], config_dir: str | None) -> list[str]:

@@ -18,7 +18,7 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from trellis.components.errors import InputError, nearest
@@ -79,14 +79,15 @@ class Tree:
         Raises:
             InputError: it cannot be composed.
         """
-        plain, sweeps = [], []
+        plain: list[str] = []
+        sweeps: list[list[str]] = []
         for override in parse(overrides):
             if override.is_sweep_override():
                 if not multirun:
                     raise InputError(f"{override.input_line}: several values need -m (python train.py -m …)")
                 sweeps.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
             else:
-                plain.append(override.input_line)
+                plain.append(str(override.input_line))
         plain += self.overrides
         with self._open():
             self._compose([*plain, *(choices[0] for choices in sweeps)])
@@ -110,7 +111,7 @@ class Tree:
             plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in groups
             if not plain or re.match(r"hydra[./]", key) or OmegaConf.select(base, key) is not None:
                 return str(override.input_line)
-            return override.input_line if key in flatten(base) else f"++{override.input_line}"
+            return str(override.input_line) if key in flatten(base) else f"++{override.input_line}"
 
         return [rewritten(override) for override in parse(overrides)]
 
@@ -182,21 +183,31 @@ def first_line(error: Exception) -> str:
     return re.sub(r"\s+", " ", str(error).strip().split("\n\n")[0])
 
 
-def flatten(config: DictConfig, prefix: str = "") -> dict[str, Any]:
+def plain(config: Any, resolve: bool = True) -> dict[str, Any]:
+    """Return a section of a configuration as plain data.
+
+    Args:
+        resolve: replace interpolations by what they stand for.
+    """
+    container = OmegaConf.to_container(config, resolve=resolve)
+    if not isinstance(container, dict):
+        raise TypeError(f"expected a section of keys, not {container!r}")
+    return {str(key): value for key, value in container.items()}
+
+
+def flatten(config: DictConfig) -> dict[str, Any]:
     """Return `{"trainer.epochs": 30, …}` of a configuration, unresolved."""
-    flat: dict[str, Any] = {}
-    for key in config:
-        value = config._get_node(key)
-        if OmegaConf.is_dict(value) and not value._is_none() and len(value):
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value._value()
-    return flat
+
+    def leaves(section: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+        for key, value in section.items():
+            if isinstance(value, dict) and value:
+                yield from leaves(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(leaves(plain(config, resolve=False), ""))
 
 
-def comparable(config: DictConfig) -> dict[str, Any]:
+def comparable(config: DictConfig | ListConfig) -> dict[str, Any]:
     """Return a configuration as plain data, without what may differ between a run and its continuation."""
-    plain = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(plain, dict)
-    plain.pop("resume", None)
-    return {str(key): value for key, value in plain.items()}
+    return {key: value for key, value in plain(config, resolve=False).items() if key != "resume"}

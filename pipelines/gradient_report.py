@@ -8,23 +8,33 @@ Each run was made with diagnostics.gradient_flow=true.
 import argparse
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import keras
+import numpy as np
+
 from trellis.components.errors import InputError
+from trellis.components.training.gradient_flow import gradient_flow
 from trellis.pipelines.pictures import figure
 
 FILE = "gradient_flow.json"
 GAIN = 2.0  # on recurrent weights, to see gradients explode
 
+Flow = dict[str, list[float]]
 
-def measure(model, tokens, targets, clip):
-    """The flow of gradients through a model as it is, and with larger recurrent weights, clipped and not.
+
+def measure(model: keras.Model, tokens: np.ndarray, targets: np.ndarray, clip: float | None) -> Flow:
+    """Measure the flow of gradients through a model as it is, and with larger recurrent weights, clipped and not.
 
     Args:
+        model: a `RecurrentLanguageModel`.
+        tokens, targets: `(rows, time)` ids.
         clip: the global norm that training clips at, or None.
-    """
-    from trellis.components.training.gradient_flow import gradient_flow
 
+    Returns:
+        `{"flow", "larger", "clipped"}`: norms by time step.
+    """
     norms, _ = gradient_flow(model, tokens, targets)
     larger, whole = gradient_flow(model, tokens, targets, GAIN)
     found = {"flow": norms.tolist(), "larger": larger.tolist()}
@@ -33,8 +43,8 @@ def measure(model, tokens, targets, clip):
     return found
 
 
-def draw(path, runs):
-    """Draws `{name: {"before": …, "after": …}}`, each as `measure` gives it, a panel a run."""
+def draw(path: Path | str, runs: Mapping[str, Mapping[str, Flow]]) -> None:
+    """Draw `{name: {"before": …, "after": …}}`, each as `measure` returns it, one panel per run."""
     picture, axes = figure(1, len(runs), (1 + 3.6 * len(runs), 3.4))
     for axis, (name, run) in zip([axes] if len(runs) == 1 else axes, runs.items(), strict=True):
         steps = range(-len(run["before"]["flow"]), 0)
@@ -60,7 +70,8 @@ def draw(path, runs):
     picture.savefig(path, dpi=130)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `trellis gradients`; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="trellis gradients",
         description=__doc__,

@@ -1,308 +1,334 @@
-"""Language modelling: what this task does differently from the others in the flow of `pipeline.py`."""
+"""Language modelling: what this task does in the flow of `pipeline.py`."""
 
 import logging
 import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hydra
+import keras
 import numpy as np
 import tensorflow as tf
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
-from trellis.components.models.language_model import forgotten
+from trellis.components.models.language_model import RecurrentLanguageModel, forgotten
 from trellis.components.models.ngram import NGram
 from trellis.components.readers import dataset, running_text
 from trellis.components.saved_model.language_model_module import LanguageModelModule
-from trellis.components.text.batching import Buckets, of_several_lengths, ordered_batches, training_batches
+from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
-from trellis.components.text.vectorizer import UNKNOWN
+from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports
+from trellis.pipelines.task import Batches, Data, Encoded, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
+Documents = Sequence[running_text.Document]
 
-class LanguageModeling:
-    """The language modelling task of one configuration; `pipeline.run` calls its methods in their order."""
 
-    loss = None
+@dataclass(frozen=True, kw_only=True)
+class TextData(Data):
+    """Running text, or sentences.
+
+    Attributes:
+        parts: documents of each part.
+    """
+
+    parts: Mapping[str, Documents]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedText(Encoded):
+    """Text as one stream of ids a part.
+
+    Attributes:
+        data: what was encoded.
+        vectorizer: tokens to ids.
+        streams: every part.
+    """
+
+    data: TextData
+    vectorizer: TokenVectorizer
+    streams: Mapping[str, Stream]
+
+    @property
+    def size(self) -> int:
+        """The number of ids: the vocabulary, padding and the unknown word."""
+        return len(self.vectorizer.words) + 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelingOutcome(Outcome):
+    """Scores, and the log-probability of each token that they are of, by part."""
+
+    log_probabilities: Mapping[str, np.ndarray]
+
+
+class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
+    """The probability of the next token."""
+
+    needs = "running text"
+    accepts = ("language",)
+    sample = "sample_text"
+    monitors = ("dev/perplexity", "dev/loss")
+    headline = ("perplexity", "loss", "bits_per_character", "perplexity_mixture")
     embeds_words = True
     # Most of the work is one product with the whole vocabulary.
     wide = True
-    ask = "generate"
-    # What the summary of a run shows.
-    headline = ("perplexity", "loss", "bits_per_character", "perplexity_mixture")
 
-    def __init__(self, config):
-        self.config = config
-        if config.data.task != "language":
-            raise InputError(f"data={config.data.name}: is no running text for model={config.model.name} to learn")
-        self.monitor = config.trainer.monitor
-        if self.monitor == "auto":
-            self.monitor = "dev/perplexity"
-        if self.monitor not in ("dev/perplexity", "dev/loss"):
-            raise InputError(f"trainer.monitor={self.monitor}: a language model has dev/perplexity and dev/loss")
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
         self.unit = config.data.unit
-        # What ends at the end of its line: a sentence, or nothing.
+        # Whether a line is a sentence of its own.
         self.sentences = config.data.lines == "sentences"
-        carry = config.batching.carry
-        self.carries = not self.sentences if carry is None else carry
+        self.carries = not self.sentences if config.batching.carry is None else config.batching.carry
         self.backwards = config.model.get("backwards", False)
 
-    # read
+    # Reading
 
-    def read(self):
-        """Sets `parts`: the documents of each part."""
-        data = OmegaConf.to_container(self.config.data, resolve=True)
-        options = {"unit": self.unit, "keep_blank": not self.sentences}
-        self.parts = {}
-        if data["split"] is not None and not _has_parts(data):
-            place = data["path"]
-            if place is None or (Path(place).is_dir() and data["files"]):
-                place = dataset.locate(data["name"], data["files"], place, data["download"])["text"]
-            elif not Path(place).exists():
-                raise InputError(f"data.path: {place}: no such file or folder")
-            self.files = {"text": place}
-            self.parts = running_text.divide(running_text.read(place, **options), data["split"])
-        else:
-            files = data["files"] if data["split"] is None else {part: f"{part}.txt" for part in dataset.PARTS}
-            self.files = dataset.locate(data["name"], files, data["path"], data["download"])
-            self.parts = {part: running_text.read(file, **options) for part, file in self.files.items()}
-        limit = self.config.limit.sentences
-        if limit is not None:
-            self.parts = {part: [documents[0][:limit]] for part, documents in self.parts.items()}
-        if self.config.limit.overfit:
-            self.parts = dict.fromkeys(self.parts, self.parts["train"])
-        self._vocabulary()
-
-    def _vocabulary(self, keep=()):
-        settings = self.config.text
-        # A text that has unknown words in it was given its vocabulary already.
-        fixed = any(UNKNOWN_WORD in line for lines in self.parts["train"] for line in lines)
-        least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
-        self.vectorizer = vocabulary(self.parts["train"], self.unit, settings.case, settings.digits, least, keep)
-        self.size = len(self.vectorizer.words) + 2
-        if self.size < 5:  # padding, the unknown word, the end, and two to choose from
-            known = ", ".join(map(repr, self.vectorizer.words[1:])) or "none"
-            raise InputError(
-                f"data={self.config.data.name}: too few words in its train part ({known}); nothing to learn"
-            )
-
-    def described(self):
-        """One line on the data."""
+    def read(self) -> TextData:
+        """Read the documents of each part."""
+        data = self.plain("data")
+        files, parts = self._read(data)
+        parts = self.limited(parts, lambda documents, limit: [documents[0][:limit]])
+        known = self._vectorizer(parts["train"]).words
+        if len(known) < 3:  # the end, and two to choose from
+            shown = ", ".join(map(repr, known[1:])) or "none"
+            raise InputError(f"data={data['name']}: too few words in its train part ({shown}); nothing to learn")
         sizes = []
-        for part, documents in self.parts.items():
+        for part, documents in parts.items():
             lines = [line for document in documents for line in document]
             sizes.append(f"{part} {len(lines):,} lines, {sum(len(line) + 1 for line in lines):,} {self.unit}")
-        return f"{self.config.data.name}: {', '.join(sizes)}; {len(self.vectorizer.words):,} kinds, line ends included"
+        return TextData(
+            files=files,
+            description=f"{data['name']}: {', '.join(sizes)}; {len(known):,} kinds, line ends included",
+            parts=parts,
+        )
 
-    @property
-    def digest(self):
-        return dataset.digest(self.files)
+    def _read(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Documents]]:
+        options = {"unit": self.unit, "keep_blank": not self.sentences}
+        if data["split"] is None or _has_parts(data):
+            named = data["files"] if data["split"] is None else {part: f"{part}.txt" for part in dataset.PARTS}
+            files = dataset.locate(data["name"], named, data["path"], data["download"])
+            return files, {part: running_text.read(file, **options) for part, file in files.items()}
+        place = data["path"]
+        if place is None or (Path(place).is_dir() and data["files"]):
+            place = dataset.locate(data["name"], data["files"], place, data["download"])["text"]
+        elif not Path(place).exists():
+            raise InputError(f"data.path: {place}: no such file or folder")
+        return {"text": Path(place)}, running_text.divide(running_text.read(place, **options), data["split"])
 
-    @property
-    def example(self):
-        """The beginning of a text to try the export on."""
-        lines = self.parts["dev"][0][:20]
-        line = max((line for line in lines if '"' not in line), key=len, default=lines[0])
-        start = line[:12] if self.unit == "characters" else line[:2]
-        return ("" if self.unit == "characters" else " ").join(start).replace('"', "")
+    def _vectorizer(self, documents: Documents, keep: Sequence[str] = ()) -> TokenVectorizer:
+        settings = self.config.text
+        # A text that has unknown words in it was given its vocabulary already.
+        fixed = any(UNKNOWN_WORD in line for lines in documents for line in lines)
+        least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
+        return vocabulary(documents, self.unit, settings.case, settings.digits, least, keep)
 
-    @property
-    def request(self):
-        """A row that MLflow's model takes."""
-        return {"prompt": self.example}
+    # Encoding and batching
 
-    # What that model gives back.
-    response = {"text": "string"}
-
-    # vectorise and batch
-
-    def vectorize(self, keep=()):
-        """Turns every part into ids; the vocabulary has the words to keep as well."""
-        if keep:
-            self._vocabulary(keep)
-        self.streams = {
-            part: Stream(documents, self.vectorizer, self.unit, self.backwards)
-            for part, documents in self.parts.items()
+    def encode(self, data: TextData, keep: Sequence[str] = ()) -> EncodedText:
+        """Turn every part into ids."""
+        vectorizer = self._vectorizer(data.parts["train"], keep)
+        streams = {
+            part: Stream(documents, vectorizer, self.unit, self.backwards) for part, documents in data.parts.items()
         }
-        for part, stream in self.streams.items():
+        for part, stream in streams.items():
             unknown = np.count_nonzero(stream.ids == UNKNOWN)
-            if part != "train" and unknown and not np.any(self.streams["train"].ids == UNKNOWN):
+            if part != "train" and unknown and not np.any(streams["train"].ids == UNKNOWN):
                 log.warning(
                     "%s: %d tokens are unknown, and training has none to learn from (text.min_count)", part, unknown
                 )
+        return EncodedText(words=vectorizer.words, data=data, vectorizer=vectorizer, streams=streams)
 
-    def batch(self):
-        """Cuts the training text into segments of rows, or into lines of like length."""
-        batching, stream = self.config.batching, self.streams["train"]
-        self.training_tokens = len(stream)
+    def batch(self, encoded: EncodedText) -> Batches:
+        """Cut the training text into segments of rows, or into lines of like length."""
+        batching, stream = self.config.batching, encoded.streams["train"]
         if self.carries:
-            rows = min(batching.rows, max(1, len(stream) // batching.length))
-            self.segments = Segments(stream, rows, batching.length)
-            self.steps = len(self.segments.inputs)
-            log.info("%d segments of %d rows of %d %s", self.steps, rows, batching.length, self.unit)
-        else:
-            self.lines = Lines(stream)
-            self.buckets = Buckets(self.lines.lengths, batching.tokens, batching.max_shapes)
-            self.steps = self.buckets.steps
-            log.info("%d batches, %.1f %% padding", self.steps, 100 * self.buckets.padding)
+            segments = Segments(stream, self._rows(stream), batching.length)
+            log.info(
+                "%d segments of %d rows of %d %s", len(segments.inputs), self._rows(stream), batching.length, self.unit
+            )
+            return Batches(
+                steps=len(segments.inputs), tokens=len(stream), epoch_dataset=lambda epoch: segments.dataset()
+            )
+        lines = Lines(stream)
+        buckets = Buckets(lines.lengths, batching.tokens, batching.max_shapes)
+        log.info("%d batches, %.1f %% padding", buckets.steps, 100 * buckets.padding)
+        return Batches(
+            steps=buckets.steps,
+            tokens=len(stream),
+            epoch_dataset=lambda epoch: training_batches(lines, buckets, self.config.seed, epoch),
+        )
 
-    def training(self, epoch):
-        """The training batches of an epoch; `epoch()` tells which."""
-        if self.carries:
-            return self.segments.dataset()
-        return training_batches(self.lines, self.buckets, self.config.seed, epoch)
+    def _rows(self, stream: Stream) -> int:
+        """Return how many texts are read side by side: fewer where the text is short."""
+        return min(self.config.batching.rows, max(1, len(stream) // self.config.batching.length))
 
-    # build
+    # Building
 
-    def build(self):
-        """The model, not compiled."""
-        options = OmegaConf.to_container(self.config.model, resolve=True)
-        options.pop("precision")
-        target = hydra.utils.get_class(options.pop("_target_"))
+    def build(self, encoded: EncodedText, batches: Batches) -> keras.Model:
+        """Build the language model."""
+        del batches
+        options = self.model_options()
+        build = hydra.utils.get_class(options.pop("_target_"))
         try:
-            model = target(self.size, boundary=BOUNDARY, **options)
+            model = build(encoded.size, boundary=BOUNDARY, **options)
         except ValueError as error:
             raise InputError(str(error)) from None
+        stream = encoded.streams["train"]
         if isinstance(model, NGram):
-            self._count(model)
+            self._count(model, stream)
         else:
-            model.adapt(np.bincount(self.streams["train"].ids, minlength=self.size))
+            model.adapt(np.bincount(stream.ids, minlength=encoded.size))
             if self.carries:
-                model.carry(self.segments.inputs.shape[1])
-        self.flow = {}
-        if self.config.diagnostics.gradient_flow:
-            if not hasattr(model, "recurrent"):
-                raise InputError(f"diagnostics.gradient_flow=true: model={model.name} has no states through time")
-            self.flow["before"] = self._measured(model)
+                model.carry(self._rows(stream))
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 
-    def _measured(self, model):
-        """The flow of gradients through a segment of the training text."""
-        segments = Segments(self.streams["train"], 16, self.config.batching.length)
-        return gradient_report.measure(model, segments.inputs[0], segments.targets[0], self.config.trainer.clip_norm)
-
-    def _count(self, model):
-        stream = self.streams["train"]
+    def _count(self, model: NGram, stream: Stream) -> None:
         model.adapt(stream.ids, stream.lines if self.sentences else stream.documents)
 
-    # evaluate
+    def diagnose(self, model: keras.Model, encoded: EncodedText) -> Mapping[str, Any] | None:
+        """Measure the gradients that reach each time step of a segment, with `diagnostics.gradient_flow`."""
+        if not self.config.diagnostics.gradient_flow:
+            return None
+        if not isinstance(model, RecurrentLanguageModel):
+            raise InputError(f"diagnostics.gradient_flow=true: model={model.name} has no states through time")
+        segments = Segments(encoded.streams["train"], 16, self.config.batching.length)
+        return gradient_report.measure(model, segments.inputs[0], segments.targets[0], self.config.trainer.clip_norm)
 
-    def dev_scorer(self, model):
-        """A function that scores the model as it then is on dev: `{"dev/perplexity": …}`."""
-        score = self._scorer(model)
-        return lambda: self._score("dev", score(self.streams["dev"]))
+    # Evaluating
 
-    def evaluate(self, model):
-        """Scores the best model on dev and test, and mixed with an n-gram model."""
+    def dev_scorer(self, model: keras.Model, encoded: EncodedText) -> Callable[[], Metrics]:
+        """Return a function that scores the model on dev."""
+        score, stream = self._scorer(model), encoded.streams["dev"]
+        return lambda: _scores("dev", stream, score(stream))
+
+    def evaluate(self, model: keras.Model, encoded: EncodedText) -> LanguageModelingOutcome:
+        """Score a model on dev and test, and mixed with an n-gram model."""
         score = self._scorer(model)
-        held = [part for part in self.parts if part != "train"]
-        self.found = {part: score(self.streams[part]) for part in held}
-        metrics = {}
-        for part in held:
-            metrics |= self._score(part, self.found[part])
+        held_out = {part: stream for part, stream in encoded.streams.items() if part != "train"}
+        found = {part: score(stream) for part, stream in held_out.items()}
+        metrics: Metrics = {}
+        for part, stream in held_out.items():
+            metrics |= _scores(part, stream, found[part])
         order = self.config.report.mixture
         if order and not isinstance(model, NGram) and not self.backwards:
-            metrics |= self._mixed(order)
-        if self.flow:
-            self.flow["after"] = self._measured(model)
-        self.model = model
-        return metrics
+            metrics |= self._mixed(order, encoded, found)
+        return LanguageModelingOutcome(metrics=metrics, log_probabilities=found)
 
-    def _scorer(self, model):
-        """`stream -> log-probability of each token`, in the order of the stream."""
+    def _scorer(self, model: keras.Model) -> Callable[[Stream], np.ndarray]:
+        """Return a function of a stream that gives the log-probability of each token, in the order of the stream."""
         batching = self.config.batching
         # An n-gram model looks over the end of a line only where that ends nothing.
         carries = not self.sentences if isinstance(model, NGram) else self.carries
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def of_segment(tokens, targets, starts, states):
+        def of_segment(tokens: Any, targets: Any, starts: Any, states: Any) -> Any:
             features, states = model.read(tokens, forgotten(states, starts))
             return model.token_log_probabilities(features, targets), states
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2, autograph=False)
-        def of_lines(tokens, targets):
+        def of_lines(tokens: Any, targets: Any) -> Any:
             features, _ = model.read(tokens, model.initial_states(tf.shape(tokens)[0]))
             return model.token_log_probabilities(features, targets)
 
-        def in_segments(stream):
+        def in_segments(stream: Stream) -> np.ndarray:
             found = np.zeros(len(stream))
             rows = min(batching.evaluation_rows, max(1, len(stream) // batching.evaluation_length))
             segments = Segments(stream, rows, batching.evaluation_length)
             states = model.initial_states(rows)
-            for (inputs, targets), places in zip(segments.dataset(), segments.places, strict=True):
+            for (inputs, targets), indices in zip(segments.dataset(), segments.positions, strict=True):
                 values, states = of_segment(inputs["tokens"], targets, inputs["starts"], states)
-                found[places[places >= 0]] = values.numpy()[places >= 0]
+                found[indices[indices >= 0]] = values.numpy()[indices >= 0]
             return found
 
-        def in_lines(stream):
+        def in_lines(stream: Stream) -> np.ndarray:
             found, lines = np.zeros(len(stream)), Lines(stream)
             buckets = Buckets(lines.lengths, batching.evaluation_tokens, batching.max_shapes)
             for rows, inputs, targets in ordered_batches(lines, buckets):
                 values = of_lines(inputs["tokens"], targets).numpy()
-                for row, each in zip(rows.numpy(), values, strict=True):
+                for row, of_line in zip(rows.numpy(), values, strict=True):
                     if row >= 0:
-                        found[lines.firsts[row] :][: lines.lengths[row]] = each[: lines.lengths[row]]
+                        found[lines.starts[row] :][: lines.lengths[row]] = of_line[: lines.lengths[row]]
             return found
 
         return in_segments if carries else in_lines
 
-    def _score(self, part, found):
-        """Perplexity and its relatives over every token of a part, line ends included."""
-        nats = -float(found.sum())
-        loss = nats / len(found)
-        characters = self.streams[part].characters
-        return {
-            f"{part}/loss": loss,
-            f"{part}/perplexity": math.exp(min(loss, 700.0)),
-            f"{part}/bits_per_token": loss / math.log(2),
-            f"{part}/nats_per_character": nats / characters,
-            f"{part}/bits_per_character": nats / characters / math.log(2),
-        }
-
-    def _mixed(self, order):
-        """Perplexities of this model and an n-gram model together, weighted as dev likes it best."""
-        ngram = NGram(self.size, order, boundary=BOUNDARY)
-        self._count(ngram)
+    def _mixed(self, order: int, encoded: EncodedText, found: Mapping[str, np.ndarray]) -> Metrics:
+        """Return perplexities of a model and an n-gram model together, weighted as dev likes it best."""
+        ngram = NGram(encoded.size, order, boundary=BOUNDARY)
+        self._count(ngram, encoded.streams["train"])
         ngram.fit()
         score = self._scorer(ngram)
-        others = {part: score(self.streams[part]) for part in self.found}
-        weight = mixture_weight(self.found["dev"], others["dev"])
-        metrics = {"mixture/weight": weight}
-        for part, found in self.found.items():
-            both = np.logaddexp(math.log(weight) + found, math.log(1 - weight) + others[part])
+        others = {part: score(encoded.streams[part]) for part in found}
+        weight = mixture_weight(found["dev"], others["dev"])
+        metrics: Metrics = {"mixture/weight": weight}
+        for part, ours in found.items():
+            both = np.logaddexp(math.log(weight) + ours, math.log(1 - weight) + others[part])
             metrics[f"{part}/perplexity_mixture"] = math.exp(-both.mean())
         log.info("mixed with a %d-gram model: %s", order, metrics)
         return metrics
 
-    def reports(self, folder):
-        """Writes generated text, the page of surprises and, where asked, the flow of gradients; returns the folder."""
-        return language_modeling_reports.write(folder, self)
+    def report(
+        self,
+        folder: Path,
+        model: keras.Model,
+        encoded: EncodedText,
+        outcome: LanguageModelingOutcome,
+        diagnosis: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write generated text, the page of surprises and, where it was measured, the flow of gradients."""
+        part = "test" if "test" in outcome.log_probabilities else "dev"
+        module, settings = self._module(model, encoded), self._generation()
+        language_modeling_reports.write(
+            folder,
+            samples=None if self.backwards else language_modeling_reports.sampled(module, settings),
+            surprise=language_modeling_reports.surprise(
+                part, encoded.streams[part], encoded.vectorizer, outcome.log_probabilities[part], self.unit
+            ),
+            flow=None if diagnosis is None else {"name": model.name, **diagnosis},
+        )
 
-    # export
+    # Exporting
 
-    def module(self, model):
-        """The model with its signatures."""
-        settings = OmegaConf.to_container(self.config.generation, resolve=True)
-        says_unknown = settings.pop("unknown")
-        return LanguageModelModule(model, self.vectorizer, self.unit, settings, self.sentences, says_unknown)
+    def _generation(self) -> dict[str, Any]:
+        """Return the settings of the export's default signature."""
+        return {name: value for name, value in self.plain("generation").items() if name != "unknown"}
 
-    @property
-    def texts(self):
-        """Inputs of several lengths for the export to be tried on."""
+    def _module(self, model: keras.Model, encoded: EncodedText) -> LanguageModelModule:
+        says_unknown = self.config.generation.unknown
+        return LanguageModelModule(
+            model, encoded.vectorizer, self.unit, self._generation(), self.sentences, says_unknown
+        )
+
+    def package(self, model: keras.Model, encoded: EncodedText) -> Package:
+        """Return the language model with its signatures."""
         glue = "" if self.unit == "characters" else " "
-        return of_several_lengths([glue.join(line) for lines in self.parts["dev"] for line in lines[:500]])
+        dev = encoded.data.parts["dev"]
+        lines = dev[0][:20]
+        line = max((line for line in lines if '"' not in line), key=len, default=lines[0])
+        start = line[:12] if self.unit == "characters" else line[:2]
+        example = glue.join(start).replace('"', "")
+        return Package(
+            module=self._module(model, encoded),
+            texts=sample_across_lengths([glue.join(line) for document in dev for line in document[:500]]),
+            facts={"vocabulary": {self.unit: len(encoded.vectorizer.words)}},
+            command="generate",
+            example=example,
+            request={"prompt": example},
+            response={"text": "string"},
+        )
 
-    @property
-    def facts(self):
-        """What the model knows, for its metadata."""
-        return {"vocabulary": {self.unit: len(self.vectorizer.words)}}
 
+def mixture_weight(first: np.ndarray, second: np.ndarray, iterations: int = 50) -> float:
+    """Return the weight of the first of two models under which their mixture gives a text the highest probability.
 
-def mixture_weight(first, second, iterations=50):
-    """Weight of the first of two models under which their mixture gives a text the highest probability, by EM.
+    Estimated by EM.
 
     Args:
         first, second: log-probabilities of each token, `(tokens,)`.
@@ -315,9 +341,22 @@ def mixture_weight(first, second, iterations=50):
     return weight
 
 
-def _has_parts(data):
-    """Whether the folder of the user's own text has a file for each part already."""
-    place = data["path"]
-    if data["files"] or place is None:
+def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics:
+    """Return perplexity and its relatives over every token of a part, line ends included."""
+    nats = -float(log_probabilities.sum())
+    loss = nats / len(log_probabilities)
+    return {
+        f"{part}/loss": loss,
+        f"{part}/perplexity": math.exp(min(loss, 700.0)),
+        f"{part}/bits_per_token": loss / math.log(2),
+        f"{part}/nats_per_character": nats / stream.characters,
+        f"{part}/bits_per_character": nats / stream.characters / math.log(2),
+    }
+
+
+def _has_parts(data: Mapping[str, Any]) -> bool:
+    """Return whether the folder of the user's own text has a file for each part already."""
+    path = data["path"]
+    if data["files"] or path is None:
         return False
-    return all(any((Path(place) / f"{part}.txt{end}").is_file() for end in ("", ".gz")) for part in dataset.PARTS)
+    return all(any((Path(path) / f"{part}.txt{end}").is_file() for end in ("", ".gz")) for part in dataset.PARTS)

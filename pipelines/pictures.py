@@ -1,10 +1,14 @@
 """Pictures that several pipelines draw."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 SHOWN = 20  # classes in the picture of confusions
 
 
-def learning_curve(path, history):
-    """Draws loss and dev scores over the epochs.
+def learning_curve(path: Path, history: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Draw loss and dev scores over the epochs.
 
     Args:
         history: `{metric: [(epoch, value), …]}`.
@@ -23,36 +27,37 @@ def learning_curve(path, history):
     picture.savefig(path, dpi=130)
 
 
-def confusions(path, pairs, meaning):
-    """Draws how often which class was taken for which.
+def confusions(path: Path, pairs: Mapping[tuple[str, str], int], meaning: str) -> None:
+    """Draw how often which class was taken for which.
 
     Args:
-        pairs: `{(gold, predicted): count}`.
-        meaning: of the colour, in words.
+        pairs: `{(gold, predicted): count}`, 0 for pairs that it lacks.
+        meaning: of the color, in words.
     """
-    totals = {}
+    totals: dict[str, int] = {}
     for (tag, _), count in pairs.items():
         totals[tag] = totals.get(tag, 0) + count
-    every = sorted({tag for pair in pairs for tag in pair}, key=lambda tag: -totals.get(tag, 0))[:SHOWN]
-    size = 2.2 + 0.5 * len(every)
+    tags = sorted({tag for pair in pairs for tag in pair}, key=lambda tag: -totals.get(tag, 0))[:SHOWN]
+    size = 2.2 + 0.5 * len(tags)
     picture, axis = figure(1, 1, (size + 0.6, size))
-    shares = [[pairs[a, b] / max(totals.get(a, 0), 1) for b in every] for a in every]
+    shares = [[pairs[gold, predicted] / max(totals.get(gold, 0), 1) for predicted in tags] for gold in tags]
     image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, a in enumerate(every):
-        for column, b in enumerate(every):
-            if pairs[a, b]:
+    for row, gold in enumerate(tags):
+        for column, predicted in enumerate(tags):
+            count = pairs[gold, predicted]
+            if count:
                 color = "white" if shares[row][column] > 0.5 else "black"
-                axis.text(column, row, f"{pairs[a, b]}", ha="center", va="center", fontsize=7, color=color)
-    axis.set_xticks(range(len(every)), every, rotation=60, fontsize=8)
-    axis.set_yticks(range(len(every)), every, fontsize=8)
+                axis.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
+    axis.set_xticks(range(len(tags)), tags, rotation=60, fontsize=8)
+    axis.set_yticks(range(len(tags)), tags, fontsize=8)
     axis.set_xlabel("predicted")
     axis.set_ylabel("gold")
     picture.colorbar(image, label=meaning, shrink=0.8)
     picture.savefig(path, dpi=130)
 
 
-def figure(rows, columns, size):
-    """An empty picture of `size` inches and its axes."""
+def figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    """Return an empty figure of `size` inches, and its axes."""
     # Drawn without pyplot, which would look for a screen and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

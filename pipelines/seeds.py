@@ -6,41 +6,60 @@ trellis compare multirun/2026-11-21/10-30-00 …
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from hydra.experimental.callback import Callback
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.errors import InputError
-from trellis.pipelines import tracking
 from trellis.pipelines.configuration import comparable
+from trellis.pipelines.tracking.parent_run import log_parent
+
+Metrics = dict[str, float]
+
+
+class Group(NamedTuple):
+    """Runs that differ in their seed alone.
+
+    Attributes:
+        label: their overrides.
+        folders: of the runs.
+        metrics: of each run.
+    """
+
+    label: str
+    folders: list[Path]
+    metrics: list[Metrics]
+
 
 SHOWN = ("f1", "accuracy", "perplexity", "bleu", "aer", "loss")
 
 
-def collect(folders):
-    """Finished runs below the folders, grouped by their configuration apart from the seed.
+def collect(folders: Sequence[str | Path]) -> list[Group]:
+    """Return the finished runs below folders, grouped by their configuration apart from the seed.
 
-    Returns:
-        `[(label, [run folder], [metrics])]`.
+    Raises:
+        InputError: there are none.
     """
-    groups = {}
+    groups: dict[str, Group] = {}
     for folder in folders:
         for path in sorted(Path(folder).rglob("metrics.json")):
             config = comparable(OmegaConf.load(path.parent / ".hydra" / "config.yaml"))
             config.pop("seed")
-            overrides = OmegaConf.load(path.parent / ".hydra" / "overrides.yaml")
+            overrides = map(str, OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
             label = " ".join(o for o in overrides if not o.startswith(("seed=", "resume="))) or "(default)"
-            group = groups.setdefault(json.dumps(config, sort_keys=True), (label, [], []))
-            group[1].append(path.parent)
-            group[2].append(json.loads(path.read_text()))
+            group = groups.setdefault(json.dumps(config, sort_keys=True), Group(label, [], []))
+            group.folders.append(path.parent)
+            group.metrics.append(json.loads(path.read_text()))
     if not groups:
         raise InputError(f"{', '.join(map(str, folders))}: no finished runs here (no metrics.json)")
     return list(groups.values())
 
 
-def line(label, metrics):
-    """`label  test/f1 0.8512 ± 0.0021  … (n=3)`; the deviation is that of the sample, absent for one run."""
+def line(label: str, metrics: Sequence[Metrics]) -> str:
+    """Return `label  test/f1 0.8512 ± 0.0021  … (n=3)`; the deviation is that of the sample, absent for one run."""
     part = "test" if any(key.startswith("test/") for key in metrics[0]) else "dev"
     shown = []
     for name in SHOWN:
@@ -54,7 +73,8 @@ def line(label, metrics):
 class SummarizeSweep(Callback):
     """At the end of a sweep: one line a configuration, and one MLflow parent run over the runs of its seeds."""
 
-    def on_multirun_end(self, config, **kwargs):
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the lines."""
         folder = Path(config.hydra.sweep.dir)
         try:
             groups = collect([folder])
@@ -64,10 +84,11 @@ class SummarizeSweep(Callback):
         for label, folders, metrics in groups:
             print(line(label, metrics))
             if len(metrics) > 1:
-                tracking.parent_run(folders, metrics, line(label, metrics))
+                log_parent(folders, metrics, line(label, metrics))
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `trellis compare`; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.strip())

@@ -1,167 +1,331 @@
-"""What a value of the configuration may be."""
+"""Schemas of everything that is not a model, a dataset or an optimizer; validation of a whole configuration."""
 
-from omegaconf import OmegaConf
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from pydantic import Field, ValidationError
+from pydantic.fields import FieldInfo
 
+from trellis.components.choices import Case, Digits, StoredWeights, Tokenizer
 from trellis.components.errors import InputError
-from trellis.pipelines.configuration import first_line
+from trellis.components.models.settings import Order
+from trellis.components.readers import settings as readers
+from trellis.components.settings import (
+    Count,
+    CountOrZero,
+    OpenSchema,
+    Positive,
+    PositiveOrZero,
+    Rate,
+    Schema,
+    Share,
+    described,
+    expectation,
+    fields_of,
+    optional,
+    section_of,
+)
+from trellis.components.text.settings import CASE, DIGITS, TOKENIZER
+from trellis.components.training.settings import Optimizer, Schedule
+from trellis.pipelines.configuration import first_line, plain
+
+# Sections of every run
 
 
-def _at_least(low):
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v >= low, f"at least {low}"
+class Transfer(Schema):
+    """What is taken over from the language models of `init_from`."""
+
+    parts: Literal["both", "embeddings", "encoder"] = described("which weights are taken over")
+    keep: CountOrZero | None = described(
+        "their most frequent words that are known beside the training part's; null: all"
+    )
+    frozen: bool = described("pretrained weights stay as they are")
+    rate: Share = described("share of the learning rate for the highest pretrained layer; its square for the next, …")
+    unfreeze_every: CountOrZero = described(
+        "epochs until the highest pretrained layer learns, as many more for the next"
+    )
 
 
-def _above(low):
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and v > low, f"above {low}"
+class Limit(Schema):
+    """Less data, for trying."""
+
+    sentences: Count | None = described("first examples of each part; null: all")
+    overfit: bool = described("use the training examples for dev and test as well")
 
 
-def _rate():
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 <= v < 1, "at least 0 and below 1"
+class Threads(Schema):
+    """Threads of TensorFlow."""
+
+    intra_op: Count | None = described("threads of one operation; null: by the number of cores")
+    inter_op: Count | None = described("operations at a time; null: by the number of cores")
 
 
-def _whole(low):
-    return lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= low, f"a whole number, at least {low}"
+class Trainer(Schema):
+    """How long, and which model is kept."""
+
+    epochs: Count | None = described("epochs at most; null (aligners): as many as model.iterations add up to")
+    patience: Count = described("epochs without a better dev score before training stops")
+    keep: Literal["best", "last"] = described("the model of the epoch with the best dev score, or of the last epoch")
+    monitor: Literal["auto", "dev/f1", "dev/accuracy", "dev/macro_f1", "dev/loss", "dev/perplexity"] = described(
+        "the score that decides; auto: f1 for entities, perplexity for language models, else accuracy"
+    )
+    clip_norm: Positive | None = described("global norm that gradients are clipped to; null: not clipped")
+    average: Rate | None = described("decay of the moving average of the weights that is scored and kept; null: none")
+    steps_per_call: Count = described("training steps in one call of the graph")
+    threads: Threads = described("threads of TensorFlow")
 
 
-def _one_of(*choices):
-    return lambda v: v in choices, " | ".join(map(str, choices))
+class Tracking(OpenSchema):
+    """Where runs are recorded."""
+
+    target: str = Field(alias="_target_", description="the tracker")
+    uri: str = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
+    experiment: str = optional("name of the experiment")
+    register_: str | None = Field(
+        alias="register",
+        default=None,
+        description="name of a registered model that gets the export, as champion if it beats the present one on dev",
+    )
 
 
-STAGES = ("ibm1", "ibm2", "fast_align", "hmm")
+class Export(Schema):
+    """What is written for servers."""
+
+    enabled: bool = described("write an export")
+    dir: str | None = described("folder of the versions")
+    weights: Literal["float32"] | StoredWeights = described(
+        "how weights are stored; int8: embeddings, dense layers and softmaxes, with a scale a row or column"
+    )
+    batching: bool = described("the graph itself joins requests that arrive together")
+    verify: bool = described("load it in a clean process and compare its answers before it is put in place")
 
 
-def _iterations():
-    def holds(v):
-        return len(v) > 0 and all(k in STAGES and _whole(1)[0](n) for k, n in v.items())
-
-    return holds, f"a whole number, at least 1, for each of some of {' | '.join(STAGES)}"
+# Sections of a task
 
 
-def _null_probability():
-    def holds(v):
-        return all(k in STAGES and (n is None or _rate()[0](n)) for k, n in v.items())
+class Batching(Schema):
+    """What batches of several tasks have."""
 
-    return holds, f"at least 0 and below 1, for each of some of {' | '.join(STAGES)}"
-
-
-# What a value may be, for the keys that a run would trip over later or, worse, not at all. None is checked by nobody:
-# where a key may be null, null means "not used".
-RULES = {
-    "seed": _whole(0),
-    "resume": _one_of(True, False),
-    "transfer.parts": _one_of("both", "embeddings", "encoder"),
-    "transfer.keep": _whole(0),
-    "export.batching": _one_of(True, False),
-    "export.weights": _one_of("float32", "bfloat16", "float16", "int8"),
-    "transfer.frozen": _one_of(True, False),
-    "transfer.rate": (lambda v: isinstance(v, int | float) and 0 < v <= 1, "above 0, at most 1"),
-    "transfer.unfreeze_every": _whole(0),
-    "limit.sentences": _whole(1),
-    "trainer.epochs": _whole(1),
-    "trainer.patience": _whole(1),
-    "trainer.clip_norm": _above(0),
-    "trainer.average": _rate(),
-    "trainer.steps_per_call": _whole(1),
-    "trainer.threads.intra_op": _whole(1),
-    "trainer.threads.inter_op": _whole(1),
-    "trainer.monitor": _one_of("auto", "dev/f1", "dev/accuracy", "dev/macro_f1", "dev/loss", "dev/perplexity"),
-    "optimizer.learning_rate": _above(0),
-    "schedule.warmup": _rate(),
-    "batching.tokens": _whole(1),
-    "batching.sentences": _whole(1),
-    "batching.max_shapes": _whole(1),
-    "batching.evaluation_tokens": _whole(1),
-    "text.case": _one_of("keep", "lower", "turkish"),
-    "text.digits": _one_of("keep", "zero"),
-    "text.tokenizer": _one_of("words", "whitespace", "spaces", "characters"),
-    "text.max_words": _whole(2),
-    "text.min_count": _whole(1),
-    "text.max_characters": _whole(1),
-    "batching.cells": _whole(1),
-    "report.lexicon_cutoff": _rate(),
-    "report.posteriors": _one_of(True, False),
-    "report.mixture": (lambda v: v in range(1, 7), "a whole number from 1 to 6"),
-    "diagnostics.gradient_flow": _one_of(True, False),
-    "batching.carry": _one_of(True, False),
-    "batching.rows": _whole(1),
-    "batching.length": _whole(1),
-    "batching.evaluation_rows": _whole(1),
-    "batching.evaluation_length": _whole(1),
-    "generation.count": _whole(1),
-    "generation.temperature": _at_least(0),
-    "generation.top_k": _whole(0),
-    "generation.top_p": (lambda v: isinstance(v, int | float) and 0 < v <= 1, "above 0, at most 1"),
-    "generation.repetition": _at_least(0),
-    "generation.unknown": _one_of(True, False),
-    "data.task": _one_of("ner", "pos", "alignment", "language", "classes"),
-    "data.unit": _one_of("words", "characters"),
-    "data.case": _one_of("keep", "lower", "turkish"),
-    "data.tokenizer": _one_of("words", "whitespace", "spaces", "characters"),
-    "data.lines": _one_of("sentences", "text"),
-    "data.strict": _one_of(True, False),
-    "data.max_length": _whole(1),
-    "data.scheme": _one_of("bio2", "iobes"),
-    "model.cell": _one_of("rnn", "lstm", "gru", "peephole", "none"),
-    "model.pooling": (
-        lambda v: isinstance(v, str) and not set(v.split("+")) - {"last", "mean", "max", "sum", "attention"},
-        "last, mean, max, sum or attention, or several with + between them",
-    ),
-    "model.class_weights": _one_of("none", "balanced"),
-    "model.label_smoothing": _rate(),
-    "model.head": _one_of("crf", "memm", "softmax"),
-    "model.constraints": _one_of("decoding", "training"),
-    "model.layers": _whole(1),
-    "model.order": (lambda v: v in range(1, 7), "a whole number from 1 to 6"),
-    "model.smoothing": (
-        lambda v: not isinstance(v, str) or v in ("kneser_ney", "witten_bell", "add_k"),
-        "kneser_ney | witten_bell | add_k",
-    ),
-    "model.k": _above(0),
-    "model.context": _whole(1),
-    "model.dim": _whole(0),
-    "model.tied": _one_of(True, False),
-    "model.backwards": _one_of(True, False),
-    "model.softmax.kind": _one_of("full", "sampled", "adaptive"),
-    "model.softmax.samples": _whole(1),
-    "model.auxiliary": _at_least(0),
-    "model.dropout.between": _rate(),
-    "model.words": (lambda v: not isinstance(v, int) or v >= 1, "at least 1"),
-    "model.units": _whole(1),
-    "model.words.dim": _whole(1),
-    "model.characters.kind": _one_of("cnn", "lstm", "none"),
-    "model.characters.dim": _whole(1),
-    "model.characters.units": _whole(1),
-    "model.characters.window": _whole(1),
-    "model.characters.dropout": _rate(),
-    "model.casing.dim": _whole(0),
-    "model.dropout.word": _rate(),
-    "model.dropout.input": _rate(),
-    "model.dropout.recurrent": _rate(),
-    "model.dropout.output": _rate(),
-    "model.vectors.keep": _whole(0),
-    "model.min_count": _whole(1),
-    "model.buckets": _whole(1),
-    "model.labelled": (lambda v: isinstance(v, int | float) and 0 < v <= 1, "above 0, at most 1"),
-    "model.smoothing.words": _at_least(0),
-    "model.smoothing.transitions": _at_least(0),
-    "model.l1": _at_least(0),
-    "model.l2": _at_least(0),
-    "model.iterations": _iterations(),
-    "model.agreement": _one_of(True, False),
-    "model.concentration": _at_least(0),
-    "model.backoff.strength": _at_least(0),
-    "model.null_probability": _null_probability(),
-    "model.stepwise": (lambda v: isinstance(v, int | float) and 0.5 < v <= 1, "above 0.5, at most 1"),
-    "model.symmetrization": _one_of(
-        "posterior", "intersection", "union", "grow-diag", "grow-diag-final", "grow-diag-final-and"
-    ),
-    "model.threshold": _rate(),
-    "model.precision": _one_of("float32", "mixed_bfloat16"),
-}
+    max_shapes: Count = described("distinct shapes of training batches, at most")
+    evaluation_tokens: Count = described("cells (sentences × time steps) of a batch in evaluation")
 
 
-def validate(config):
-    """Raises InputError for the first value that cannot be: key, value, and what it may be."""
+class TaggingText(Schema):
+    """How tokens are read."""
+
+    case: Case = described(CASE)
+    digits: Digits = described(DIGITS)
+    min_count: Count = described("words that occur less often are read as the unknown word")
+    max_characters: Count = described("characters of a word that are read: the first and the last half of longer ones")
+    tokenizer: Tokenizer = described(TOKENIZER)
+
+
+class TaggingBatching(Batching):
+    """Batches of sentences."""
+
+    tokens: Count = described("cells (sentences × time steps) of a training batch")
+    sentences: Count | None = described("sentences of every training batch, instead of tokens; null: by tokens")
+
+
+class TaggingSections(Schema):
+    """Sections of taggers."""
+
+    text: TaggingText = described("how tokens are read")
+    batching: TaggingBatching = described("batches")
+
+
+class ClassificationText(Schema):
+    """How texts are read."""
+
+    case: Case | None = described(f"{CASE}; null: what the data say")
+    digits: Digits = described(DIGITS)
+    min_count: Count = described("words that occur less often are read as the unknown word")
+    tokenizer: Tokenizer | None = described(f"{TOKENIZER}; null: what the data say")
+
+
+class ClassificationBatching(Batching):
+    """Batches of texts."""
+
+    sentences: Count = described("texts of a training batch")
+
+
+class ClassificationSections(Schema):
+    """Sections of classifiers."""
+
+    text: ClassificationText = described("how texts are read")
+    batching: ClassificationBatching = described("batches")
+
+
+class AlignmentText(Schema):
+    """How words are read."""
+
+    case: Case = described(CASE)
+    max_words: int | None = Field(
+        ge=2, description="most frequent words of each side; all others are one unknown word; null: all words"
+    )
+
+
+class AlignmentBatching(Schema):
+    """Batches of sentence pairs."""
+
+    cells: Count | None = described(
+        "source words × target words of a batch; null: 80640 with an HMM or stepwise, else 1774080"
+    )
+    folder: str | None = described("a folder for batches, where the corpus is larger than memory; null: in memory")
+
+
+class AlignmentReport(Schema):
+    """What aligners report."""
+
+    lexicon_cutoff: Rate = described("translations that are less probable are not in the lexicon")
+    posteriors: bool = described("also write posteriors.npz, the probability of every link")
+
+
+class AlignmentSections(Schema):
+    """Sections of aligners."""
+
+    text: AlignmentText = described("how words are read")
+    batching: AlignmentBatching = described("batches")
+    report: AlignmentReport = described("reports")
+
+
+class LanguageText(Schema):
+    """How tokens are read."""
+
+    case: Case = described(CASE)
+    digits: Digits = described(DIGITS)
+    min_count: Count | None = described(
+        "words that occur less often are unknown; null: 2, and 1 for characters and for texts that hold <unk>"
+    )
+
+
+class LanguageBatching(Batching):
+    """Segments or lines."""
+
+    carry: bool | None = described(
+        "segments of running text with carried states, or each line on its own; null: by the data"
+    )
+    rows: Count = described("texts read side by side, where states are carried")
+    length: Count = described("tokens of a segment: as far as gradients reach back")
+    tokens: Count = described("cells of a training batch of lines")
+    evaluation_rows: Count = described("texts read side by side in evaluation")
+    evaluation_length: Count = described("tokens of a segment in evaluation")
+
+
+class Generation(Schema):
+    """The export's default signature, and the samples in the reports."""
+
+    count: Count = described("tokens to generate at most")
+    temperature: PositiveOrZero = described("0: always the most probable token")
+    top_k: CountOrZero = described("draw from so many most probable tokens; 0: all")
+    top_p: Share = described("draw from the most probable tokens that reach this together")
+    repetition: PositiveOrZero = described("nats that a token loses for having been generated before")
+    unknown: bool = described("whether the unknown word may be generated")
+
+
+class LanguageReport(Schema):
+    """What language models report."""
+
+    mixture: Order | None = described("order of the n-gram model that perplexities are also reported with; null: none")
+
+
+class Diagnostics(Schema):
+    """Measurements for teaching."""
+
+    gradient_flow: bool = described("measure the gradient that reaches each time step, before and after training")
+
+
+class LanguageModelingSections(Schema):
+    """Sections of language models."""
+
+    text: LanguageText = described("how tokens are read")
+    batching: LanguageBatching = described("batches")
+    generation: Generation = described("how texts are generated")
+    report: LanguageReport = described("reports")
+    diagnostics: Diagnostics = described("measurements")
+
+
+class Pipeline(Schema):
+    """Which task runs."""
+
+    target: str = Field(alias="_target_", description="the task: a subclass of trellis.pipelines.task.Task")
+    schema_: str | None = Field(
+        alias="_schema_", default=None, description="where the sections of the task are described"
+    )
+
+
+class Run(Schema):
+    """Keys and sections of every run; those of `data`, `model` and the task are added by `schema_of`."""
+
+    seed: CountOrZero = described("a fixed seed gives the same metrics twice")
+    resume: bool = described("go on where the last unfinished run of the same configuration was stopped")
+    init_from: str | list[str] | None = described(
+        "language models to start from: a run's folder, an export, models:/NAME@champion; or [forwards, backwards]"
+    )
+    transfer: Transfer = described("what is taken over from init_from")
+    limit: Limit = described("less data, for trying")
+    trainer: Trainer = described("how long to train, and which model is kept")
+    optimizer: Optimizer = described("the optimizer")
+    schedule: Schedule = described("how the learning rate changes")
+    tracking: Tracking = described("where runs are recorded")
+    export: Export = described("what is written for servers")
+    pipeline: Pipeline = described("which task runs")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a configuration, with what is known of it.
+
+    Attributes:
+        path: `model.units`.
+        value: as it is set now.
+        expected: what it may be, in words; None where no schema describes it.
+        meaning: one line; None where no schema describes it.
+    """
+
+    path: str
+    value: Any
+    expected: str | None
+    meaning: str | None
+
+
+def schema_of(name: str) -> type[Schema]:
+    """Return the schema that a `_schema_` names.
+
+    Raises:
+        InputError: there is no such schema.
+    """
+    module, _, attribute = name.rpartition(".")
+    try:
+        schema = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError):
+        raise InputError(f"_schema_={name}: no such schema") from None
+    if not (isinstance(schema, type) and issubclass(schema, Schema)):
+        raise InputError(f"_schema_={name}: is not a trellis.components.settings.Schema")
+    return schema
+
+
+def sections(config: DictConfig) -> dict[str, type[Schema] | None]:
+    """Return the schema of each section that is not one of `Run`; None for a section without one."""
+    found: dict[str, type[Schema] | None] = {"data": readers.SCHEMAS.get(OmegaConf.select(config, "data.task"))}
+    named = OmegaConf.select(config, "model._schema_")
+    found["model"] = schema_of(named) if named else None
+    named = OmegaConf.select(config, "pipeline._schema_")
+    for key, field in (fields_of(schema_of(named)) if named else {}).items():
+        found[key] = section_of(field.annotation)
+    return found
+
+
+def validate(config: DictConfig) -> None:
+    """Check every value of a configuration.
+
+    Raises:
+        InputError: a value cannot be; names the key, the value, and what it may be.
+    """
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -169,13 +333,96 @@ def validate(config):
         raise InputError(f"{key}: not given; set it on the command line: {key}=…") from None
     except OmegaConfBaseException as error:
         raise InputError(first_line(error)) from None
-    for key, (holds, expected) in RULES.items():
-        value = OmegaConf.select(config, key)
-        if value is not None and not holds(value):
-            raise InputError(f"{key}={value}: must be {expected}")
-    backoff = OmegaConf.select(config, "model.backoff.strength")
-    if backoff and OmegaConf.select(config, "model.concentration"):
-        raise InputError(f"model.backoff.strength={backoff}: cannot be with model.concentration, one of them must be 0")
-    units = OmegaConf.select(config, "model.characters.units")
-    if OmegaConf.select(config, "model.characters.kind") == "lstm" and units % 2:
-        raise InputError(f"model.characters.units={units}: must be even for kind lstm")
+    values = plain(config)
+    others = sections(config)
+    _check(Run, {key: value for key, value in values.items() if key in fields_of(Run)}, "")
+    for key, schema in others.items():
+        if schema is not None and key in values:
+            _check(schema, values[key], f"{key}.")
+
+
+def _check(schema: type[Schema], values: Any, prefix: str) -> None:
+    try:
+        schema.model_validate(values)
+    except ValidationError as error:
+        raise InputError(_message(schema, values, prefix, error)) from None
+
+
+def _message(schema: type[Schema], values: Any, prefix: str, error: ValidationError) -> str:
+    """Return one line on the first value that cannot be."""
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    path, field, value = _field_at(schema, values, first["loc"])
+    key = prefix + ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{key}: no such key"
+    if first["type"] == "missing":
+        return f"{key}: not given"
+    return f"{key}={shown(value)}: must be {expectation(field) if field else 'another value'}"
+
+
+def _field_at(schema: type[Schema], values: Any, location: tuple[Any, ...]) -> tuple[list[str], FieldInfo | None, Any]:
+    """Follow a location down to the last key that a schema describes; return its path, field and value."""
+    path: list[str] = []
+    field: FieldInfo | None = None
+    level: type[Schema] | None = schema
+    for step in location:
+        if level is None:
+            break
+        known = fields_of(level)
+        path.append(str(step))
+        values = values.get(step) if isinstance(values, dict) else None
+        field = known.get(str(step))
+        level = section_of(field.annotation) if field else None
+    return path, field, values
+
+
+def shown(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {shown(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(shown, value)) + "]"
+    return str(value)
+
+
+def explain(config: DictConfig) -> Iterator[Key]:
+    """Yield every key of a configuration with its value, what it may be and what it means."""
+    others = sections(config)
+    for key, value in plain(config, resolve=False).items():
+        if key in fields_of(Run):
+            yield from _explained(key, value, fields_of(Run)[key])
+        elif others.get(key) is not None:
+            yield from _explained_section(f"{key}.", value, others[key])
+        else:
+            yield from _unknown(key, value)
+
+
+def _explained(path: str, value: Any, field: FieldInfo) -> Iterator[Key]:
+    schema = section_of(field.annotation)
+    if schema is not None and isinstance(value, dict):
+        yield from _explained_section(f"{path}.", value, schema)
+    else:
+        yield Key(path, value, expectation(field), field.description)
+
+
+def _explained_section(prefix: str, values: Any, schema: type[Schema] | None) -> Iterator[Key]:
+    known = fields_of(schema) if schema else {}
+    for key, value in values.items():
+        if key in known:
+            yield from _explained(f"{prefix}{key}", value, known[key])
+        else:
+            yield from _unknown(f"{prefix}{key}", value)
+
+
+def _unknown(path: str, value: Any) -> Iterator[Key]:
+    if isinstance(value, dict) and value:
+        for key, each in value.items():
+            yield from _unknown(f"{path}.{key}", each)
+    else:
+        yield Key(path, value, None, None)

@@ -1,141 +1,171 @@
-"""Tagging (NER, POS): what this task does differently from the others in the flow of `pipeline.py`."""
+"""Tagging (entities, parts of speech): what this task does in the flow of `pipeline.py`."""
 
 import functools
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import hydra
+import keras
 import numpy as np
 import tensorflow as tf
-from omegaconf import OmegaConf
+from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
 from trellis.components.readers import dataset, vectors
 from trellis.components.readers.lines import read_lines
+from trellis.components.readers.sentence import Sentence
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import (
     UNSEEN,
     Buckets,
     EncodedCorpus,
-    of_several_lengths,
     ordered_batches,
+    sample_across_lengths,
     training_batches,
 )
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import tagging_reports
+from trellis.pipelines.task import Batches, Data, Encoded, Loss, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
+Tags = tuple[str, ...]
+Predictions = tuple[list[Tags], np.ndarray]  # tags, and nats of the gold tags, of each sentence
 
-class Tagging:
-    """The tagging task of one configuration; `pipeline.run` calls its methods in their order."""
 
+@dataclass(frozen=True, kw_only=True)
+class TaggedData(Data):
+    """Sentences with tags, entities in BIO2.
+
+    Attributes:
+        parts: sentences of each part.
+        tags: the tags that the model learns, sorted: those of `data.scheme`.
+        output_tags: what each of them is given out as: BIO2.
+    """
+
+    parts: Mapping[str, Sequence[Sentence]]
+    tags: Sequence[str]
+    output_tags: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSentences(Encoded):
+    """Tagged sentences as numbers.
+
+    Attributes:
+        data: what was encoded.
+        vectorizer: tokens to ids.
+        columns: names of the columns that the model reads besides words.
+        vectors: pretrained vectors by word.
+        train: the training part, its tags those of `data.tags`; -1 for a tag that is hidden.
+        held_out: dev and test, their tags those of `data.output_tags`.
+    """
+
+    data: TaggedData
+    vectorizer: TokenVectorizer
+    columns: Sequence[str]
+    vectors: Mapping[str, np.ndarray]
+    train: EncodedCorpus
+    held_out: Mapping[str, EncodedCorpus]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaggingOutcome(Outcome):
+    """Scores, and the predictions that they are of, by part."""
+
+    predictions: Mapping[str, Predictions]
+
+
+class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
+    """Named entities and parts of speech."""
+
+    needs = "tagged sentences"
+    accepts = ("ner", "pos")
+    sample = "sample_ner"
+    monitors = ("dev/f1", "dev/accuracy", "dev/loss")
     embeds_words = True
 
-    def __init__(self, config):
-        self.config = config
-        if config.data.task not in ("ner", "pos"):
-            raise InputError(f"data={config.data.name}: has no tagged sentences for model={config.model.name} to learn")
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
         self.entities = config.data.task == "ner"
-        self.monitor = config.trainer.monitor
-        if self.monitor == "auto":
-            self.monitor = "dev/f1" if self.entities else "dev/accuracy"
-        if self.monitor == "dev/f1" and not self.entities:
+        if config.trainer.monitor == "dev/f1" and not self.entities:
             raise InputError("trainer.monitor=dev/f1: data.task=pos has no entities; use dev/accuracy or dev/loss")
-        self.loss = NegativeLogLikelihood()
-        self.predictions = {}
 
-    @property
-    def whole_loss(self):
-        """Whose mean over the batches of an epoch is the mean over its sentences."""
-        return NegativeLogLikelihood(sequences=len(self.training_corpus.lengths) / self.steps)
+    def monitor(self, encoded: EncodedSentences) -> str:
+        """Return the score that chooses the best epoch."""
+        if self.config.trainer.monitor == "auto" and not self.entities:
+            return "dev/accuracy"
+        return super().monitor(encoded)
 
-    # read
+    def loss(self, encoded: EncodedSentences, batches: Batches) -> Loss:
+        """Return the negative log-likelihood of the gold tags."""
+        smooth = "dropout" not in self.config.model and not self.config.model.get("l1")
+        whole = NegativeLogLikelihood(sequences=len(encoded.train.lengths) / batches.steps) if smooth else None
+        return Loss(NegativeLogLikelihood(), whole)
 
-    def read(self):
-        """Sets `parts`: the sentences of each part, entities in BIO2."""
-        data = self.config.data
-        as_plain = OmegaConf.to_container(data, resolve=True)
-        self.files = dataset.locate(data.name, as_plain["files"], as_plain["path"], as_plain["download"])
-        options = as_plain["reader"]
-        reader = hydra.utils.get_method(options.pop("_target_"))
-        limit = self.config.limit.sentences
-        self.parts = {}
-        for part, file in self.files.items():
-            sentences = reader(file, **options)
-            if not sentences:
+    # Reading
+
+    def read(self) -> TaggedData:
+        """Read the sentences of each part."""
+        data = self.plain("data")
+        files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
+        options = data["reader"]
+        read = hydra.utils.get_method(options.pop("_target_"))
+        parts: dict[str, Sequence[Sentence]] = {}
+        for part, file in files.items():
+            parts[part] = read(file, **options)
+            if not parts[part]:
                 raise InputError(f"{file}: no sentences in this file")
-            self.parts[part] = sentences[:limit]
-        for part in ("train", "dev"):
-            if part not in self.parts:
-                raise InputError(f"data.files: no {part} part; one is needed")
-        if self.config.limit.overfit:
-            self.parts = dict.fromkeys(self.parts, self.parts["train"])
+        parts = self.limited(parts)
         if self.entities:
-            self._to_bio2()
-
-        counts = Counter(tag for sentence in self.parts["train"] for tag in sentence.tags)
-        if len(counts) < 2:
-            raise InputError(f"{self.files['train']}: every token has the tag {next(iter(counts))!r}; nothing to learn")
-        for part in ("dev", "test"):
-            unseen = Counter(t for s in self.parts.get(part, ()) for t in s.tags if t not in counts)
-            if unseen:
-                named = ", ".join(f"{tag} ({count}×)" for tag, count in unseen.most_common())
-                log.warning("%s: tags that training never saw, counted as wrong: %s", self.files[part], named)
-        learned = counts
-        if self.config.data.scheme == "iobes" and self.entities:
-            learned = {t for s in self.parts["train"] for t in tag_schemes.convert(s.tags, "iobes")}
-        self.tags = sorted(learned)
-        # What is given out: the learned tags as BIO2, so that no other scheme reaches a score or an export.
-        self.given = [tag_schemes.to_bio2(tag) for tag in self.tags] if self.entities else self.tags
-
-    def _to_bio2(self):
-        scheme = tag_schemes.detect(sentence.tags for sentence in self.parts["train"])
-        if scheme != "bio2":
-            log.info("tags are written in %s; converted to BIO2", scheme)
-            self.parts = {
-                part: [s._replace(tags=tag_schemes.convert(s.tags, "bio2")) for s in sentences]
-                for part, sentences in self.parts.items()
-            }
-
-    def described(self):
-        """One line on the data."""
+            parts = _in_bio2(parts)
+        tags = self._learned_tags(parts, files)
         sizes = ", ".join(
             f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
-            for part, sentences in self.parts.items()
+            for part, sentences in parts.items()
         )
-        return f"{self.config.data.name}: {sizes}; {len(self.tags)} tags"
+        return TaggedData(
+            files=files,
+            description=f"{data['name']}: {sizes}; {len(tags)} tags",
+            parts=parts,
+            tags=tags,
+            output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
+        )
 
-    @property
-    def digest(self):
-        return dataset.digest(self.files)
+    def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Path]) -> list[str]:
+        """Return the tags of the training part, sorted; warn of tags elsewhere that it lacks."""
+        counts = Counter(tag for sentence in parts["train"] for tag in sentence.tags)
+        if len(counts) < 2:
+            raise InputError(f"{files['train']}: every token has the tag {next(iter(counts))!r}; nothing to learn")
+        for part in ("dev", "test"):
+            unseen = Counter(t for s in parts.get(part, ()) for t in s.tags if t not in counts)
+            if unseen:
+                named = ", ".join(f"{tag} ({count}×)" for tag, count in unseen.most_common())
+                log.warning("%s: tags that training never saw, counted as wrong: %s", files[part], named)
+        return sorted({tag for sentence in self._as_learned(parts["train"]) for tag in sentence.tags})
 
-    @property
-    def example(self):
-        """A sentence to try the export on."""
-        if self.config.data.language == "en" and not self.columns:
-            return "Mary Smith flew from Oslo to Lima."
-        return " ".join(self._inputs(self.parts["dev"][0])[:8]).replace('"', "")
+    def _as_learned(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
+        """Return sentences with their tags in the scheme that the model learns."""
+        if self.config.data.scheme != "iobes" or not self.entities:
+            return sentences
+        return [sentence._replace(tags=tag_schemes.convert(sentence.tags, "iobes")) for sentence in sentences]
 
-    @property
-    def request(self):
-        """A row that MLflow's model takes."""
-        return {"text": self.example}
+    # Encoding and batching
 
-    # What that model gives back.
-    response = {"tokens": "strings", "tags": "strings", "confidence": "numbers"}
-
-    # vectorise and batch
-
-    def vectorize(self, keep=()):
-        """Adapts the vocabularies on the training part, and on words to keep; turns every part into tensors."""
+    def encode(self, data: TaggedData, keep: Sequence[str] = ()) -> EncodedSentences:
+        """Adapt the vocabularies on the training part and turn every part into tensors."""
         text, model = self.config.text, self.config.model
-        features, attributes = ["words"], ()
+        features = ["words"]
+        attributes: Sequence[str] = ()
         if "characters" in model and model.characters.kind != "none":
             features.append("characters")
         if "casing" in model and model.casing.dim:
@@ -146,58 +176,56 @@ class Tagging:
                 attributes = templates.parse(model.templates).attributes
             except ValueError as error:
                 raise InputError(f"model.templates: {error}") from None
-        lists = self._lists(attributes)
-        self.columns = self._columns(attributes)
-        tokens = [token for sentence in self.parts["train"] for token in self._inputs(sentence)]
-        self.known = {token for sentence in self.parts["train"] for token in sentence.tokens}
-        self.vectors = {}
+        train = data.parts["train"]
+        columns = self._columns(attributes, train[0])
+        known_vectors: Mapping[str, np.ndarray] = {}
         if "vectors" in model and model.vectors.path:
-            wanted = self.known | {token.lower() for token in self.known}
-            self.vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
-        self.vectorizer = TokenVectorizer.adapt(
-            tokens,
+            known = known_words(data)
+            wanted = known | {token.lower() for token in known}
+            known_vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
+        vectorizer = TokenVectorizer.adapt(
+            [token for sentence in train for token in _inputs(sentence, columns)],
             case=text.case,
             digits=text.digits,
             max_characters=text.max_characters,
             features=features,
             min_count=text.min_count,
-            keep=[*self.vectors, *keep],
+            keep=[*known_vectors, *keep],
             attributes=attributes,
-            lists=lists,
-            columns=self.columns,
+            lists=self._lists(attributes),
+            columns=columns,
             min_value_count=model.get("min_count", 1),
         )
-        learned = self.parts["train"]
-        if self.config.data.scheme == "iobes" and self.entities:
-            learned = [s._replace(tags=tag_schemes.convert(s.tags, "iobes")) for s in learned]
-        self.training_corpus = self._encoded(self._labelled(learned), self.tags)
-        self.corpora = {
-            part: self._encoded(sentences, self.given) for part, sentences in self.parts.items() if part != "train"
-        }
 
-    def _columns(self, attributes):
-        """The names of the columns that templates ask for."""
-        names, known = templates.columns(attributes), self.parts["train"][0].columns or ()
+        def encoded(sentences: Sequence[Sentence], tags: Sequence[str]) -> EncodedCorpus:
+            read = [sentence._replace(tokens=_inputs(sentence, columns)) for sentence in sentences]
+            return EncodedCorpus(read, vectorizer, tags)
+
+        return EncodedSentences(
+            words=vectorizer.words,
+            data=data,
+            vectorizer=vectorizer,
+            columns=columns,
+            vectors=known_vectors,
+            train=encoded(self._partly_labelled(self._as_learned(train)), data.tags),
+            held_out={
+                part: encoded(sentences, data.output_tags) for part, sentences in data.parts.items() if part != "train"
+            },
+        )
+
+    def _columns(self, attributes: Sequence[str], sentence: Sentence) -> Sequence[str]:
+        """Return the names of the columns that templates ask for."""
+        names, known = templates.column_names(attributes), sentence.columns or ()
         for name in names:
             if name not in known:
-                there = ", ".join(known) or "none"
-                raise InputError(f"model.templates: column({name}): no such column in data.reader.columns ({there})")
+                present = ", ".join(known) or "none"
+                raise InputError(f"model.templates: column({name}): no such column in data.reader.columns ({present})")
         return names
 
-    def _inputs(self, sentence):
-        """The tokens of a sentence as the model reads them: where it reads columns too, with a tab before each."""
-        if not self.columns:
-            return sentence.tokens
-        return tuple(map("\t".join, zip(sentence.tokens, *map(sentence.columns.get, self.columns), strict=True)))
-
-    def _encoded(self, sentences, tags):
-        read = (sentence._replace(tokens=self._inputs(sentence)) for sentence in sentences)
-        return EncodedCorpus(list(read), self.vectorizer, tags)
-
-    def _lists(self, attributes):
-        """The words of the lists that templates name, each from its file: every word of every line."""
+    def _lists(self, attributes: Sequence[str]) -> dict[str, set[str]]:
+        """Return the words of the lists that templates name, each from its file: every word of every line."""
         files, lists = dict(self.config.model.get("lists") or {}), {}
-        for name in templates.listed(attributes):
+        for name in templates.list_names(attributes):
             if name not in files:
                 known = ", ".join(files) or "none"
                 raise InputError(f"model.templates: in({name}): no such list in model.lists ({known})")
@@ -206,8 +234,8 @@ class Tagging:
                 raise InputError(f"{files[name]}: no words in this list")
         return lists
 
-    def _labelled(self, sentences):
-        """The sentences, a share of them without tags where the model learns from such (`labelled` below 1)."""
+    def _partly_labelled(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
+        """Hide the tags of a share of the sentences where the model learns from such (`model.labelled` below 1)."""
         share = self.config.model.get("labelled", 1.0)
         if share == 1.0:
             return sentences
@@ -217,154 +245,188 @@ class Tagging:
             sentences[index] = sentences[index]._replace(tags=(None,) * len(sentences[index].tags))
         return sentences
 
-    def batch(self):
-        """Groups sentences by length."""
-        batching = self.config.batching
-        lengths = self.training_corpus.lengths
+    def batch(self, encoded: EncodedSentences) -> Batches:
+        """Group sentences by length."""
+        batching, lengths = self.config.batching, encoded.train.lengths
         # A small corpus gets fewer shapes: with one batch a shape, the same sentences would always meet.
         batches = len(lengths) / batching.sentences if batching.sentences else lengths.sum() / batching.tokens
         shapes = min(batching.max_shapes, max(1, int(batches // 3)))
-        self.buckets = Buckets(lengths, batching.tokens, shapes, batching.sentences)
-        self.steps, self.training_tokens = self.buckets.steps, self.training_corpus.tokens
+        buckets = Buckets(lengths, batching.tokens, shapes, batching.sentences)
         log.info(
             "%d training batches of %d shapes, %.1f %% padding",
-            self.steps,
-            len(self.buckets.shapes),
-            100 * self.buckets.padding,
+            buckets.steps,
+            len(buckets.shapes),
+            100 * buckets.padding,
+        )
+        return Batches(
+            steps=buckets.steps,
+            tokens=encoded.train.tokens,
+            epoch_dataset=lambda epoch: training_batches(encoded.train, buckets, self.config.seed, epoch),
         )
 
-    def training(self, epoch):
-        """The training batches of an epoch; `epoch()` tells which."""
-        return training_batches(self.training_corpus, self.buckets, self.config.seed, epoch)
+    # Building
 
-    # build
-
-    def build(self):
-        """The model, not compiled."""
-        options = OmegaConf.to_container(self.config.model, resolve=True)
-        for key in ("name", "vectors", "precision", "min_count", "labelled", "lists"):
-            options.pop(key, None)
+    def build(self, encoded: EncodedSentences, batches: Batches) -> keras.Model:
+        """Build the tagger."""
+        del batches
+        options = self.model_options("name", "vectors", "min_count", "labelled", "lists")
         if options.get("constraints"):
-            options["constraints"] = self._constraints(options["constraints"])
-        sizes = self.vectorizer.sizes
-        if self.vectors:
+            options["constraints"] = self._constraints(options["constraints"], encoded.data.tags)
+        sizes = encoded.vectorizer.sizes
+        if encoded.vectors:
             options["vectors"], matched = vectors.matrix(
-                self.vectors,
-                self.vectorizer.words,
+                encoded.vectors,
+                encoded.vectorizer.words,
                 sizes["words"],
                 options["words"]["dim"],
                 np.random.default_rng(self.config.seed),
             )
-            log.warning("%d of %d words have a pretrained vector", matched, len(self.vectorizer.words))
-        target = options.pop("_target_")
-        model = hydra.utils.get_method(target)(sizes, len(self.tags), name=self.config.model.name, **options)
+            log.warning("%d of %d words have a pretrained vector", matched, len(encoded.vectorizer.words))
+        build = hydra.utils.get_method(options.pop("_target_"))
+        model = build(sizes, len(encoded.data.tags), name=self.config.model.name, **options)
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 
-    def _constraints(self, when):
-        """What the head has to know to keep to the scheme, at decoding or in training too."""
+    def _constraints(self, when: str, tags: Sequence[str]) -> dict[str, Any]:
+        """Return what keeps the head to the scheme, at decoding or in training too."""
         model = self.config.model
         if not self.entities:
             raise InputError(f"model.constraints={when}: data.task=pos has no scheme that could rule out anything")
         if model.head == "softmax":
             raise InputError(f"model.constraints={when}: model.head=softmax takes each tag on its own; use crf or memm")
         scheme = "iobes" if self.config.data.scheme == "iobes" else "bio"
-        return {"constraints": scheme, "tags": self.tags, "constrain_training": when == "training"}
+        return {"constraints": scheme, "tags": tags, "constrain_training": when == "training"}
 
-    # evaluate
+    # Evaluating
 
-    def dev_scorer(self, model):
-        """A function that scores the model as it then is on dev: `{"dev/f1": …}`."""
-        predict = self._predictor(model)
-        return lambda: self._score("dev", *predict("dev"), detail=False)
+    def dev_scorer(self, model: keras.Model, encoded: EncodedSentences) -> Callable[[], Metrics]:
+        """Return a function that scores the model on dev."""
+        predict = self._predictor(model, encoded)
+        return lambda: self._score("dev", encoded.data, predict("dev"), detail=False)
 
-    def evaluate(self, model):
-        """Scores the best model on dev and test."""
-        predict = self._predictor(model)
-        metrics = {}
-        for part in self.corpora:
+    def evaluate(self, model: keras.Model, encoded: EncodedSentences) -> TaggingOutcome:
+        """Score a model on dev and test."""
+        predict = self._predictor(model, encoded)
+        metrics: Metrics = {}
+        predictions = {}
+        for part, corpus in encoded.held_out.items():
             began = time.perf_counter()
-            predicted, losses = predict(part)
-            seconds = time.perf_counter() - began
-            self.predictions[part] = (predicted, losses)
-            metrics |= self._score(part, predicted, losses, detail=True)
-            log.info("%s: %.0f tokens/s", part, self.corpora[part].tokens / seconds)
-        return metrics
+            predictions[part] = predict(part)
+            log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
+            metrics |= self._score(part, encoded.data, predictions[part], detail=True)
+        return TaggingOutcome(metrics=metrics, predictions=predictions)
 
-    def _predictor(self, model):
-        """`part -> (predicted tags of each sentence, nats of each sentence's gold tags)`, in the order of the file."""
+    def _predictor(self, model: keras.Model, encoded: EncodedSentences) -> Callable[[str], Predictions]:
+        """Return a function of a part that gives its predictions, in the order of the file."""
         loss = NegativeLogLikelihood(reduction="none")
         batching = self.config.batching
-        given = np.array(self.given, object)
+        names = np.array(encoded.data.output_tags, object)
 
         @functools.cache
-        def batches(corpus):
+        def batches(part: str) -> tf.data.Dataset:
+            corpus = encoded.held_out[part]
             return ordered_batches(corpus, Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes))
 
         # One graph for all shapes, as several threads ask for it at once.
-        _, *signature = batches(self.corpora["dev"]).element_spec
+        _, *signature = batches("dev").element_spec
 
         @tf.function(input_signature=signature)
-        def decode(features, gold):
+        def decode(features: Any, gold: Any) -> Any:
             tags = model(features, training=False)
             # Gold tags that training never saw have no probability; such sentences have no loss.
             seen = tf.reduce_all(gold != UNSEEN, axis=1)
             losses = loss(tf.maximum(gold, 0), tags)
             return tags, tf.where(seen, losses, float("nan"))
 
-        def run(batch):
+        def run(batch: Any) -> Any:
             rows, features, gold = batch
-            return rows, *(each.numpy() for each in decode(features, gold))
+            return rows, *(values.numpy() for values in decode(features, gold))
 
-        def predict(part):
-            corpus = self.corpora[part]
-            predicted, losses = [None] * len(corpus.lengths), np.zeros(len(corpus.lengths))
-            for rows, tags, nats in in_flight(run, batches(corpus)):
-                for place, row in enumerate(rows.numpy()):
+        def predict(part: str) -> Predictions:
+            lengths = encoded.held_out[part].lengths
+            predicted: list[Tags] = [()] * len(lengths)
+            losses = np.zeros(len(lengths))
+            for rows, tags, nats in in_flight(run, batches(part)):
+                for index, row in enumerate(rows.numpy()):
                     if row >= 0:
-                        predicted[row] = tuple(given[tags[place, : corpus.lengths[row]]])
-                        losses[row] = nats[place]
+                        predicted[row] = tuple(names[tags[index, : lengths[row]]])
+                        losses[row] = nats[index]
             return predicted, losses
 
         return predict
 
-    def _score(self, part, predicted, losses, detail):
-        sentences = self.parts[part]
+    def _score(self, part: str, data: TaggedData, predictions: Predictions, detail: bool) -> Metrics:
+        sentences, (predicted, losses) = data.parts[part], predictions
         gold = [sentence.tags for sentence in sentences]
-        metrics = {}
+        metrics: Metrics = {}
         if self.entities:
             entity = tagging_scores.entity_scores(gold, predicted)
             metrics |= {f"{part}/{name}": entity[name] for name in ("f1", "precision", "recall")}
             if detail:
-                metrics |= {f"{part}/f1/{kind}": each["f1"] for kind, each in entity["types"].items()}
+                metrics |= {f"{part}/f1/{kind}": scores["f1"] for kind, scores in entity["types"].items()}
         metrics[f"{part}/accuracy"] = tagging_scores.token_accuracy(gold, predicted)
         if detail and not self.entities:
-            familiar = tagging_scores.accuracy_by_familiarity(sentences, predicted, self.known)
+            familiar = tagging_scores.accuracy_by_familiarity(sentences, predicted, known_words(data))
             metrics |= {f"{part}/accuracy_{name}": value for name, value in familiar.items() if value is not None}
         if not np.isnan(losses).all():
             metrics[f"{part}/loss"] = float(np.nanmean(losses))
         return metrics
 
-    def reports(self, folder):
-        """Writes the per-type table, the confusion matrix and the page of worst errors; returns the folder."""
-        part = "test" if "test" in self.parts else "dev"
-        predicted, losses = self.predictions[part]
-        return tagging_reports.write(folder, self.parts[part], predicted, losses, self.entities)
+    def report(
+        self,
+        folder: Path,
+        model: keras.Model,
+        encoded: EncodedSentences,
+        outcome: TaggingOutcome,
+        diagnosis: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the table of types, the confusion matrix and the page of the worst errors."""
+        del model, diagnosis
+        part = "test" if "test" in outcome.predictions else "dev"
+        predicted, losses = outcome.predictions[part]
+        tagging_reports.write(folder, encoded.data.parts[part], predicted, losses, self.entities)
 
-    # export
+    # Exporting
 
-    def module(self, model):
-        """The model with its signatures."""
-        # A space is all that splits words that have their columns with them.
-        tokenizer = "spaces" if self.columns else self.config.text.tokenizer
-        return TaggerModule(model, self.vectorizer, self.given, tokenizer)
+    def package(self, model: keras.Model, encoded: EncodedSentences) -> Package:
+        """Return the tagger with its signatures."""
+        # Words that bring their columns along are split at spaces alone.
+        tokenizer = "spaces" if encoded.columns else self.config.text.tokenizer
+        dev = encoded.data.parts["dev"]
+        texts = [" ".join(_inputs(sentence, encoded.columns)) for sentence in dev]
+        example = "Mary Smith flew from Oslo to Lima."
+        if self.config.data.language != "en" or encoded.columns:
+            example = " ".join(_inputs(dev[0], encoded.columns)[:8]).replace('"', "")
+        output_tags = encoded.data.output_tags
+        return Package(
+            module=TaggerModule(model, encoded.vectorizer, output_tags, tokenizer),
+            texts=sample_across_lengths(texts),
+            facts={"labels": sorted(set(output_tags)), "vocabulary": encoded.vectorizer.sizes},
+            example=example,
+            request={"text": example},
+            response={"tokens": "strings", "tags": "strings", "confidence": "numbers"},
+        )
 
-    @property
-    def texts(self):
-        """Inputs of several lengths for the export to be tried on."""
-        return of_several_lengths([" ".join(self._inputs(sentence)) for sentence in self.parts["dev"]])
 
-    @property
-    def facts(self):
-        """What the model knows, for its metadata."""
-        return {"labels": sorted(set(self.given)), "vocabulary": self.vectorizer.sizes}
+def known_words(data: TaggedData) -> set[str]:
+    """Return the words of the training part."""
+    return {token for sentence in data.parts["train"] for token in sentence.tokens}
+
+
+def _in_bio2(parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
+    """Return parts with entities in BIO2, whichever scheme the training part is written in."""
+    scheme = tag_schemes.detect(sentence.tags for sentence in parts["train"])
+    if scheme == "bio2":
+        return dict(parts)
+    log.info("tags are written in %s; converted to BIO2", scheme)
+    return {
+        part: [sentence._replace(tags=tag_schemes.convert(sentence.tags, "bio2")) for sentence in sentences]
+        for part, sentences in parts.items()
+    }
+
+
+def _inputs(sentence: Sentence, columns: Sequence[str]) -> Tags:
+    """Return the tokens of a sentence as the model reads them: with a tab before each column that it reads too."""
+    if not columns or sentence.columns is None:
+        return sentence.tokens
+    return tuple(map("\t".join, zip(sentence.tokens, *(sentence.columns[name] for name in columns), strict=True)))

@@ -1,47 +1,57 @@
-"""Tables and pictures about a tagger's predictions: for reading in MLflow or in the run's `reports/`."""
+"""Tables and pictures about a tagger's predictions, in the run's `reports/` and in MLflow."""
 
 import csv
 import html
+from collections.abc import Sequence
+from pathlib import Path
 
-from trellis.components.metrics import tagging_scores
+import numpy as np
+
+from trellis.components.metrics.tagging_scores import confusion, entity_scores, tag_scores
+from trellis.components.readers.sentence import Sentence
 from trellis.components.text import tag_schemes
 from trellis.pipelines.pictures import confusions
 
 WORST = 50  # sentences on the page of errors
 
+Tags = Sequence[str]
 
-def write(folder, sentences, predicted, losses, entities):
-    """Writes `per_type.csv`, `confusion.png` and `errors.html` to a folder and returns it."""
+
+def write(
+    folder: Path, sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np.ndarray, entities: bool
+) -> None:
+    """Write `per_type.csv`, `confusion.png` and `errors.html`.
+
+    Args:
+        losses: nats of the gold tags of each sentence; NaN where they have no probability.
+        entities: whether tags are of entities, in BIO2.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     gold = [sentence.tags for sentence in sentences]
-    types = tagging_scores.entity_scores(gold, predicted)["types"] if entities else tagging_scores.tag_scores(gold, predicted)
+    types = entity_scores(gold, predicted)["types"] if entities else tag_scores(gold, predicted)
     with open(folder / "per_type.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("type", "precision", "recall", "f1", "support"))
-        for kind, each in types.items():
-            rounded = (f"{each[name]:.4f}" for name in ("precision", "recall", "f1"))
-            table.writerow((kind, *rounded, each["support"]))
-    _confusion(folder / "confusion.png", gold, predicted, entities)
+        for kind, scores in types.items():
+            rounded = (f"{scores[name]:.4f}" for name in ("precision", "recall", "f1"))
+            table.writerow((kind, *rounded, scores["support"]))
+    pairs = confusion(*(map(_types, (gold, predicted)) if entities else (gold, predicted)))
+    confusions(folder / "confusion.png", pairs, "share of the gold tag's tokens")
     (folder / "errors.html").write_text(_errors(sentences, predicted, losses), encoding="utf-8")
-    return folder
 
 
-def _confusion(path, gold, predicted, entities):
-    if entities:
-        # By type: which of B- and I- it was says little.
-        gold, predicted = (
-            [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in each] for each in (gold, predicted)
-        )
-    confusions(path, tagging_scores.confusion(gold, predicted), "share of the gold tag's tokens")
+def _types(rows: Sequence[Tags]) -> list[list[str]]:
+    """Return the entity type of each tag: whether it was B- or I- says little."""
+    return [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in rows]
 
 
-def _errors(sentences, predicted, losses):
+def _errors(sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np.ndarray) -> str:
     wrong = [
         (loss, sentence, tags)
         for loss, sentence, tags in zip(losses, sentences, predicted, strict=True)
         if tuple(sentence.tags) != tuple(tags)
     ]
-    wrong.sort(key=lambda each: -each[0] if each[0] == each[0] else float("-inf"))
+    wrong.sort(key=lambda row: float("-inf") if np.isnan(row[0]) else -row[0])
     parts = [
         "<!doctype html><meta charset=utf-8><title>Worst errors</title><style>"
         "body{font:15px/1.9 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"

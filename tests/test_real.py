@@ -46,8 +46,7 @@ def read():
 
     def task(name):
         if name not in kept:
-            kept[name] = Tagging(configured(f"data={name}"))
-            kept[name].read()
+            kept[name] = Tagging(configured(f"data={name}")).read()
         return kept[name]
 
     return task
@@ -117,22 +116,21 @@ ALIGNED = {
 
 @pytest.mark.parametrize("name", ALIGNED)
 def test_no_gold_link_is_lost(name):
-    task = Alignment(configured("model=ibm1", f"data={name}", f"data.strict={str(name != 'czenali').lower()}"))
-    task.read()
-    gold = [task.pairs[row] for rows in task.scored.values() for row in rows]
+    strict = str(name != "czenali").lower()
+    data = Alignment(configured("model=ibm1", f"data={name}", f"data.strict={strict}")).read()
+    gold = [data.pairs[row] for rows in data.scored.values() for row in rows]
     sure = sum(len(pair.sure) for pair in gold)
-    assert (task.tokens.count, sure, sum(len(pair.possible) for pair in gold) - sure) == ALIGNED[name]
+    assert (data.tokens.count, sure, sum(len(pair.possible) for pair in gold) - sure) == ALIGNED[name]
 
 
 @pytest.mark.parametrize("name", ["xlwa_es", "xlwa_it", "xlwa_nl", "xlwa_hu", "tanaka", "multi30k_en_cs"])
 def test_bitexts(name):
-    task = Alignment(configured("model=ibm1", f"data={name}", "data.strict=true"))
-    task.read()
-    assert task.tokens.count == {"tanaka": 10_000, "multi30k_en_cs": 29_000}.get(name, task.tokens.count)
+    data = Alignment(configured("model=ibm1", f"data={name}", "data.strict=true")).read()
+    assert data.tokens.count == {"tanaka": 10_000, "multi30k_en_cs": 29_000}.get(name, data.tokens.count)
     if name.startswith("xlwa"):
-        assert len(task.parts["train"]) == 1002
         # The links of the training part are automatic: none of them is gold.
-        assert set(task.scored) == {"dev", "test"}
+        assert set(data.scored) == {"dev", "test"}
+        assert data.tokens.count - sum(map(len, data.scored.values())) == 1002
 
 
 def test_a_link_outside_its_sentences_is_named():
@@ -163,23 +161,21 @@ TEXTS = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_token_of_a_text_is_read(name):
     task = LanguageModeling(configured("model=lstm_lm", f"data={name}"))
-    task.read()
-    task.vectorize()
+    encoded = task.encode(task.read())
     sizes, kinds = TEXTS[name]
-    assert {part: len(stream) for part, stream in task.streams.items()} == sizes
+    assert {part: len(stream) for part, stream in encoded.streams.items()} == sizes
     # The unknown word is a kind too.
-    assert len(task.vectorizer.words) + 1 == kinds
+    assert len(encoded.vectorizer.words) + 1 == kinds
 
 
 def test_every_letter_of_shakespeare_is_read(real):
     task = LanguageModeling(configured("model=lstm_lm", "data=tinyshakespeare"))
-    task.read()
-    task.vectorize()
+    encoded = task.encode(task.read())
     text = (real / "tinyshakespeare" / "input.txt").read_text()
-    letters = np.array(["", "?", *task.vectorizer.words], object)
-    assert "".join("".join(letters[stream.ids]) for stream in task.streams.values()) == text
-    assert len(task.vectorizer.words) == 65
-    assert len(task.streams["test"]) / len(text) == pytest.approx(0.1, abs=0.001)
+    letters = np.array(["", "?", *encoded.vectorizer.words], object)
+    assert "".join("".join(letters[stream.ids]) for stream in encoded.streams.values()) == text
+    assert len(encoded.vectorizer.words) == 65
+    assert len(encoded.streams["test"]) / len(text) == pytest.approx(0.1, abs=0.001)
 
 
 def test_kneser_ney_on_the_penn_treebank(tmp_path):
@@ -191,12 +187,13 @@ def test_kneser_ney_on_the_penn_treebank(tmp_path):
 def test_labelled_corpora():
     def sizes(name):
         task = Classification(configured("model=bow", f"data={name}"))
-        task.read()
-        return {part: len(examples) for part, examples in task.parts.items()}, len(task.labels), task
+        encoded = task.encode(task.read())
+        data = encoded.data
+        return {part: len(examples) for part, examples in data.parts.items()}, len(data.labels), encoded
 
-    parts, classes, task = sizes("sst5")
+    parts, classes, encoded = sizes("sst5")
     assert (parts, classes) == ({"train": 8544, "dev": 1101, "test": 2210}, 5)
-    assert sum(len(tokens) for tokens in task.tokens["test"]) == 42_405
-    parts, classes, task = sizes("names")
+    assert encoded.corpora["test"].tokens == 42_405
+    parts, classes, _ = sizes("names")
     assert (sum(parts.values()), classes) == (20_050, 18)
     assert parts["test"] == pytest.approx(0.2 * 20_050, abs=18)

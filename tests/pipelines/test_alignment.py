@@ -201,7 +201,7 @@ def test_project_labels_and_train_on_them(trained, tmp_path, capsys):
 
 
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
-    from trellis.pipelines import pipeline
+    from trellis.pipelines import training
 
     small = ("model=hmm_align", "limit.sentences=60", "tracking=off", "export=off")
     whole = run(tmp_path / "whole", *small)
@@ -211,8 +211,8 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
         if epoch == 6:
             raise KeyboardInterrupt
 
-    original = pipeline._Epochs.on_epoch_end
-    monkeypatch.setattr(pipeline._Epochs, "on_epoch_end", stop)
+    original = training.EpochEnd.on_epoch_end
+    monkeypatch.setattr(training.EpochEnd, "on_epoch_end", stop)
     with pytest.raises(SystemExit):
         run(tmp_path / "cut", *small)
     monkeypatch.undo()
@@ -276,24 +276,23 @@ def test_a_vocabulary_with_an_end(tmp_path):
 def test_other_bitexts_are_trained_on_as_well(write, caplog):
     folder = write("train.source", "the house\nthe\na b c\n").parent
     write("train.target", "la casa\nla\nx\n")
-    task = Alignment(configured("model=ibm1", "data=bitext", f"data.path={folder}", "data.also=[sample_bitext]"))
-    task.read()
-    assert task.tokens.count == 603
-    assert task.scored == {}  # gold of what is only mixed in is not scored
+    own = ("model=ibm1", "data=bitext", f"data.path={folder}")
+    data = Alignment(configured(*own, "data.also=[sample_bitext]")).read()
+    assert data.tokens.count == 603
+    assert data.scored == {}  # gold of what is only mixed in is not scored
     with pytest.raises(InputError, match="no bitext 'sample_bitex'; did you mean sample_bitext"):
         Alignment(configured("model=ibm1", "data.also=[sample_bitex]")).read()
-    task = Alignment(configured("model=ibm1", "data=bitext", f"data.path={folder}", "data.max_length=2"))
-    task.read()
-    assert (task.tokens.count, task.tokens.left_out) == (3, 1)
+    data = Alignment(configured(*own, "data.max_length=2")).read()
+    assert (data.tokens.count, data.tokens.skipped) == (3, 1)
     assert "1 pairs of over 2 words left out" in caplog.text
 
 
 def test_data_of_another_task():
-    with pytest.raises(InputError, match="data=wnut17: has no sentence pairs for model=ibm1"):
+    with pytest.raises(InputError, match="model=ibm1 needs sentence pairs; data=wnut17 has sentences with entities"):
         Alignment(configured("model=ibm1", "data=wnut17"))
     from trellis.pipelines.tagging import Tagging
 
-    with pytest.raises(InputError, match="data=czenali: has no tagged sentences for model=bilstm_crf"):
+    with pytest.raises(InputError, match=r"model=bilstm_crf needs tagged sentences; .* \(try data=sample_ner\)"):
         Tagging(configured("model=bilstm_crf", "data=czenali"))
 
 

@@ -166,17 +166,15 @@ def test_smoothed_cross_entropy():
 
 
 def read(*overrides):
-    task = Classification(configured("model=bow", *overrides))
-    task.read()
-    return task
+    return Classification(configured("model=bow", *overrides)).read()
 
 
 def own(path):
     return read("data=labelled", f"data.path={path}")
 
 
-def pairs(task):
-    return sorted((e.text, e.label) for part in task.parts.values() for e in part)
+def pairs(data):
+    return sorted((e.text, e.label) for part in data.parts.values() for e in part)
 
 
 ROWS = [(f"text number {n} , really", "ab"[n % 2]) for n in range(40)]
@@ -253,7 +251,7 @@ def test_a_class_with_one_example(write):
 
 
 def test_configurations_that_cannot_be(write):
-    with pytest.raises(InputError, match="has no classes"):
+    with pytest.raises(InputError, match="needs labelled texts"):
         read("data=sample_text")
     with pytest.raises(InputError, match="a classifier has dev/accuracy"):
         read("trainer.monitor=dev/f1")

@@ -1,6 +1,7 @@
 """The configuration tree and what a person at the terminal gets."""
 
 import re
+from typing import get_args
 
 import pytest
 from omegaconf import OmegaConf
@@ -8,7 +9,7 @@ from omegaconf import OmegaConf
 from tests.pipelines.runs import ROOT, configured, python
 from trellis.components.errors import InputError
 from trellis.pipelines import settings
-from trellis.pipelines.configuration import Tree, flatten
+from trellis.pipelines.configuration import Tree
 
 CONF = ROOT / "conf"
 
@@ -66,9 +67,14 @@ def test_every_choice_of_a_sweep_is_checked():
         ("model.units=0", r"model.units=0: must be a whole number, at least 1"),
         ("model.layers=-1", r"model.layers=-1: must be"),
         ("model.units=2.5", r"model.units=2.5: must be a whole number"),
-        ("model.dropout.input=1.0", r"model.dropout.input=1.0: must be at least 0 and below 1"),
+        ("model.dropout.input=1.0", r"model.dropout.input=1.0: must be a number, at least 0 and below 1"),
         ("model.cell=lstmm", r"model.cell=lstmm: must be rnn \| lstm \| gru"),
-        ("optimizer.learning_rate=-1", r"optimizer.learning_rate=-1: must be above 0"),
+        ("optimizer.learning_rate=-1", r"optimizer.learning_rate=-1: must be a number above 0"),
+        ("optimizer.learning_rate=fast", r"optimizer.learning_rate=fast: must be a number above 0"),
+        ("trainer.keep=all", r"trainer.keep=all: must be best \| last"),
+        ("resume=maybe", r"resume=maybe: must be true or false"),
+        ("+model.unit=3", r"model.unit: no such key"),
+        ("model.name='my model'", r"model.name=my model: must be a name of letters, digits"),
         ("batching.tokens=0", r"batching.tokens=0: must be"),
         ("data=conll", r"data.path: not given"),
         ("trainer.epochs=many", r"trainer.epochs=many: must be"),
@@ -84,10 +90,10 @@ def test_values_that_cannot_be(override, message):
     [
         ("model.iterations.ibm1=0", r"model.iterations=.*: must be a whole number, at least 1, for each of"),
         ("+model.iterations.ibm3=5", r"ibm3.*: must be .* ibm1 \| ibm2 \| fast_align \| hmm"),
-        ("+model.null_probability.ibm1=1.0", r"model.null_probability=.*: must be at least 0 and below 1"),
+        ("+model.null_probability.ibm1=1.0", r"model.null_probability=.*: must be a number, at least 0 and below 1"),
         ("model.symmetrization=grow", r"model.symmetrization=grow: must be posterior \| intersection"),
-        ("model.stepwise=0.5", r"model.stepwise=0.5: must be above 0.5, at most 1"),
-        ("model.backoff.strength=-1", r"model.backoff.strength=-1: must be at least 0"),
+        ("model.stepwise=0.5", r"model.stepwise=0.5: must be a number above 0.5 and at most 1"),
+        ("model.backoff.strength=-1", r"model.backoff.strength=-1: must be a number, at least 0"),
         ("data.max_length=0", r"data.max_length=0: must be a whole number"),
     ],
 )
@@ -101,12 +107,22 @@ def test_back_off_and_a_prior_exclude_each_other():
         settings.validate(configured("model=agreement", "model.concentration=0.1"))
 
 
-def test_every_rule_is_about_a_key_that_exists():
-    models = [path.stem for path in (ROOT / "conf/model").glob("*.yaml")]
-    keys = set().union(*(flatten(configured(f"model={model}")) for model in models))
-    # A rule may be about a whole section.
-    keys |= {key.rpartition(".")[0] for key in keys}
-    assert set(settings.RULES) <= keys | {"schedule.warmup"}
+def test_every_key_of_every_model_and_dataset_has_a_meaning():
+    tree = Tree()
+    for model in tree.files("model"):
+        for data in tree.files("data"):
+            keys = settings.explain(tree.compose([f"model={model}", f"data={data}"]))
+            assert [key.path for key in keys if not key.meaning] == []
+
+
+def test_choices_are_those_that_the_code_has():
+    """Those of which the code has more than a name."""
+    from trellis.components import choices
+    from trellis.components.alignment.symmetrization import METHODS
+    from trellis.components.models.word_aligner import STAGES
+
+    assert set(get_args(choices.AlignmentModel)) == set(STAGES)
+    assert set(get_args(choices.Symmetrization)) == {"posterior", *METHODS}
 
 
 def test_help_lists_the_choices_and_composing_does_not_import_tensorflow(tmp_path):

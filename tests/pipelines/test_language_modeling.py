@@ -246,17 +246,15 @@ def test_the_weight_of_a_mixture():
 
 
 def read(*overrides):
-    task = LanguageModeling(configured("model=lstm_lm", *overrides))
-    task.read()
-    return task
+    return LanguageModeling(configured("model=lstm_lm", *overrides)).read()
 
 
 def test_a_file_is_divided(write):
     path = write("own.txt", "".join(f"line {n} of the text\n" for n in range(100)))
-    task = read("data=text", f"data.path={path}")
-    sizes = {part: sum(map(len, d)) for part, d in task.parts.items()}
+    data = read("data=text", f"data.path={path}")
+    sizes = {part: sum(map(len, d)) for part, d in data.parts.items()}
     assert sizes == {"train": pytest.approx(90, abs=1), "dev": 5, "test": pytest.approx(5, abs=1)}
-    lines = [line for part in task.parts.values() for d in part for line in d]
+    lines = [line for part in data.parts.values() for d in part for line in d]
     assert lines == [line for d in running_text.read(path) for line in d]
 
 
@@ -295,8 +293,8 @@ def test_texts_that_cannot_be(write, content, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("data=sample_ner",), "no running text"),
-        (("trainer.monitor=dev/f1",), "a language model has dev/perplexity"),
+        (("data=sample_ner",), "model=lstm_lm needs running text"),
+        (("trainer.monitor=dev/f1",), "model=lstm_lm has dev/perplexity, dev/loss"),
         (("data=text", "data.path=/nowhere/at/all"), "no such file or folder"),
     ],
 )

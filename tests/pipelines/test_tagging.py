@@ -23,8 +23,9 @@ from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import pipeline, seeds, tracking
+from trellis.pipelines import seeds, training
 from trellis.pipelines.tagging import Tagging
+from trellis.pipelines.tracking import server_health
 
 SMALL = ("model.units=16", "model.words.dim=16", "trainer.epochs=3", "limit.sentences=120", "text.min_count=1")
 
@@ -235,12 +236,12 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, whole, 
             raise _Stopped
 
     def stopping_batch(self, batch, logs=None):
-        if len(self.history) == 2 and when == "while training":
+        if len(self.progress.epochs) == 2 and when == "while training":
             raise _Stopped
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "save", stopping_save)
-        patch.setattr(pipeline._Epochs, "on_train_batch_end", stopping_batch)
+        patch.setattr(training.EpochEnd, "on_train_batch_end", stopping_batch)
         with pytest.raises(_Stopped):
             run(tmp_path / "killed", *WHOLE, uri)
     assert not (tmp_path / "killed" / "metrics.json").exists()
@@ -322,10 +323,8 @@ def conll_folder(write, train="a O\nMary B-PER\n\nb O\n", dev="a O\n\nMary B-PER
     return path.parent
 
 
-def task_of(folder, *overrides):
-    task = Tagging(configured("data=conll", f"data.path={folder}", *overrides))
-    task.read()
-    return task
+def read(folder, *overrides):
+    return Tagging(configured("data=conll", f"data.path={folder}", *overrides)).read()
 
 
 @pytest.mark.parametrize(
@@ -339,7 +338,7 @@ def task_of(folder, *overrides):
 )
 def test_broken_data(write, parts, message):
     with pytest.raises(InputError, match=message) as raised:
-        task_of(conll_folder(write, **parts))
+        read(conll_folder(write, **parts))
     assert "\n" not in str(raised.value)
 
 
@@ -347,7 +346,7 @@ def test_a_missing_part(write):
     folder = conll_folder(write)
     (folder / "test.conll").unlink()
     with pytest.raises(InputError, match=r"own/test.conll: no such file"):
-        task_of(folder)
+        read(folder)
 
 
 def test_a_tag_that_training_never_saw(write, tmp_path, caplog):
@@ -360,11 +359,11 @@ def test_a_tag_that_training_never_saw(write, tmp_path, caplog):
 
 def test_iob1_is_converted_and_iobes_never_leaves_training(write):
     folder = conll_folder(write, train="Mary I-PER\nAnn I-PER\nBob B-PER\nhe O\n", dev="Mary I-PER\nx O\n")
-    task = task_of(folder, "data.scheme=iobes")
-    assert task.parts["train"][0].tags == ("B-PER", "I-PER", "B-PER", "O")
-    assert task.parts["dev"][0].tags == ("B-PER", "O")
-    assert task.tags == ["B-PER", "E-PER", "O", "S-PER"]
-    assert task.given == ["B-PER", "I-PER", "O", "B-PER"]
+    data = read(folder, "data.scheme=iobes")
+    assert data.parts["train"][0].tags == ("B-PER", "I-PER", "B-PER", "O")
+    assert data.parts["dev"][0].tags == ("B-PER", "O")
+    assert data.tags == ["B-PER", "E-PER", "O", "S-PER"]
+    assert data.output_tags == ["B-PER", "I-PER", "O", "B-PER"]
 
 
 def test_iobes_pipeline_scores_and_exports_bio2(tmp_path):
@@ -446,7 +445,7 @@ def test_a_tracking_server_that_does_not_answer(tmp_path):
 
 
 def test_a_tracking_server_that_takes_the_call_and_says_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(server_health, "ANSWER_WITHIN", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(InputError, match=rf"tracking.uri={uri}: no MLflow server answers there \(timed out\)"):

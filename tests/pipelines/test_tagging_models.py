@@ -11,7 +11,7 @@ from tests.pipelines.runs import ROOT, configured, run
 from tests.pipelines.test_tagging import SMALL, served_tags
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
-from trellis.pipelines import pipeline
+from trellis.pipelines import training
 from trellis.pipelines.tagging import Tagging
 from trellis.serve import predict
 
@@ -30,12 +30,11 @@ def test_constraints_leave_no_impossible_sequence(options, possible):
     """What a tagger gives out that has learned nothing yet."""
     keras.utils.set_random_seed(1)
     task = Tagging(configured(*options, "limit.sentences=60"))
-    for step in (task.read, task.vectorize, task.batch):
-        step()
-    model = task.build()
+    encoded = task.encode(task.read())
+    model = task.build(encoded, task.batch(encoded))
     transitions = model.get_layer("head").transitions
     transitions.assign(np.random.default_rng(0).normal(size=transitions.shape))
-    predicted, _ = task._predictor(model)("dev")
+    predicted, _ = task._predictor(model, encoded)("dev")
     pairs = [pair for tags in predicted for pair in pairwise(("O", *tags))]
     assert any(b[0] == "B" for _, b in pairs)
     assert possible == (not any(b[0] == "I" and (a == "O" or a[2:] != b[2:]) for a, b in pairs))
@@ -51,7 +50,7 @@ def test_constraints_leave_no_impossible_sequence(options, possible):
 def test_constraints_that_cannot_be(override, message):
     task = Tagging(configured(*override, "model.constraints=decoding"))
     with pytest.raises(InputError, match=message):
-        task._constraints("decoding")
+        task._constraints("decoding", ["O", "B-PER"])
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_what_other_columns_say_is_learned_and_asked_for(tmp_path, capsys):
         run(tmp_path / "again", *options, "export=off")
     with pytest.raises(InputError, match=r"train.conll:1: 3 columns, but data.reader.columns.pos is 7"):
         run(tmp_path / "again", *options, "export=off", "data.reader.columns={pos: 7}")
-    with pytest.raises(InputError, match=r"data.reader.columns: \[1\] has no names; expected {name: number}"):
+    with pytest.raises(InputError, match=r"data.reader.columns: \[1\] has no names; expected {name: index}"):
         run(tmp_path / "again", *options, "export=off", "data.reader.columns=[1]")
 
 
@@ -182,14 +181,14 @@ def test_lbfgs_sees_the_whole_corpus_whatever_the_batches_are():
     for seed in (1, 2):  # which shuffles the batches
         config = configured(*LBFGS, f"seed={seed}")
         task = Tagging(config)
-        task.read()
-        task.vectorize()
-        task.batch()
+        encoded = task.encode(task.read())
+        batches = task.batch(encoded)
         keras.utils.set_random_seed(0)
-        model = task.build()
-        pipeline._compile(model, task, config)
-        losses.append([model.fit(task.training(lambda e=e: e), verbose=0).history["loss"][0] for e in range(4)])
-    assert task.steps > 2
+        model = task.build(encoded, batches)
+        training.compile_model(model, task.loss(encoded, batches), config, batches.steps, task.epochs)
+        epochs = (batches.epoch_dataset(lambda epoch=epoch: epoch) for epoch in range(4))
+        losses.append([model.fit(epoch, verbose=0).history["loss"][0] for epoch in epochs])
+    assert batches.steps > 2
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
 

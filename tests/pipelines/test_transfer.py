@@ -11,7 +11,9 @@ from tests.pipelines.runs import configured, python, run
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.training.rates import PretrainedRates
-from trellis.pipelines import pipeline
+from trellis.pipelines.language_modeling import LanguageModeling
+from trellis.pipelines.pretraining import Pretraining
+from trellis.pipelines.tracking import registry
 
 LM = ("model=lstm_lm", "model.units=12", "model.dim=8", "model.layers=1", "trainer.epochs=1", "report.mixture=null",
       "limit.sentences=200")  # fmt: skip
@@ -29,16 +31,14 @@ def models(tmp_path_factory):
 
 
 def built(task_class, *overrides):
-    """The model of a configuration as it is before the first step, and its task."""
+    """The model of a configuration as it is before the first step, what it was built for, and its callbacks."""
     config = configured(*overrides)
     task = task_class(config)
-    task.read()
-    pretrained = pipeline._pretrained(config, task)
-    task.vectorize(transfer.most_frequent(pretrained, config.transfer.keep))
-    task.batch()
+    pretraining = Pretraining(config, task.embeds_words)
+    encoded = task.encode(task.read(), pretraining.words)
     keras.utils.set_random_seed(1)
-    model = task.build()
-    return model, task, pipeline._start_from(pretrained, config, model, task) if pretrained else []
+    model = task.build(encoded, task.batch(encoded))
+    return model, encoded, pretraining.apply(model, encoded)
 
 
 def classification(*overrides):
@@ -57,7 +57,7 @@ def test_run_export_and_registered_model_are_the_same(models):
     forms = [str(folder / "forwards"), str(folder / "exports"), str(folder / "exports" / "1")]
     found = [transfer.read(each) for each in forms]
     config = configured("model=lstm_classifier", uri)
-    found.append(transfer.read(pipeline.fetched("models:/sample-lm@champion", config)))
+    found.append(transfer.read(registry.fetched("models:/sample-lm@champion", config.tracking.uri)))
     for each in found[1:]:
         assert (each.words, each.cell, each.backwards) == (found[0].words, "lstm", False)
         np.testing.assert_array_equal(each.embeddings, found[0].embeddings)
@@ -66,20 +66,20 @@ def test_run_export_and_registered_model_are_the_same(models):
 
 
 def test_a_process_that_has_made_no_language_model_reads_one(models, tmp_path):
-    code = "import sys; from components import transfer; print(transfer.read(sys.argv[1]).embeddings.shape[1])"
+    code = "import sys; from trellis.components import transfer; print(transfer.read(sys.argv[1]).embeddings.shape[1])"
     done = python("-c", code, models[0] / "forwards", cwd=tmp_path)
     assert done.stdout.strip() == "8", done.stderr
 
 
 def test_vectors_go_by_word(models, caplog):
     folder, _ = models
-    plain, task, _ = classification()
+    plain, encoded, _ = classification()
     model, _, _ = classification(f"init_from={folder}/forwards", "transfer.parts=embeddings")
     reader, words = source(folder / "forwards")
-    matched = set(words) & set(task.vectorizer.words)
+    matched = set(words) & set(encoded.vectorizer.words)
     assert matched and f"{len(matched)} words have pretrained vectors, " in caplog.text
     before, after = (m.get_layer("word_embedding").get_weights()[0] for m in (plain, model))
-    for row, word in enumerate(task.vectorizer.words, 2):
+    for row, word in enumerate(encoded.vectorizer.words, 2):
         wanted = reader.embedding.get_weights()[0][words.index(word) + 2] if word in matched else before[row]
         np.testing.assert_array_equal(after[row], wanted)
     np.testing.assert_array_equal(*(m.get_layer("lstm_1").get_weights()[1] for m in (plain, model)))
@@ -91,22 +91,23 @@ def test_words_that_only_the_language_model_knows_are_kept(models):
     reader, words = source(folder / "forwards")
     _, without, _ = classification(start)
     for keep, wanted in ((3, words[1:4]), ("null", words[1:])):
-        model, task, _ = classification(start, f"transfer.keep={keep}")
-        assert set(task.vectorizer.words) == {*without.vectorizer.words, *wanted}
+        model, encoded, _ = classification(start, f"transfer.keep={keep}")
+        assert set(encoded.vectorizer.words) == {*without.vectorizer.words, *wanted}
         table = model.get_layer("word_embedding").get_weights()[0]
         for word in wanted:
             np.testing.assert_array_equal(
-                table[task.vectorizer.words.index(word) + 2], reader.embedding.get_weights()[0][words.index(word) + 2]
+                table[encoded.vectorizer.words.index(word) + 2],
+                reader.embedding.get_weights()[0][words.index(word) + 2],
             )
-    assert len(task.vectorizer.words) > len(without.vectorizer.words)
+    assert len(encoded.vectorizer.words) > len(without.vectorizer.words)
 
 
 def test_states_are_those_of_the_language_model(models):
     folder, _ = models
-    model, task, _ = classification(f"init_from={folder}/forwards")
+    model, encoded, _ = classification(f"init_from={folder}/forwards")
     reader, words = source(folder / "forwards")
-    common = [word for word in task.vectorizer.words if word in words][:5]
-    ours = tf.constant([[task.vectorizer.words.index(word) + 2 for word in common]])
+    common = [word for word in encoded.vectorizer.words if word in words][:5]
+    ours = tf.constant([[encoded.vectorizer.words.index(word) + 2 for word in common]])
     theirs = tf.constant([[words.index(word) + 2 for word in common]])
     states = keras.Model(model.inputs, model.get_layer("lstm_1").output)({"words": ours})
     wanted = reader.recurrent[0](reader.embedding(theirs))[0]
@@ -117,14 +118,14 @@ def test_both_directions_into_a_tagger(models):
     from trellis.pipelines.tagging import Tagging
 
     folder, _ = models
-    model, task, _ = built(
+    model, encoded, _ = built(
         Tagging, "model=bilstm_crf", "model.units=12", "model.words.dim=16", "limit.sentences=60",
         f"init_from=[{folder}/backwards,{folder}/forwards]",
     )  # fmt: skip
     layer = model.get_layer("bilstm_1")
     (forwards, words), (backwards, _) = source(folder / "forwards"), source(folder / "backwards")
-    common = [word for word in task.vectorizer.words if word in words][:4]
-    ours = [task.vectorizer.words.index(word) + 2 for word in common]
+    common = [word for word in encoded.vectorizer.words if word in words][:4]
+    ours = [encoded.vectorizer.words.index(word) + 2 for word in common]
     vectors = model.get_layer("word_embedding")(tf.constant([ours]))
     theirs = tf.constant([[words.index(word) + 2 for word in common]])
     # Characters and casing are inputs too: where they are nothing, states are those of the language models.
@@ -212,8 +213,9 @@ def test_a_language_model_goes_on_where_another_stopped(models, tmp_path, option
         run(folder / "forwards", *LM, *options, "tracking=off", f"export.dir={folder}/exports")
     found = json.loads((folder / "forwards" / "metrics.json").read_text())["dev/loss"]
     for place in ("forwards", "exports"):
-        model, task, _ = language_modeling(*options, f"init_from={folder}/{place}")
-        assert task.dev_scorer(model)()["dev/loss"] == pytest.approx(found, rel=1e-6)
+        model, encoded, _ = language_modeling(*options, f"init_from={folder}/{place}")
+        score = LanguageModeling(configured(*LM, *options)).dev_scorer(model, encoded)
+        assert score()["dev/loss"] == pytest.approx(found, rel=1e-6)
 
 
 def test_a_language_model_goes_on_with_other_words(models, write):
@@ -223,22 +225,22 @@ def test_a_language_model_goes_on_with_other_words(models, write):
         write(f"own/{part}.txt", "the zzz house\n")
     text = ("data=text", "data.lines=sentences", f"data.path={own}")
     start = f"init_from={folder}/forwards"
-    plain, task, _ = language_modeling(*text)
+    plain, encoded, _ = language_modeling(*text)
     model, _, _ = language_modeling(*text, start)
     reader, words = source(folder / "forwards")
-    assert "zzz" not in words and "zzz" in task.vectorizer.words and "the" in words
+    assert "zzz" not in words and "zzz" in encoded.vectorizer.words and "the" in words
     for before, after, theirs in (
         (plain.embedding.get_weights()[0], model.embedding.get_weights()[0], reader.embedding.get_weights()[0]),
         (plain.softmax.get_weights()[0], model.softmax.get_weights()[0], reader.softmax.get_weights()[0]),
     ):
         np.testing.assert_array_equal(after[1], theirs[1])
-        for row, word in enumerate(task.vectorizer.words, 2):
+        for row, word in enumerate(encoded.vectorizer.words, 2):
             wanted = theirs[words.index(word) + 2] if word in words else before[row]
             np.testing.assert_array_equal(after[row], wanted)
     for one, other in zip(model.projection.get_weights(), reader.projection.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    _, task, _ = language_modeling(*text, start, "transfer.keep=null")
-    assert set(task.vectorizer.words) == {*words, "the", "zzz", "house", "market"}
+    _, encoded, _ = language_modeling(*text, start, "transfer.keep=null")
+    assert set(encoded.vectorizer.words) == {*words, "the", "zzz", "house", "market"}
     model, _, _ = language_modeling(*text, start, "transfer.parts=encoder")
     np.testing.assert_array_equal(model.embedding.get_weights()[0].shape, plain.embedding.get_weights()[0].shape)
     assert not np.array_equal(model.embedding.get_weights()[0][1], reader.embedding.get_weights()[0][1])

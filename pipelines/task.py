@@ -1,0 +1,288 @@
+"""The contract between the pipeline and its tasks: what a new kind of task has to implement.
+
+`pipeline.run` calls the methods of a `Task` in this order; each returns what the next ones take:
+
+    data     = task.read()                          files → examples, a `Data`
+    encoded  = task.encode(data, keep)              examples → ids and vocabularies, an `Encoded`
+    batches  = task.batch(encoded)                  how the training part is fed, a `Batches`
+    model    = task.build(encoded, batches)         a `keras.Model` that is not compiled
+    score    = task.dev_scorer(model, encoded)      called after each epoch
+    outcome  = task.evaluate(model, encoded)        scores on dev and test, an `Outcome`
+    task.report(folder, model, encoded, outcome)    tables and pictures for people
+    package  = task.package(model, encoded)         what is exported, a `Package`
+
+A task keeps nothing between them but its configuration: it is complete when it is constructed.
+"""
+
+import abc
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import keras
+import tensorflow as tf
+from omegaconf import DictConfig
+
+from trellis.components.errors import InputError
+from trellis.components.readers import dataset, settings
+from trellis.components.saved_model.export_module import ExportModule
+from trellis.pipelines.configuration import plain
+
+Metrics = dict[str, float]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What was read.
+
+    Attributes:
+        files: the file of each part, `{"train": Path, …}`.
+        description: one line, for the log, MLflow and the model card.
+    """
+
+    files: Mapping[str, Path]
+    description: str
+
+    @property
+    def digest(self) -> str:
+        """Hash of the files."""
+        return dataset.digest({part: file for part, file in self.files.items() if Path(file).is_file()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """Data as numbers.
+
+    Attributes:
+        words: the vocabulary of the word embeddings, in the order of ids; None where a model has none. It is stored
+            beside the checkpoints, for models that start from this one.
+    """
+
+    words: Sequence[str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """How the training part is fed.
+
+    Attributes:
+        steps: batches of an epoch.
+        tokens: tokens of an epoch, for the speed that is shown.
+        epoch_dataset: makes the dataset that `fit` iterates once an epoch. It takes a function that tells which epoch
+            it is, counted from 0, so that a resumed run sees the batches that the run before it would have seen.
+    """
+
+    steps: int
+    tokens: int
+    epoch_dataset: Callable[[Callable[[], int]], tf.data.Dataset]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What the best model reaches.
+
+    Attributes:
+        metrics: `{"dev/f1": …, "test/f1": …}`; a name with two slashes, `test/f1/PER`, is a detail.
+    """
+
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """What is exported.
+
+    Attributes:
+        module: the model with its signatures.
+        texts: inputs of several lengths, which become warm-up requests and golden answers.
+        facts: about the model, for its metadata: labels, sizes of vocabularies.
+        command: the subcommand of `trellis` that asks such an export.
+        example: an argument of it to try.
+        request: a row that MLflow's model takes.
+        response: columns of its answer, `{name: "string" | "number" | "strings" | "numbers"}`.
+    """
+
+    module: ExportModule
+    texts: Sequence[str]
+    facts: Mapping[str, Any]
+    command: str = "predict"
+    example: str
+    request: Mapping[str, str]
+    response: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss for `compile`.
+
+    Attributes:
+        of_batch: the loss of a batch; None where the model has its own training step.
+        of_epoch: a loss whose mean over the batches of an epoch is the mean over its examples, for optimizers that
+            take the whole epoch at once; None where there is none that is smooth in the weights.
+    """
+
+    of_batch: keras.losses.Loss | None = None
+    of_epoch: keras.losses.Loss | None = None
+
+
+DataT = TypeVar("DataT", bound=Data)
+EncodedT = TypeVar("EncodedT", bound=Encoded)
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
+
+
+class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
+    """One kind of task under one configuration.
+
+    Args:
+        config: the whole composed configuration.
+
+    Attributes:
+        needs: what a model of this task learns from, for messages: "tagged sentences".
+        accepts: the values of `data.task` whose datasets have that.
+        sample: a dataset of the package that has that.
+        monitors: what `trainer.monitor` may be; `auto` is the first one.
+        headline: the scores that the summary of a run shows, without their part; all of them if it is empty.
+        embeds_words: whether its models have word vectors, which `init_from` can set.
+        wide: whether most of the work is large matrix products, for which all cores take one operation together.
+        keeps_last: whether the model of the last epoch is the result, whatever dev says.
+
+    Raises:
+        InputError: the data are of another kind, or `trainer.monitor` names a score that this task does not have.
+    """
+
+    needs: ClassVar[str]
+    accepts: ClassVar[tuple[str, ...]]
+    sample: ClassVar[str]
+    monitors: ClassVar[tuple[str, ...]]
+    headline: ClassVar[tuple[str, ...]] = ()
+    embeds_words: ClassVar[bool] = False
+    wide: ClassVar[bool] = False
+    keeps_last: ClassVar[bool] = False
+
+    def __init__(self, config: DictConfig) -> None:
+        self.config = config
+        if config.data.task not in self.accepts:
+            raise InputError(
+                f"model={config.model.name} needs {self.needs}; data={config.data.name} has "
+                f"{settings.KINDS.get(config.data.task, config.data.task)} (try data={self.sample})"
+            )
+        asked = config.trainer.monitor
+        if asked != "auto" and asked not in self.monitors:
+            raise InputError(f"trainer.monitor={asked}: model={config.model.name} has {', '.join(self.monitors)}")
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs to train for."""
+        return int(self.config.trainer.epochs)
+
+    def monitor(self, encoded: EncodedT) -> str:
+        """Return the score that chooses the best epoch."""
+        del encoded
+        asked = self.config.trainer.monitor
+        return self.monitors[0] if asked == "auto" else str(asked)
+
+    @abc.abstractmethod
+    def read(self) -> DataT:
+        """Read every part of the data.
+
+        Raises:
+            InputError: a file is missing or broken; names the file and line.
+        """
+
+    @abc.abstractmethod
+    def encode(self, data: DataT, keep: Sequence[str] = ()) -> EncodedT:
+        """Adapt the vocabularies on the training part and turn every part into numbers.
+
+        Args:
+            keep: words to know besides those of the training part.
+        """
+
+    @abc.abstractmethod
+    def batch(self, encoded: EncodedT) -> Batches:
+        """Group the training part into batches."""
+
+    @abc.abstractmethod
+    def build(self, encoded: EncodedT, batches: Batches) -> keras.Model:
+        """Build the model, not compiled."""
+
+    def loss(self, encoded: EncodedT, batches: Batches) -> Loss:
+        """Return what the model is compiled with; by default its own training step decides."""
+        del encoded, batches
+        return Loss()
+
+    @abc.abstractmethod
+    def dev_scorer(self, model: keras.Model, encoded: EncodedT) -> Callable[[], Metrics]:
+        """Return a function that scores the model on dev, as it is when the function is called."""
+
+    @abc.abstractmethod
+    def evaluate(self, model: keras.Model, encoded: EncodedT) -> OutcomeT:
+        """Score a model on dev and test."""
+
+    def diagnose(self, model: keras.Model, encoded: EncodedT) -> Mapping[str, Any] | None:
+        """Measure something before training and again after it, for the reports; by default nothing."""
+        del model, encoded
+        return None
+
+    @abc.abstractmethod
+    def report(
+        self,
+        folder: Path,
+        model: keras.Model,
+        encoded: EncodedT,
+        outcome: OutcomeT,
+        diagnosis: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write tables and pictures to a folder.
+
+        Args:
+            diagnosis: `{"before": …, "after": …}` of `diagnose`, where it measures something.
+        """
+
+    @abc.abstractmethod
+    def package(self, model: keras.Model, encoded: EncodedT) -> Package:
+        """Return what is exported."""
+
+    # What several tasks have in common
+
+    def plain(self, section: str) -> dict[str, Any]:
+        """Return a section of the configuration as plain data, resolved."""
+        return plain(self.config[section])
+
+    def model_options(self, *others: str) -> dict[str, Any]:
+        """Return the section `model` without what does not concern the function that builds it.
+
+        Args:
+            others: further keys to leave out.
+        """
+        return {
+            key: value for key, value in self.plain("model").items() if key not in ("precision", "_schema_", *others)
+        }
+
+    def require_parts(self, parts: Mapping[str, Sequence[Any]]) -> None:
+        """Raise InputError where there is nothing to train on, or nothing to choose the best epoch by."""
+        for part in ("train", "dev"):
+            if not parts.get(part):
+                raise InputError(f"data={self.config.data.name}: no examples in its {part} part; one is needed")
+
+    def limited(
+        self,
+        parts: Mapping[str, Sequence[Item]],
+        first: Callable[[Sequence[Item], int], Sequence[Item]] | None = None,
+    ) -> dict[str, Sequence[Item]]:
+        """Return the parts as `limit` has them: the first examples, and with `overfit` those of train everywhere.
+
+        Args:
+            first: takes a number of examples from a part; by default the first ones.
+
+        Raises:
+            InputError: there is no train or no dev part.
+        """
+        self.require_parts(parts)
+        limit = self.config.limit.sentences
+        if limit is not None:
+            parts = {part: (first or (lambda items, n: items[:n]))(items, limit) for part, items in parts.items()}
+        if self.config.limit.overfit:
+            parts = dict.fromkeys(parts, parts["train"])
+        return dict(parts)

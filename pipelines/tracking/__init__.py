@@ -1,0 +1,1 @@
+"""Recording runs. Nothing outside this folder knows MLflow."""

@@ -1,0 +1,218 @@
+"""A run in MLflow."""
+
+import importlib.metadata
+import logging
+import os
+import socket
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from trellis.components.errors import InputError
+from trellis.components.quiet import captured_stderr
+from trellis.pipelines.configuration import comparable, flatten, plain
+from trellis.pipelines.task import Data, Metrics, Package
+from trellis.pipelines.tracking import registry, server_health
+from trellis.pipelines.tracking.parent_run import RUN_FILE
+from trellis.pipelines.tracking.provenance import git_tags, version_tags
+from trellis.pipelines.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+# Without it MLflow opens an experiment on its pages for chat assistants.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+PYFUNC = Path(__file__).parents[2] / "serve" / "mlflow_model.py"
+
+
+class MLflowTracker(Tracker):
+    """Records a run in MLflow.
+
+    Args:
+        uri: of the tracking server or database; None means `mlflow.db` in the current folder.
+        experiment: its name there.
+        register: name of a registered model that gets the export, or None.
+    """
+
+    def __init__(
+        self, config: DictConfig, folder: Path, uri: str | None, experiment: str, register: str | None
+    ) -> None:
+        super().__init__(config, folder)
+        self.register = register
+        self.uri = registry.address(uri)
+        self.artifacts = (Path.cwd() / "mlartifacts").as_uri() if uri is None else None
+        self.experiment = experiment
+        self.run_id: str | None = None
+        self.history: dict[str, list[tuple[int, float]]] = {}
+
+    def start(self) -> None:
+        """Begin or resume the run.
+
+        Raises:
+            InputError: the server or database cannot be used.
+        """
+        server_health.check(self.uri)
+        # The first use of a new database logs its migrations.
+        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+        import mlflow
+
+        self.mlflow = mlflow
+        try:
+            mlflow.set_tracking_uri(self.uri)
+            self.client = mlflow.MlflowClient(self.uri)
+            self.experiment_id = self._experiment()
+        except Exception as error:
+            raise InputError(f"tracking.uri={self.uri}: cannot be used ({str(error).splitlines()[0]})") from None
+        self._close_orphans()
+        self.run_id = self._resumed() or self._created()
+        self.client.set_tag(self.run_id, "trellis.process", f"{socket.gethostname()}:{os.getpid()}")
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is not None:
+            return str(found.experiment_id)
+        place = f"{self.artifacts}/{self.experiment}" if self.artifacts else None
+        try:
+            return str(self.client.create_experiment(self.experiment, place, tags=EXPERIMENT_TAGS))
+        except self.mlflow.MlflowException:
+            # Another run of the same sweep was quicker.
+            return str(self.client.get_experiment_by_name(self.experiment).experiment_id)
+
+    def _resumed(self) -> str | None:
+        """Take up the run that the folder names, with its history; None if there is nothing to resume."""
+        marker = self.folder / RUN_FILE
+        if not (self.config.resume and marker.exists()):
+            return None
+        run = self.client.get_run(marker.read_text().strip())
+        run_id = str(run.info.run_id)
+        self.client.update_run(run_id, status="RUNNING")
+        for metric in ("train/loss", *(key for key in run.data.metrics if key.startswith("dev/"))):
+            for point in self.client.get_metric_history(run_id, metric):
+                self.history.setdefault(metric, []).append((point.step, point.value))
+        return run_id
+
+    def _created(self) -> str:
+        name = f"{self.config.model.name}-seed{self.config.seed}"
+        tags = {"mlflow.runName": name, "mlflow.source.name": "train.py", **git_tags(), **version_tags()}
+        run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
+        (self.folder / RUN_FILE).write_text(run_id)
+        settings = flatten(OmegaConf.create(comparable(self.config)))
+        self.mlflow.log_params({key: str(value)[:500] for key, value in settings.items()}, run_id=run_id)
+        self.client.log_text(run_id, yaml.safe_dump(plain(self.config), sort_keys=False), "config.yaml")
+        return run_id
+
+    def log_data(self, data: Data) -> None:
+        """Record the dataset with its digest and where it is from."""
+        from mlflow.data.http_dataset_source import HTTPDatasetSource
+        from mlflow.data.meta_dataset import MetaDataset
+        from mlflow.entities import DatasetInput, InputTag
+
+        download = self.config.data.download
+        first = next(iter(data.files.values()))
+        source = next(iter(download.values()))["url"] if download else Path(first).absolute().as_uri()
+        # MLflow takes digests of 36 characters at most.
+        dataset = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=data.digest[:36])
+        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+        self.client.log_inputs(self.run_id, datasets=[entry])
+        self.client.set_tag(self.run_id, "trellis.data", data.description)
+
+    def log_metrics(self, metrics: Metrics, step: int) -> None:
+        """Record scores at an epoch."""
+        for name, value in metrics.items():
+            if name.startswith(("train/loss", "dev/")):
+                self.history.setdefault(name, []).append((step, value))
+        self.mlflow.log_metrics(metrics, step=step, run_id=self.run_id)
+
+    def log_final(self, metrics: Metrics, step: int) -> None:
+        """Record the scores of the whole run."""
+        self.mlflow.log_metrics(metrics, step=step, run_id=self.run_id)
+
+    def log_reports(self, folder: Path) -> None:
+        """Record the reports, and the learning curve with them."""
+        from trellis.pipelines.pictures import learning_curve
+
+        if self.history:
+            learning_curve(folder / "learning_curve.png", self.history)
+        self.client.log_artifacts(self.run_id, str(folder), "reports")
+
+    def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:
+        """Record the export folder itself with a thin pyfunc over it, and register it on request."""
+        import pandas
+        from mlflow.models import ModelSignature
+        from mlflow.types import ColSpec, DataType, Schema
+        from mlflow.types.schema import Array
+
+        kinds = {
+            "string": DataType.string,
+            "number": DataType.double,
+            "strings": Array(DataType.string),
+            "numbers": Array(DataType.double),
+        }
+        signature = ModelSignature(
+            inputs=Schema([ColSpec(DataType.string, name) for name in package.request]),
+            outputs=Schema([ColSpec(kinds[kind], name) for name, kind in package.response.items()]),
+        )
+        version = importlib.metadata.version
+        assert self.run_id is not None
+        # MLflow warns that it would like type hints, from which it would infer the signature that is given here.
+        with registry.active_run(self.run_id), captured_stderr():
+            info = self.mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(PYFUNC),
+                artifacts={"export": str(export)},
+                signature=signature,
+                input_example=pandas.DataFrame([dict(package.request)]),
+                pip_requirements=[f"{name}=={version(name)}" for name in ("tensorflow", "mlflow", "pandas")],
+            )
+        if self.register:
+            registry.register(self.client, info.model_uri, self.register, monitor, score)
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Record how the run ended; a run that never began has no record."""
+        if self.run_id is None:
+            return
+        try:
+            if reason:
+                self.client.set_tag(self.run_id, "trellis.reason", " ".join(reason.split())[:1000])
+            self.client.set_terminated(self.run_id, status)
+        except Exception:
+            log.exception("the run could not be marked %s", status)
+
+    def description(self) -> str:
+        """Return the experiment and the run."""
+        return f"{self.experiment}, run {self.run_id}"
+
+    def command(self) -> str:
+        """Return the command that opens MLflow's pages."""
+        return f"mlflow ui --backend-store-uri {_relative(self.uri)}"
+
+    def _close_orphans(self) -> None:
+        """Mark runs KILLED whose process on this machine is gone without a word (kill -9, power)."""
+        for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get("trellis.process", "").rpartition(":")
+            if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+                self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
+                self.client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _relative(uri: str) -> str:
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix):
+        return uri
+    relative = os.path.relpath(uri.removeprefix(prefix))
+    return uri if relative.startswith("..") else prefix + relative

@@ -1,0 +1,101 @@
+"""The interface of whatever records runs, and the one that records nothing."""
+
+import abc
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from trellis.pipelines.task import Data, Metrics, Package
+
+
+class Tracker(abc.ABC):
+    """Records one run.
+
+    Args:
+        config: the composed configuration.
+        folder: of the run.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config, self.folder = config, folder
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin or resume the record of the run.
+
+        Raises:
+            InputError: the place for records cannot be reached.
+        """
+
+    @abc.abstractmethod
+    def log_data(self, data: Data) -> None:
+        """Record what the run reads."""
+
+    @abc.abstractmethod
+    def log_metrics(self, metrics: Metrics, step: int) -> None:
+        """Record scores at an epoch."""
+
+    @abc.abstractmethod
+    def log_final(self, metrics: Metrics, step: int) -> None:
+        """Record the scores of the whole run."""
+
+    @abc.abstractmethod
+    def log_reports(self, folder: Path) -> None:
+        """Record the files of a folder, and the learning curve with them."""
+
+    @abc.abstractmethod
+    def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:
+        """Record an export.
+
+        Args:
+            monitor: the score that chose the model, and its value `score`.
+        """
+
+    @abc.abstractmethod
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Record how the run ended.
+
+        Args:
+            status: `FINISHED`, `FAILED` or `KILLED`.
+        """
+
+    @abc.abstractmethod
+    def description(self) -> str | None:
+        """Return where the record is, for people; None if there is none."""
+
+    @abc.abstractmethod
+    def command(self) -> str | None:
+        """Return the command that shows the record; None if there is none."""
+
+
+class NullTracker(Tracker):
+    """Records nothing, and does not import MLflow."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def log_data(self, data: Data) -> None:
+        """Do nothing."""
+
+    def log_metrics(self, metrics: Metrics, step: int) -> None:
+        """Do nothing."""
+
+    def log_final(self, metrics: Metrics, step: int) -> None:
+        """Do nothing."""
+
+    def log_reports(self, folder: Path) -> None:
+        """Do nothing."""
+
+    def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:
+        """Do nothing."""
+
+    def end(self, status: str, reason: str | None = None) -> None:
+        """Do nothing."""
+
+    def description(self) -> None:
+        """Return None."""
+        return
+
+    def command(self) -> None:
+        """Return None."""
+        return

@@ -1,0 +1,245 @@
+"""Training: the optimizer, the epochs, and which checkpoint is kept."""
+
+import contextlib
+import json
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra
+import keras
+from omegaconf import DictConfig
+
+from trellis.components.errors import InputError
+from trellis.components.metrics.direction import is_better
+from trellis.components.training import checkpoints
+from trellis.components.training.lbfgs import LBFGS
+from trellis.components.training.progress import ProgressBar
+from trellis.pipelines.configuration import plain
+from trellis.pipelines.task import Batches, Loss, Metrics
+from trellis.pipelines.tracking.tracker import Tracker
+
+log = logging.getLogger(__name__)
+
+
+def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int, epochs: int) -> None:
+    """Compile a model with the optimizer, schedule and clipping of the configuration.
+
+    Args:
+        steps: batches of an epoch.
+        epochs: of the whole training, for schedules that end.
+
+    Raises:
+        InputError: the optimizer does not take its settings, or does not suit the loss.
+    """
+    rate = hydra.utils.instantiate(
+        config.schedule, config.optimizer.learning_rate, steps_per_epoch=steps, epochs=epochs
+    )
+    settings = plain(config.optimizer)
+    optimizer_class = hydra.utils.get_class(settings.pop("_target_"))
+    if config.trainer.average is not None:
+        settings |= {"use_ema": True, "ema_momentum": config.trainer.average}
+    objective = loss.of_batch
+    if issubclass(optimizer_class, LBFGS):
+        if loss.of_epoch is None:
+            raise InputError(
+                f"optimizer={optimizer_class.__name__.lower()}: for feature_crf and memm without model.l1; the loss of "
+                f"model={config.model.name} as it is here is no smooth function of the weights alone"
+            )
+        objective, settings["steps"] = loss.of_epoch, steps
+    settings |= {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm}
+    try:
+        optimizer = optimizer_class(**settings)
+    except (TypeError, ValueError, ImportError) as error:
+        raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
+    steps_per_call = min(config.trainer.steps_per_call, steps)
+    model.compile(optimizer, loss=objective, steps_per_execution=steps_per_call, jit_compile=False)
+    # A first step that has to create these variables would be traced twice.
+    optimizer.build(model.trainable_variables)
+
+
+@dataclass
+class Progress:
+    """How far training has come; stored with each checkpoint.
+
+    Attributes:
+        epochs: metrics of each finished epoch.
+        best: the best value of the monitored score, and the epoch it was reached in.
+        waited: epochs since then.
+    """
+
+    epochs: list[Metrics] = field(default_factory=list)
+    best: float | None = None
+    best_epoch: int | None = None
+    waited: int = 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which model is kept, and when training ends.
+
+    Attributes:
+        monitor: the score that is watched.
+        epochs: to train for at most.
+        patience: epochs without a better score before training stops.
+        keeps_last: keep the model of the last epoch instead of the best one, without patience.
+        averaged: score and keep the moving average of the weights.
+    """
+
+    monitor: str
+    epochs: int
+    patience: int
+    keeps_last: bool
+    averaged: bool
+
+
+def fit(
+    model: keras.Model,
+    batches: Batches,
+    score_dev: Callable[[], Metrics],
+    policy: Policy,
+    folder: Path,
+    tracker: Tracker,
+    resume: bool,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Metrics:
+    """Train until the last epoch or until patience runs out; leave `best.keras` in the folder of checkpoints.
+
+    Args:
+        score_dev: called after each epoch.
+        resume: go on from the checkpoint in the folder, if there is one.
+
+    Returns:
+        loss and speeds of the whole run; speeds are medians over all epochs but the first, which compiles.
+
+    Raises:
+        InputError: the loss is not finite, or the checkpoint cannot be used.
+    """
+    state = checkpoints.restore(model, folder) if resume else None
+    watch = EpochEnd(batches, score_dev, policy, folder, tracker, _progress(state))
+    if not watch.finished:
+        bar = ProgressBar(policy.epochs, batches.steps, watch, watch.first_epoch)
+        try:
+            model.fit(
+                batches.epoch_dataset(lambda: watch.epoch),
+                initial_epoch=watch.first_epoch,
+                epochs=policy.epochs,
+                callbacks=[watch, bar, *callbacks],
+                verbose=0,
+                shuffle=False,
+            )
+        finally:
+            bar.stop()
+    return _summary(watch.progress, policy)
+
+
+def _progress(state: dict[str, Any] | None) -> Progress:
+    return Progress() if state is None else Progress(**state)
+
+
+def _summary(progress: Progress, policy: Policy) -> Metrics:
+    timed = progress.epochs[1:] or progress.epochs
+    metrics: Metrics = {
+        "train/loss": progress.epochs[-1]["train/loss"],
+        "train/tokens_per_second": statistics.median(epoch["train/tokens_per_second"] for epoch in timed),
+        "train/step_ms": statistics.median(epoch["train/step_ms"] for epoch in timed),
+        "train/epochs": len(progress.epochs),
+    }
+    if policy.monitor.startswith("dev/") and progress.best is not None and progress.best_epoch is not None:
+        metrics["dev/best"] = progress.best
+        if not policy.keeps_last:
+            metrics["dev/best_epoch"] = progress.best_epoch
+    return metrics
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when it is enough.
+
+    Args:
+        progress: what was reached before.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        score_dev: Callable[[], Metrics],
+        policy: Policy,
+        folder: Path,
+        tracker: Tracker,
+        progress: Progress,
+    ) -> None:
+        super().__init__()
+        self.batches, self.score_dev, self.policy = batches, score_dev, policy
+        self.folder, self.tracker, self.progress = folder, tracker, progress
+        self.label = policy.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
+        self.first_epoch = self.epoch = len(progress.epochs)
+        last = progress.epochs[-1] if progress.epochs else None
+        self.score: float | None = last[policy.monitor] if last else None
+        self.tokens_per_second: float | None = last["train/tokens_per_second"] if last else None
+        self.began = 0.0
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.progress.waited >= self.policy.patience or self.first_epoch >= self.policy.epochs
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Start the clock."""
+        self.epoch, self.began = epoch, time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Update the speed that is shown."""
+        done = (batch + 1) / self.batches.steps
+        self.tokens_per_second = done * self.batches.tokens / (time.perf_counter() - self.began)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Score, log, keep and decide."""
+        seconds, logs = time.perf_counter() - self.began, logs or {}
+        loss = float(logs["loss"])
+        if not abs(loss) < float("inf"):
+            raise InputError(
+                f"the loss is {loss} in epoch {epoch + 1}; lower optimizer.learning_rate or trainer.clip_norm"
+            )
+        self.tokens_per_second = self.batches.tokens / seconds
+        metrics: Metrics = {
+            "train/loss": loss,
+            "train/tokens_per_second": self.tokens_per_second,
+            "train/step_ms": 1000 * seconds / self.batches.steps,
+            "train/learning_rate": float(self.model.optimizer.learning_rate),
+            **{f"train/{name}": float(value) for name, value in logs.items() if name != "loss"},
+        }
+        with averaged_weights(self.model) if self.policy.averaged else contextlib.nullcontext():
+            metrics |= self.score_dev()
+            self._keep(metrics[self.policy.monitor], epoch)
+        self.progress.epochs.append(metrics)
+        self.tracker.log_metrics(metrics, step=epoch + 1)
+        log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
+        checkpoints.save(self.model, self.folder, asdict(self.progress))
+        if self.progress.waited >= self.policy.patience:
+            self.model.stop_training = True
+
+    def _keep(self, score: float, epoch: int) -> None:
+        """Write the model if it is the one to keep."""
+        progress, policy = self.progress, self.policy
+        self.score = score
+        if policy.keeps_last or progress.best is None or is_better(score, progress.best, policy.monitor):
+            progress.best, progress.best_epoch, progress.waited = score, epoch + 1, 0
+            checkpoints.save_best(self.model, self.folder)
+        else:
+            progress.waited += 1
+
+
+@contextlib.contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Give a model the optimizer's moving average of its weights (Polyak and Juditsky 1992) for a while."""
+    weights = [variable.numpy() for variable in model.trainable_variables]
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    try:
+        yield
+    finally:
+        for variable, value in zip(model.trainable_variables, weights, strict=True):
+            variable.assign(value)
