@@ -81,7 +81,8 @@ def _in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return _in_words(inner, (*constraints, *metadata))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(annotation) if option is not type(None)]
-        words = " or ".join(_in_words(option, metadata) for option in options)
+        choices = all(typing.get_origin(option) is Literal for option in options)
+        words = (" | " if choices else " or ").join(_in_words(option, metadata) for option in options)
         return words if len(options) == len(typing.get_args(annotation)) else f"{words}, or null"
     if typing.get_origin(annotation) is Literal:
         return " | ".join(map(str, typing.get_args(annotation)))

@@ -54,7 +54,7 @@ class Pretraining:
         groups, (matched, new) = transfer.apply(
             self.sources,
             model,
-            encoded.words,
+            encoded.words or (),
             embeddings=settings.parts != "encoder",
             encoder=settings.parts != "embeddings",
         )

@@ -83,7 +83,7 @@ class Tracking(OpenSchema):
     """Where runs are recorded."""
 
     target: str = Field(alias="_target_", description="the tracker")
-    uri: str = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
+    uri: str | None = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
     experiment: str = optional("name of the experiment")
     register_: str | None = Field(
         alias="register",

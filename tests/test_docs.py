@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from tests.pipelines.runs import ROOT
+from trellis.pipelines import reference
 from trellis.pipelines.configuration import Tree
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,3 +34,7 @@ def test_python_runs(page):
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_the_page_of_settings_is_the_one_that_the_schemas_make():
+    assert (ROOT / "docs" / "settings.md").read_text() == reference.page(Tree())

@@ -31,7 +31,7 @@ class Reader(OpenSchema):
     target: str = Field(alias="_target_", description="the function: path, **arguments → sentences or sentence pairs")
     word_column: int = optional("CoNLL: the column of the word, from 0; from the end with -1")
     tag_column: int = optional("CoNLL: the column of the tag")
-    columns: dict[str, int] | list[str] = optional(
+    columns: dict[str, int] | list[str] | None = optional(
         "other columns for feature templates, as column(NAME): {NAME: number} for CoNLL, [NAME] for CoNLL-U"
     )
     tag: str = optional("CoNLL-U: the column of the tag: upos, xpos, feats, deprel, …")
@@ -47,7 +47,7 @@ class Download(Schema):
     """Where a file can be fetched."""
 
     url: str = described("address of the uncompressed file")
-    sha256: str = optional("its hash; null: not checked")
+    sha256: str | None = optional("its hash; null: not checked")
 
 
 class Columns(Schema):

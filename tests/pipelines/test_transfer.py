@@ -250,7 +250,7 @@ def test_a_language_model_goes_on_with_other_words(models, write):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (("model.backwards=true",), "goes on from one other, and in the direction in which that reads"),
+        (("model.backwards=true",), "starts from a single one that reads in the same direction"),
         (("model.tied=false",), r"layer softmax is \(\d+, 12\) \(\d+,\) here and \(\d+,\) \(12, 8\) \(8,\) there"),
         (("model.dim=9",), r"layer embedding is \(\d+, 9\) here and \(\d+, 8\) there; set its width to 8"),
         (("model.units=10",), r"layer lstm_1 is .* set the same number of units"),
