@@ -40,8 +40,10 @@ usage: trellis COMMAND [arguments]
 
 {commands}
 
-trellis COMMAND --help explains a command.
-trellis --version prints the version; trellis --completion bash|zsh|fish prints a completion script:
+trellis COMMAND --help            explains a command
+trellis --version                 prints the version
+trellis --completion bash|zsh|fish
+                                  prints a completion script:
   bash, zsh   eval "$(trellis --completion bash)"
   fish        trellis --completion fish | source
 """
