@@ -19,6 +19,7 @@ TokenIds: TypeAlias = Tensor  # (batch, time) int32, 0 at padding
 Strings: TypeAlias = Tensor  # of tf.string
 States: TypeAlias = list[Tensor]  # (batch, units) each
 TensorTree: TypeAlias = Any  # a tensor, or a (nested) tuple of tensors
+Seed: TypeAlias = Any  # an integer, a keras.random.SeedGenerator, or None
 Shape: TypeAlias = tuple[int | None, ...]  # None where the size is unknown
 
 JSON: TypeAlias = dict[str, Any]

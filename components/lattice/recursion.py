@@ -1,36 +1,43 @@
-"""The loop over time on which every recursion runs, for each Keras backend; all that TensorFlow needs of its own.
+"""The loop over time on which every recursion runs, for each Keras backend.
 
-A TensorFlow loop costs more for its bookkeeping than for the few small products of one step, so several steps are
-written out in each turn of the loop, and what it reads and writes travels in blocks of as many.
+This module holds everything in the lattice that is specific to a backend. A TensorFlow loop spends more time on its
+bookkeeping than on the few small products of one step, so each turn of the loop unrolls several steps, and inputs and
+outputs travel in blocks of as many steps.
 """
 
 import functools
 import os
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import keras
 from keras import ops, tree
 
+from trellis.components.types import Lengths, Tensor, TensorTree
+
 STEPS_A_TURN = 4
 
+Step = Callable[[TensorTree, TensorTree], tuple[TensorTree, TensorTree]]
 
-def use_xla(jit_compile=None):
-    """Whether recursions are compiled with XLA: the argument, else whether TRELLIS_XLA is 1.
 
-    Compiled they run several times faster, and each new shape takes about a second to compile.
+def use_xla(jit_compile: bool | None = None) -> bool:
+    """Return whether to compile recursions with XLA: the argument, or whether TRELLIS_XLA is 1 if it is None.
+
+    Compiled recursions run several times faster; each new shape takes about a second to compile.
     """
     if jit_compile is None:
         return os.environ.get("TRELLIS_XLA") == "1"
     return bool(jit_compile)
 
 
-def scan(step, initial, inputs, like):
-    """Walks over time.
+def scan(step: Step, initial: TensorTree, inputs: TensorTree, like: TensorTree) -> TensorTree:
+    """Apply a function to each time step in turn, passing a carry from one step to the next.
 
     Args:
-        step: `step(carry, inputs of one time step) -> carry, outputs`; each may be a tuple.
+        step: `step(carry, inputs of one time step) -> (carry, outputs)`; each may be a tuple of tensors.
         initial: the carry before the first step.
         inputs: tensors `(time, ...)`.
-        like: what the outputs of one step look like: tensors of their types and shapes.
+        like: tensors with the types and shapes of the outputs of one step.
 
     Returns:
         The outputs of all steps, `(time, ...)`.
@@ -45,58 +52,59 @@ def scan(step, initial, inputs, like):
     for t in range(tree.flatten(inputs)[0].shape[0]):
         carry, output = step(carry, tree.map_structure(lambda values, t=t: values[t], inputs))
         outputs.append(output)
-    return tree.map_structure(lambda *each: ops.stack(each), *outputs)
+    return tree.map_structure(lambda *steps: ops.stack(steps), *outputs)
 
 
-def _scan_in_tensorflow(step, initial, inputs, like):
+def _scan_in_tensorflow(step: Step, initial: TensorTree, inputs: TensorTree, like: TensorTree) -> TensorTree:
     import tensorflow as tf
 
     time = tf.shape(tree.flatten(inputs)[0])[0]
-    # At least one: nothing at all cannot be stacked.
+    # At least one turn: an empty TensorArray cannot be stacked.
     turns = tf.maximum((time + STEPS_A_TURN - 1) // STEPS_A_TURN, 1)
 
-    def in_blocks(values):
+    def in_blocks(values: Tensor) -> Tensor:
         values = tf.pad(values, [[0, turns * STEPS_A_TURN - time]] + [[0, 0]] * (values.shape.rank - 1))
         shape = values.shape[1:]
         values = tf.reshape(values, tf.concat([[turns, STEPS_A_TURN], tf.shape(values)[1:]], axis=0))
         return tf.TensorArray(values.dtype, size=turns, element_shape=[STEPS_A_TURN, *shape]).unstack(values)
 
-    def blocks_like(values):
+    def blocks_like(values: Tensor) -> Tensor:
         return tf.TensorArray(values.dtype, size=turns, element_shape=[STEPS_A_TURN, *values.shape])
 
     arrays = [in_blocks(values) for values in tree.flatten(inputs)]
 
-    def body(turn, carry, written):
+    def body(turn: Tensor, carry: TensorTree, written: list[Tensor]) -> tuple[Tensor, TensorTree, list[Tensor]]:
         outputs = []
-        for each in zip(*(tf.unstack(array.read(turn), STEPS_A_TURN) for array in arrays), strict=True):
+        for values in zip(*(tf.unstack(array.read(turn), STEPS_A_TURN) for array in arrays), strict=True):
             before = carry
-            carry, output = step(carry, tree.pack_sequence_as(inputs, each))
+            carry, output = step(carry, tree.pack_sequence_as(inputs, values))
             for old, new in zip(tree.flatten(before), tree.flatten(carry), strict=True):
                 new.set_shape(old.shape)
             outputs.append(tree.flatten(output))
-        blocks = [tf.stack(each) for each in zip(*outputs, strict=True)]
+        blocks = [tf.stack(steps) for steps in zip(*outputs, strict=True)]
         return turn + 1, carry, [array.write(turn, block) for array, block in zip(written, blocks, strict=True)]
 
     written = [blocks_like(values) for values in tree.flatten(like)]
     _, _, written = tf.while_loop(lambda turn, *_: turn < turns, body, (tf.constant(0), initial, written))
 
-    def whole(array, values):
+    def concatenated(array: Tensor, values: Tensor) -> Tensor:
         blocks = array.stack()
         steps = tf.reshape(blocks, tf.concat([[turns * STEPS_A_TURN], tf.shape(blocks)[2:]], axis=0))[:time]
         steps.set_shape([None, *values.shape])
         return steps
 
-    return tree.pack_sequence_as(like, [whole(*each) for each in zip(written, tree.flatten(like), strict=True)])
+    outputs = [concatenated(array, values) for array, values in zip(written, tree.flatten(like), strict=True)]
+    return tree.pack_sequence_as(like, outputs)
 
 
-def associative_scan(combine, values):
-    """Return the prefixes `values[0]`, `combine(values[0], values[1])`, …, twice the logarithm of the time deep.
+def associative_scan(combine: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
+    """Return the prefixes `values[0]`, `combine(values[0], values[1])`, …, in `2 log2(time)` rounds.
 
-    `keras.ops.associative_scan` computes the same, but forgets the shapes that are known in a graph of TensorFlow.
+    `keras.ops.associative_scan` computes the same, but loses static shapes in a TensorFlow graph.
 
     Args:
         combine: an associative function of two tensors `(time, ...)`, applied along the first axis.
-        values: `(time, ...)`; the number of time steps has to be known.
+        values: `(time, ...)`; the number of time steps has to be known statically.
     """
     time = values.shape[0]
     if time < 2:
@@ -108,31 +116,30 @@ def associative_scan(combine, values):
     return ops.concatenate([ops.reshape(pairs, (-1, *ops.shape(values)[1:])), even[time // 2 :]], axis=0)
 
 
-def reverse(values, lengths):
-    """`(time, batch, ...)` with the first `lengths (batch,)` time steps in reverse order."""
+def reverse(values: Tensor, lengths: Lengths, batch_axis: int = 1) -> Tensor:
+    """Reverse the first `lengths (batch,)` time steps of `values (time, ...)`; leave the others in place."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        return tf.reverse_sequence(values, lengths, seq_axis=0, batch_axis=1)
-    times = ops.arange(values.shape[0], dtype="int32")[:, None]
-    source = ops.where(times < lengths, lengths - 1 - times, times)
-    source = ops.reshape(source, source.shape + (1,) * (len(values.shape) - 2))
-    return ops.take_along_axis(values, source, axis=0)
+        return tf.reverse_sequence(values, lengths, seq_axis=0, batch_axis=batch_axis)
+    times = ops.reshape(ops.arange(values.shape[0], dtype="int32"), (-1,) + (1,) * (len(values.shape) - 1))
+    lengths = ops.reshape(lengths, [-1 if axis == batch_axis else 1 for axis in range(len(values.shape))])
+    return ops.take_along_axis(values, ops.where(times < lengths, lengths - 1 - times, times), axis=0)
 
 
-def argmax(values):
-    """Index of the largest value along the last axis, the first of equals, int32."""
+def argmax(values: Tensor) -> Tensor:
+    """Index of the largest value along the last axis, int32; the first of equal values."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        # Keras's own puts five more operations around this one, for the sake of -0.0.
+        # Keras's own argmax adds five operations around this one to handle -0.0.
         return tf.argmax(values, axis=-1, output_type=tf.int32)
     return ops.cast(ops.argmax(values, axis=-1), "int32")
 
 
 @functools.cache
-def has_gpu():
-    """Whether this process computes on a GPU."""
+def has_gpu() -> bool:
+    """Return whether this process computes on a GPU."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -140,17 +147,21 @@ def has_gpu():
     if keras.backend.backend() == "jax":
         import jax
 
-        return jax.default_backend() == "gpu"
+        return bool(jax.default_backend() == "gpu")
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
-def compiled(function, xla, tags_axis=-1, fixed_time=False):
-    """The function as a graph; XLA compiles it once a shape.
+def compiled(
+    function: Callable[..., Any], xla: bool, tags_axis: int = -1, fixed_time: bool = False
+) -> Callable[..., Any]:
+    """Return the function as a graph, traced once for all shapes; XLA compiles it once per shape.
 
     Args:
-        tags_axis: of the first argument, the axis of the tags.
+        function: a function of tensors.
+        xla: compile with XLA (TensorFlow only; JAX always does).
+        tags_axis: the tag axis of the first argument.
         fixed_time: whether the graph itself depends on the number of time steps.
     """
     backend = keras.backend.backend()
@@ -159,27 +170,31 @@ def compiled(function, xla, tags_axis=-1, fixed_time=False):
     if backend != "tensorflow":
         return function
     if xla:
-        # One graph a number of tags and set of ranks, whatever the batch and, unless it is fixed, the time.
-        def key(arguments):
-            time = arguments[0].shape[1] if fixed_time else None
-            return arguments[0].shape[tags_axis], time, *(each.shape.rank for each in arguments)
 
-        return lambda *arguments: _in_xla(function, key(arguments))(*arguments)
+        def xla_key(arguments: Sequence[Tensor]) -> Hashable:
+            time = arguments[0].shape[1] if fixed_time else None
+            return arguments[0].shape[tags_axis], time, *(tensor.shape.rank for tensor in arguments)
+
+        return lambda *arguments: _in_xla(function, xla_key(arguments))(*arguments)
     if fixed_time:
         return function
-    key = lambda each: tuple((x.shape.rank, x.dtype) for x in each)  # noqa: E731
+
+    def key(arguments: Sequence[Tensor]) -> tuple[tuple[int, Any], ...]:
+        return tuple((tensor.shape.rank, tensor.dtype) for tensor in arguments)
+
     return lambda *arguments: _in_tensorflow(function, key(arguments))(*arguments)
 
 
 @functools.cache
-def _in_jax(function):
+def _in_jax(function: Callable[..., Any]) -> Callable[..., Any]:
     import jax
 
     return jax.jit(function)
 
 
 @functools.cache
-def _in_xla(function, key):
+def _in_xla(function: Callable[..., Any], key: Hashable) -> Callable[..., Any]:
+    """Trace one graph per number of tags and set of ranks, whatever the batch and, unless it is fixed, the time."""
     import tensorflow as tf
 
     del key
@@ -187,8 +202,8 @@ def _in_xla(function, key):
 
 
 @functools.cache
-def _in_tensorflow(function, ranks):
-    """One graph, whatever the shapes: each costs half a second and some megabytes to make."""
+def _in_tensorflow(function: Callable[..., Any], ranks: tuple[tuple[int, Any], ...]) -> Callable[..., Any]:
+    """Trace one graph for all shapes: each trace costs half a second and some megabytes."""
     import tensorflow as tf
 
     signature = [tf.TensorSpec([None] * rank, dtype) for rank, dtype in ranks]
