@@ -48,7 +48,8 @@ class Tree:
     @property
     def overrides(self) -> list[str]:
         """Overrides that make Hydra search the whole tree."""
-        return [f"hydra.searchpath=[{','.join(self.sources)}]"] if self.sources else []
+        quoted = ["'" + source.replace("\\", "\\\\").replace("'", "\\'") + "'" for source in self.sources]
+        return [f"hydra.searchpath=[{','.join(quoted)}]"] if quoted else []
 
     def make_importable(self) -> None:
         """Let `_target_`s name modules beside the user's configurations, or in the current folder."""

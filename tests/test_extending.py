@@ -61,14 +61,17 @@ def test_misspelt_keys_and_values_of_ones_own_model_are_one_line(own):
 def test_the_command_line_resumes_and_sweeps_with_ones_own_folder(own):
     done = train("model=mine", "data.path=nowhere", cwd=own)
     assert done.returncode == 2 and done.stderr == "trellis train: error: data.path: nowhere is not a folder\n"
-    swept = train("-m", "model=mine,bilstm_crf", "data=slashes", "data.path=.", "model.units=8", *FAST, cwd=own)
+    swept = train(
+        "-m", "model=mine,bilstm_crf", "data=slashes", "data.path=.", "model.units=8", "export=off", *FAST, cwd=own
+    )
     assert swept.returncode == 0, swept.stderr
     assert len(list(own.glob("multirun/*/*/*/metrics.json"))) == 2
-    once = train("experiment=mine_small", "data.path=.", *FAST, "hydra.run.dir=outputs/2026-01-01/00-00-00", cwd=own)
+    small = ("experiment=mine_small", "data.path=.", "export=off", *FAST)
+    once = train(*small, "hydra.run.dir=outputs/2026-01-01/00-00-00", cwd=own)
     assert once.returncode == 0, once.stderr
     whole = json.loads((own / "outputs/2026-01-01/00-00-00/metrics.json").read_text())
     (own / "outputs/2026-01-01/00-00-00/metrics.json").unlink()
-    resumed = train("experiment=mine_small", "data.path=.", *FAST, "resume=true", cwd=own)
+    resumed = train(*small, "resume=true", cwd=own)
     assert resumed.returncode == 0, resumed.stderr
     again = json.loads((own / "outputs/2026-01-01/00-00-00/metrics.json").read_text())
     assert again["dev/loss"] == pytest.approx(whole["dev/loss"])

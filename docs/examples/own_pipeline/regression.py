@@ -78,9 +78,10 @@ class Regression(Task[Scored, EncodedTexts, Outcome]):
 
     def build(self, encoded, batches):
         words = keras.Input((None,), dtype="int32", name="words")
-        x = keras.layers.Embedding(encoded.vectorizer.sizes["words"], self.config.model.dim, mask_zero=True)(words)
-        x = keras.layers.GlobalAveragePooling1D()(x)
-        return keras.Model(words, keras.layers.Dense(1)(x)[:, 0], name=self.config.model.name)
+        x = keras.layers.Embedding(encoded.vectorizer.sizes["words"], self.config.model.dim)(words)
+        x = keras.layers.Dense(1)(x)[:, :, 0]
+        numbers = keras.ops.sum(keras.ops.where(words != 0, x, 0.0), axis=1)
+        return keras.Model(words, numbers, name=self.config.model.name)
 
     def loss(self, encoded, batches):
         return Loss(keras.losses.MeanSquaredError())
