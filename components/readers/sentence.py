@@ -9,7 +9,7 @@ class Sentence(NamedTuple):
 
     Attributes:
         tokens: the words.
-        tags: the tag of each token; None in place of a tag that is hidden from training.
+        tags: the tag of each token.
         columns: further annotations of each token, by the name of their column; None if none were requested.
     """
 

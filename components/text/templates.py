@@ -4,15 +4,20 @@
     suffix3                the last three characters of the word itself; the same as suffix3[0]
     lower[-1]&lower[0]     both together, as one feature
 
-Attributes: `word`, `lower`, `shape` (`Xxxx-dd`), `pattern` (the shape with runs written once, `Xx-d`), `prefixN`
-and `suffixN` for N from 1 to 9 (the word itself where it is shorter), `in(NAME)`, whether the word is in a list, and
-`column(NAME)`, what another column of the data says of the word.
+Attributes: `word`, `lower`, `shape` (`Xxxx-dd`), `pattern` (the shape with runs collapsed, `Xx-d`), `prefixN` and
+`suffixN` for N from 1 to 9 (the word itself if it is shorter), `in(NAME)`, whether the word is in a list, and
+`column(NAME)`, the word's value in another column of the data.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
+
+from trellis.components.types import Strings
+
+Lookup: TypeAlias = tf.lookup.StaticHashTable
 
 _PART = re.compile(
     r"\s*((?:in|column)\([A-Za-z0-9_]+\)|[a-z]+)([0-9]?)\s*(?:\[\s*(-?[0-9]+)\s*(?::\s*(-?[0-9]+)\s*)?\])?\s*"
@@ -21,20 +26,28 @@ _PLAIN = ("word", "lower", "shape", "pattern")
 
 
 class Templates(NamedTuple):
-    """Attributes by name; single features as (attribute, offset); conjunctions as tuples of these."""
+    """Parsed templates; a feature is `(index into attributes, offset)`.
 
-    attributes: tuple
-    singles: tuple
-    conjunctions: tuple
+    Attributes:
+        attributes: the distinct attributes.
+        singles: features of one attribute at one offset.
+        conjunctions: features of several attributes together.
+    """
+
+    attributes: tuple[str, ...]
+    singles: tuple[tuple[int, int], ...]
+    conjunctions: tuple[tuple[tuple[int, int], ...], ...]
 
 
-def parse(templates):
-    """Reads templates as written in a configuration.
+def parse(templates: Iterable[str]) -> Templates:
+    """Parse templates as written in a configuration.
 
     Raises:
-        ValueError: naming the template that cannot be read.
+        ValueError: a template cannot be parsed; the message names it.
     """
-    attributes, singles, conjunctions = [], [], []
+    attributes: list[str] = []
+    singles: list[tuple[int, int]] = []
+    conjunctions: list[tuple[tuple[int, int], ...]] = []
     for template in templates:
         parts = [_parse_part(part, template) for part in template.split("&")]
         for name, _ in parts:
@@ -50,62 +63,73 @@ def parse(templates):
     return Templates(tuple(attributes), tuple(singles), tuple(conjunctions))
 
 
-def _parse_part(part, template):
+def _parse_part(part: str, template: str) -> tuple[str, tuple[int, ...]]:
+    """Return the attribute and the offsets of a part of a template."""
     match = _PART.fullmatch(part)
-    kind, size, low, high = match.groups() if match else ("", "", None, None)
-    plain = kind in _PLAIN or "(" in kind
-    if not ((plain and not size) or (kind in ("prefix", "suffix") and size not in ("", "0"))):
+    kind, size, first, last = match.groups() if match else ("", "", None, None)
+    takes_no_size = kind in _PLAIN or "(" in kind
+    if not ((takes_no_size and not size) or (kind in ("prefix", "suffix") and size not in ("", "0"))):
         known = ", ".join((*_PLAIN, "prefix1 … prefix9", "suffix1 … suffix9", "in(LIST)", "column(NAME)"))
         raise ValueError(
-            f"feature template {template!r}: {part.strip()!r} is not one of {known}, with [offsets] or none"
+            f"feature template {template!r}: {part.strip()!r} is not one of {known}, with or without [offsets]"
         )
-    low = int(low or 0)
-    high = low if high is None else int(high)
+    low = int(first or 0)
+    high = low if last is None else int(last)
     if high < low:
         raise ValueError(f"feature template {template!r}: the offsets go from {low} down to {high}")
     return kind + size, tuple(range(low, high + 1))
 
 
-def listed(attributes):
-    """The names of the lists that attributes ask for."""
-    return _named(attributes, "in")
+def list_names(attributes: Iterable[str]) -> list[str]:
+    """Return the names of the word lists that attributes refer to."""
+    return _arguments(attributes, "in")
 
 
-def columns(attributes):
-    """The names of the columns that attributes ask for."""
-    return _named(attributes, "column")
+def column_names(attributes: Iterable[str]) -> list[str]:
+    """Return the names of the columns that attributes refer to."""
+    return _arguments(attributes, "column")
 
 
-def _named(attributes, kind):
+def _arguments(attributes: Iterable[str], kind: str) -> list[str]:
     return [name[len(kind) + 1 : -1] for name in attributes if name.startswith(f"{kind}(")]
 
 
-def membership(words):
-    """A table from the words of a list to `yes`."""
-    words = tf.constant(sorted(set(words)), tf.string)
-    initializer = tf.lookup.KeyValueTensorInitializer(words, tf.fill(tf.shape(words), "yes"))
+def membership(words: Iterable[str]) -> Lookup:
+    """Return a lookup table from the words of a list to `yes`, and from every other word to `""`."""
+    entries = tf.constant(sorted(set(words)), tf.string)
+    initializer = tf.lookup.KeyValueTensorInitializer(entries, tf.fill(tf.shape(entries), "yes"))
     return tf.lookup.StaticHashTable(initializer, "")
 
 
-def attribute(name, tokens, lists=None, columns=None):
-    """The value of an attribute for `tokens` of any shape: strings of the same shape; `""` for words in no list.
+def attribute(
+    name: str,
+    tokens: Strings,
+    lists: Mapping[str, Lookup] | None = None,
+    columns: Mapping[str, Strings] | None = None,
+) -> Strings:
+    """Compute an attribute of tokens.
 
     Args:
-        lists: tables by name, see `membership`.
-        columns: by name, what each says of `tokens`, in their shape.
+        name: the attribute.
+        tokens: strings of any shape.
+        lists: the tables of word lists by name, see `membership`.
+        columns: the values of `tokens` in other columns by name, in the same shape.
+
+    Returns:
+        strings of the same shape; `""` for words that are not in a list.
     """
     if name == "word":
         return tokens
     if name.startswith("in("):
-        return lists[name[3:-1]].lookup(tokens)
+        return (lists or {})[name[3:-1]].lookup(tokens)
     if name.startswith("column("):
-        return columns[name[7:-1]]
+        return (columns or {})[name[7:-1]]
     if name == "lower":
         return tf.strings.lower(tokens, encoding="utf-8")
     if name in ("shape", "pattern"):
-        many = "+" if name == "pattern" else ""
-        for letters, sign in ((r"\p{Lu}", "X"), (r"\p{Ll}", "x"), (r"[0-9]", "d")):
-            tokens = tf.strings.regex_replace(tokens, letters + many, sign)
+        repeat = "+" if name == "pattern" else ""
+        for characters, symbol in ((r"\p{Lu}", "X"), (r"\p{Ll}", "x"), (r"[0-9]", "d")):
+            tokens = tf.strings.regex_replace(tokens, characters + repeat, symbol)
         return tokens
     size = name[-1]
     pattern = f"(?s)^(.{{{size}}}).*$" if name.startswith("prefix") else f"(?s)^.*(.{{{size}}})$"

@@ -1,8 +1,10 @@
-"""Running text to tokens, in graph; for the export's `from_text` signature."""
+"""Split running text into tokens, in graph; the `from_text` signature of an export does it too."""
 
 import tensorflow as tf
 
-# Leftmost alternative first; what none of them matches (white space) separates.
+from trellis.components.types import Strings
+
+# The first alternative that matches wins; whatever none of them matches (white space) separates tokens.
 _TOKEN = "|".join(
     (
         r"https?://[^\s]*[^\s.,;:!?)\"'»”’\]]",
@@ -18,15 +20,14 @@ _TOKEN = "|".join(
 )
 
 
-def tokenize(text, kind="words"):
-    """Splits strings into tokens.
-
-    `words` separates punctuation and English clitics (`does n't`, `Mary 's`) as the treebanks do, and keeps numbers,
-    abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space alone; `spaces` at
-    the ASCII space alone; `characters` are those of Unicode.
+def tokenize(text: Strings, kind: str = "words") -> Strings:
+    """Split strings into tokens.
 
     Args:
         text: `(batch,)` strings.
+        kind: `words` separates punctuation and English clitics (`does n't`, `Mary 's`) as the treebanks do, and keeps
+            numbers, abbreviations, addresses and words with inner hyphens whole; `whitespace` splits at white space
+            alone; `spaces` at the ASCII space alone; `characters` into Unicode characters.
 
     Returns:
         `(batch, time)` strings, padded with `""`, at least one time step wide.
@@ -38,9 +39,14 @@ def tokenize(text, kind="words"):
     if kind == "characters":
         tokens = tf.strings.unicode_split(text, "UTF-8")
     elif kind == "spaces":
-        tokens = tf.strings.split(text, " ")
-        tokens = tf.ragged.boolean_mask(tokens, tokens != "")
+        tokens = split_at_spaces(text)
     else:
         tokens = tf.strings.split(text)
     tokens = tokens.to_tensor("")
     return tf.pad(tokens, [[0, 0], [0, tf.cast(tf.shape(tokens)[1] == 0, tf.int32)]], constant_values="")
+
+
+def split_at_spaces(text: Strings) -> tf.RaggedTensor:
+    """Split strings `(batch,)` at runs of the ASCII space; return ragged strings `(batch, time)`."""
+    tokens = tf.strings.split(text, " ")
+    return tf.ragged.boolean_mask(tokens, tokens != "")

@@ -185,14 +185,14 @@ def test_the_stream_is_the_text():
 def test_every_token_is_a_target_once(rows, length):
     text = stream()
     segments = Segments(text, rows, length)
-    places = segments.places[segments.places >= 0]
+    places = segments.positions[segments.positions >= 0]
     assert sorted(places.tolist()) == list(range(len(text)))
     np.testing.assert_array_equal(
-        text.ids[segments.places[segments.places >= 0]], segments.targets[segments.targets > 0]
+        text.ids[segments.positions[segments.positions >= 0]], segments.targets[segments.targets > 0]
     )
-    for row in range(segments.places.shape[1]):
+    for row in range(segments.positions.shape[1]):
         seen = -1
-        for step, starts in zip(segments.places[:, row], segments.starts[:, row], strict=True):
+        for step, starts in zip(segments.positions[:, row], segments.starts[:, row], strict=True):
             there = step[step >= 0]
             if len(there):
                 assert starts == (there[0] in text.documents or there[0] != seen + 1 or seen < 0)
@@ -203,7 +203,7 @@ def test_every_token_is_a_target_once(rows, length):
 def test_what_is_read_is_the_token_before():
     text = stream()
     segments = Segments(text, 2, 4)
-    for before, place in zip(segments.inputs.flat, segments.places.flat, strict=True):
+    for before, place in zip(segments.inputs.flat, segments.positions.flat, strict=True):
         if place in text.documents:
             assert before == BOUNDARY
         elif place >= 0:

@@ -150,7 +150,9 @@ FILES = {"train": "train.conll.gz", "dev": "dev.conll"}
 def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
     monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRELLIS_DATA", str(tmp_path / "data"))
-    with pytest.raises(InputError, match=r"data=it not found; tried data.path .*data/it .*cache/it .*no download address"):
+    with pytest.raises(
+        InputError, match=r"data=it not found; tried data.path .*data/it .*cache/it .*no download address"
+    ):
         dataset.locate("it", FILES)
     for part in ("train.conll", "dev.conll"):
         write(f"cache/it/{part}", "a O\n")

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from trellis.components.layers.character_encoder import CharacterEncoder
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.readers.sentence import Sentence
-from trellis.components.text.batching import UNSEEN, Buckets, EncodedCorpus, _bounds, ordered_batches, training_batches
+from trellis.components.text.batching import (
+    UNSEEN,
+    Buckets,
+    EncodedCorpus,
+    optimal_bounds,
+    ordered_batches,
+    training_batches,
+)
 from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer, normalize
 
@@ -103,7 +110,7 @@ def test_bounds_waste_the_fewest_cells():
     for _ in range(20):
         lengths = rng.integers(1, 12, 30)
         for count in (1, 2, 3):
-            bounds = _bounds(lengths, count)
+            bounds = optimal_bounds(lengths, count)
             cells = bounds[np.searchsorted(bounds, lengths)].sum()
             longest = lengths.max()
             values = sorted(set(lengths.tolist()) - {longest})
