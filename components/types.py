@@ -20,7 +20,7 @@ Strings: TypeAlias = Tensor  # of tf.string
 States: TypeAlias = list[Tensor]  # (batch, units) each
 TensorTree: TypeAlias = Any  # a tensor, or a (nested) tuple of tensors
 Seed: TypeAlias = Any  # an integer, a keras.random.SeedGenerator, or None
-Shape: TypeAlias = tuple[int | None, ...]  # None where the size is unknown
+Shape: TypeAlias = tuple[Any, ...]  # of integers, None where a size is unknown
 
 JSON: TypeAlias = dict[str, Any]
 

@@ -1,20 +1,24 @@
-"""Recurrent layers whose export runs well wherever it is served: plain operations on CPU, cuDNN's kernels on GPU.
+"""Exports of recurrent layers that run well wherever they are served: plain operations on CPU, cuDNN kernels on GPU.
 
-Keras decides by the machine that traces; an export would be bound to the kind of machine that wrote it. Here both
-implementations are in the graph, which chooses where it runs.
+Keras chooses by the machine that traces, which would bind an export to the kind of machine that wrote it. Here the
+graph contains both implementations and chooses when it runs.
 """
 
 import contextlib
 import contextvars
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
+
+from trellis.components.types import Lengths, States, Tensor, TensorTree
 
 _exporting = contextvars.ContextVar("exporting", default=False)
 
 
 @contextlib.contextmanager
-def exporting():
-    """What is traced within it gets both implementations."""
+def exporting() -> Iterator[None]:
+    """Trace both implementations within the block."""
     token = _exporting.set(True)
     try:
         yield
@@ -22,65 +26,80 @@ def exporting():
         _exporting.reset(token)
 
 
-def is_exporting():
-    """Whether an export is being traced."""
+def is_exporting() -> bool:
+    """Return whether an export is being traced."""
     return _exporting.get()
 
 
-def dispatch_by_device(plain, cudnn, inputs):
+def dispatch_by_device(
+    plain: Callable[..., TensorTree], cudnn: Callable[..., TensorTree], inputs: Sequence[TensorTree]
+) -> Any:
     """Return `plain(*inputs)`, computed on a GPU by `cudnn(*inputs)`.
 
-    The operation `DeviceIndex` tells where it runs. The branch for the GPU stays a function of its own: inlined, its
+    The operation `DeviceIndex` reports where the graph runs. The GPU branch stays a function of its own: inlined, its
     operation without a CPU kernel would keep a CPU from loading the graph. (Functions with `api_implements` attributes,
-    which Keras had for the same purpose, are exchanged by eager calls alone; in a session, as TensorFlow Serving opens
-    one, the plain one runs even on a GPU.)
+    which Keras used for the same purpose, are exchanged by eager calls only; in a session, as TensorFlow Serving opens
+    one, the plain function runs even on a GPU.)
 
     Args:
-        plain, cudnn: functions of tensors that return tuples of tensors of the same types and shapes.
-        inputs: tensors.
+        plain, cudnn: functions that return tuples of tensors of the same types and shapes.
+        inputs: their arguments: tensors, or structures of tensors and None.
     """
     on_gpu = tf.function(cudnn, autograph=False, experimental_attributes={"_noinline": True})
     device = tf.raw_ops.DeviceIndex(device_names=["GPU"])
     return tf.switch_case(device, [lambda: on_gpu(*inputs), lambda: plain(*inputs)])
 
 
-# cuDNN's order of the gates among Keras's
+# The mode of the cuDNN kernel, and cuDNN's order of the gates as indices into Keras's order.
 _MODES = {"SimpleRNN": ("rnn_tanh", (0,)), "LSTM": ("lstm", (0, 1, 2, 3)), "GRU": ("gru", (1, 0, 2))}
 
 
-def cudnn_parameters(kind, kernel, recurrent_kernel, bias, recurrent_bias):
-    """The weights of a layer in cuDNN's one vector.
+def cudnn_parameters(
+    kind: str, kernel: Tensor, recurrent_kernel: Tensor, bias: Tensor | None, recurrent_bias: Tensor | None
+) -> Tensor:
+    """Pack the weights of a layer into the vector that cuDNN expects.
 
     Args:
         kind: `SimpleRNN`, `LSTM` or `GRU`.
-        kernel: `(dim, gates × units)`. recurrent_kernel: `(units, gates × units)`.
+        kernel: `(dim, gates × units)`.
+        recurrent_kernel: `(units, gates × units)`.
         bias, recurrent_bias: `(gates × units,)`, or None.
     """
     _, order = _MODES[kind]
 
-    def gates(values):
+    def gates(values: Tensor) -> list[Tensor]:
         parts = tf.split(values, len(order), axis=-1)
         return [tf.reshape(tf.transpose(parts[gate]), [-1]) for gate in order]
 
-    nothing = tf.zeros_like(kernel[0])
-    biases = (nothing if each is None else each for each in (bias, recurrent_bias))
+    zeros = tf.zeros_like(kernel[0])
+    biases = (zeros if values is None else values for values in (bias, recurrent_bias))
     return tf.concat([part for values in (kernel, recurrent_kernel, *biases) for part in gates(values)], axis=0)
 
 
-def cudnn(kind, sequences, parameters, states, lengths, backwards, training=False):
-    """A recurrent layer by cuDNN's kernel.
+def cudnn(
+    kind: str,
+    sequences: Tensor,
+    parameters: Tensor,
+    states: States,
+    lengths: Lengths,
+    backwards: bool,
+    training: bool = False,
+) -> tuple[Tensor, States]:
+    """Run a recurrent layer by cuDNN's kernel.
 
     Args:
-        kind: as of `cudnn_parameters`, which gives the parameters.
-        sequences: `(time, batch, dim)`. states: initial, each `(batch, units)`.
-        lengths: `(batch,)` real time steps; the states of rows without any stay as they are.
-        backwards: from the last real step to the first.
+        kind: `SimpleRNN`, `LSTM` or `GRU`.
+        sequences: `(time, batch, dim)`.
+        parameters: from `cudnn_parameters`.
+        states: initial states, `(batch, units)` each.
+        lengths: `(batch,)` real time steps; rows without any keep their states.
+        backwards: read from the last real step to the first.
         training: keep what the gradient needs.
 
     Returns:
-        outputs `(time, batch, units)`, in the order of the inputs, 0 beyond the lengths; the last states.
+        Outputs `(time, batch, units)` in the order of the inputs, 0 beyond the lengths; and the last states.
     """
-    # cuDNN wants one step at least of every row.
+    # cuDNN requires at least one step of every row.
     empty, lengths = lengths[:, tf.newaxis] == 0, tf.maximum(lengths, 1)
     if backwards:
         sequences = tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)

@@ -1,33 +1,46 @@
 """Word vectors from characters, computed once for each distinct word of the batch."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from trellis.components.layers.recurrent import LSTM
+from trellis.components.types import JSON, Mask, Shape, Tensor
 
 KINDS = ("cnn", "lstm")
 
 
 @keras.saving.register_keras_serializable("trellis")
 class CharacterEncoder(keras.layers.Layer):
-    """Encodes the characters of each word as one vector.
+    """Encode the characters of each word as one vector.
 
     `cnn`: convolution and maximum over the word (Ma and Hovy 2016); `lstm`: last states of both directions (Lample et
-    al. 2016). The same word occurs many times in a batch, so distinct words are found first (by a 64-bit fingerprint
-    of their character ids) and each is encoded once. Padding never reaches the result.
+    al. 2016). The same word occurs many times in a batch, so the layer finds the distinct words (by a 64-bit
+    fingerprint of their character ids) and encodes each once. Padding does not influence the result.
 
     Args:
         vocabulary: number of character ids, 0 being padding.
         kind: `"cnn"` or `"lstm"`.
         dim: width of the character embeddings.
         units: width of the result (for `lstm`, half of it in each direction: it must be even).
-        window: characters that one convolution sees.
+        window: number of characters that one convolution sees.
+        dropout: dropout rate on the character embeddings.
 
     Input: character ids `(batch, time, characters)`, 0 after the end of a word.
     Output: `(batch, time, units)`, zero where there is no word.
     """
 
-    def __init__(self, vocabulary, kind="cnn", dim=30, units=50, window=3, dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        vocabulary: int,
+        kind: str = "cnn",
+        dim: int = 30,
+        units: int = 50,
+        window: int = 3,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {kind!r}")
@@ -47,11 +60,11 @@ class CharacterEncoder(keras.layers.Layer):
         else:
             self.encoder = keras.layers.Bidirectional(LSTM(units // 2), dtype=self.dtype_policy)
 
-    def build(self, shape):
+    def build(self, shape: Shape) -> None:
         self.embedding.build((None, None))
         self.encoder.build((None, None, self.dim))
 
-    def call(self, characters, training=None):
+    def call(self, characters: Tensor, training: bool | None = None) -> Tensor:
         shape = tf.shape(characters)
         words = tf.reshape(characters, [-1, shape[2]])
         distinct, index = self._distinct(words)
@@ -69,46 +82,48 @@ class CharacterEncoder(keras.layers.Layer):
         vectors = tf.where(mask[:, :1], vectors, tf.zeros([], vectors.dtype))
         return tf.reshape(tf.gather(vectors, index), [shape[0], shape[1], self.units])
 
-    def _convolve_by_table(self, distinct, mask):
-        """The convolution and its maximum over real characters only.
+    def _convolve_by_table(self, distinct: Tensor, mask: Mask) -> Tensor:
+        """Return the maximum over the real characters of the convolution, `(words, units)`.
 
-        What a character adds to the result at each place of the window depends on nothing else, so it is computed
-        once a character of the vocabulary, and looked up.
+        What a character contributes at an offset of the window depends on nothing else, so a table holds it for each
+        character of the vocabulary and each offset.
         """
-        embeddings, kernel = (tf.cast(w, self.compute_dtype) for w in (self.embedding.embeddings, self.encoder.kernel))
+        embeddings, kernel = (
+            tf.cast(weight, self.compute_dtype) for weight in (self.embedding.embeddings, self.encoder.kernel)
+        )
         table = tf.einsum("vd,kdu->kvu", embeddings, kernel)
         table = tf.concat([tf.zeros_like(table[:, :1]), table[:, 1:]], axis=1)
         table = tf.reshape(table, [self.window * self.vocabulary, self.units])
         before = (self.window - 1) // 2
         padded = tf.pad(distinct, [[0, 0], [before, self.window - 1 - before]])
-        places, length = tf.where(mask), tf.shape(distinct)[1]
-        added = [
-            tf.gather(table, tf.gather_nd(padded[:, k : k + length], places) + k * self.vocabulary)
-            for k in range(self.window)
+        positions, length = tf.where(mask), tf.shape(distinct)[1]
+        contributions = [
+            tf.gather(table, tf.gather_nd(padded[:, offset : offset + length], positions) + offset * self.vocabulary)
+            for offset in range(self.window)
         ]
-        words = tf.cast(places[:, 0], tf.int32)
-        largest = tf.math.unsorted_segment_max(tf.add_n(added), words, tf.shape(distinct)[0])
+        words = tf.cast(positions[:, 0], tf.int32)
+        largest = tf.math.unsorted_segment_max(tf.add_n(contributions), words, tf.shape(distinct)[0])
         return largest + tf.cast(self.encoder.bias, self.compute_dtype)
 
     @staticmethod
-    def _distinct(words):
-        """Distinct rows of `words (words, characters)`, and for each row which of them it is."""
-        # The sum over the characters of a random-looking number for each (character, place): splitmix64.
+    def _distinct(words: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distinct rows of `words (words, characters)` and the index of each word among them."""
+        # The fingerprint sums a random-looking number for each (character, position): splitmix64.
         codes = tf.cast(words, tf.uint64) + tf.bitwise.left_shift(
             tf.cast(tf.range(1, tf.shape(words)[1] + 1), tf.uint64), tf.constant(32, tf.uint64)
         )
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
             codes = tf.bitwise.bitwise_xor(codes, tf.bitwise.right_shift(codes, tf.constant(shift, tf.uint64))) * factor
-        prints = tf.bitcast(tf.reduce_sum(tf.where(words != 0, codes, 0), axis=1), tf.int64)
-        _, index = tf.unique(prints)
+        fingerprints = tf.bitcast(tf.reduce_sum(tf.where(words != 0, codes, 0), axis=1), tf.int64)
+        _, index = tf.unique(fingerprints)
         count = tf.reduce_max(tf.concat([index, [-1]], 0)) + 1
         first = tf.math.unsorted_segment_min(tf.range(tf.shape(words)[0]), index, count)
         return tf.gather(words, first), index
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: Shape) -> Shape:
         return (*shape[:-1], self.units)
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         return {
             **super().get_config(),
             "vocabulary": self.vocabulary,

@@ -1,39 +1,44 @@
-"""Checks of tensors whose answer names the place."""
+"""Checks of tensor values whose errors name the sequence and time step."""
 
 import keras
 import numpy as np
 
+from trellis.components.types import Mask, Tensor
 
-def require(holds, message, checks):
-    """Refuses what does not hold somewhere, naming the first place.
+
+def require(holds: Mask | bool, message: str, checks: bool | None) -> None:
+    """Raise an error that names the first position at which a condition does not hold.
 
     Args:
         holds: booleans `(batch, time)`.
-        message: what is wrong, in words that "at sequence …, time step …" completes.
-        checks: None: only when running eagerly; True: in graphs of TensorFlow too; False: never.
+        message: describes the violation; "at sequence …, time step …" follows it.
+        checks: None: check only when running eagerly; True: in TensorFlow graphs too; False: never.
 
     Raises:
-        ValueError: eagerly; in a graph `tf.errors.InvalidArgumentError` as it runs.
+        ValueError: when running eagerly. In a graph, running it raises `tf.errors.InvalidArgumentError`.
     """
     if checks is False or isinstance(holds, bool):
         return
     if _is_eager(holds):
-        wrong = np.argwhere(~keras.ops.convert_to_numpy(holds))
-        if len(wrong):
-            raise ValueError(f"{message} at sequence {wrong[0][0]}, time step {wrong[0][1]}")
+        violations = np.argwhere(~keras.ops.convert_to_numpy(holds))
+        if len(violations):
+            sequence, step = violations[0]
+            raise ValueError(f"{message} at sequence {sequence}, time step {step}")
     elif checks and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         tf.debugging.Assert(tf.reduce_all(holds), [f"{message} at [sequence, time step]", tf.where(~holds)[:1]])
 
 
-def _is_eager(values):
-    backend = keras.backend.backend()
+def _is_eager(values: Tensor) -> bool:
+    """Return whether the values are known now, not symbols of a graph or a trace."""
     if isinstance(values, keras.KerasTensor):
         return False
-    if backend == "tensorflow":
-        return hasattr(values, "numpy")
-    if backend == "jax":
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return not tf.is_symbolic_tensor(values)
+    if keras.backend.backend() == "jax":
         import jax
 
         return not isinstance(values, jax.core.Tracer)

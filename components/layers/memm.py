@@ -6,15 +6,16 @@ from keras import ops
 from trellis.components.lattice import linear_chain
 from trellis.components.layers.linear_chain_head import LinearChainHead
 from trellis.components.layers.sequence_head import allowed_only
+from trellis.components.types import Emissions, Lengths, TagScores, Tensor, Transitions
 
 
 @keras.saving.register_keras_serializable("trellis")
 class MEMM(LinearChainHead):
-    """Each tag given the one before it and the emissions of its time step: a softmax for each previous tag.
+    """Predict each tag from the previous tag and the emissions of its time step: one softmax per previous tag.
 
-    Normalised at each time step, so training needs no recursion over paths; the price is label bias: a tag with few
-    ways on passes its whole weight along whatever is observed (Lafferty et al. 2001). The interface is that of `CRF`;
-    there is no score for the last tag, as nothing comes after it.
+    The model is normalised at each time step, so training needs no recursion over paths. The price is label bias: a tag
+    with few successors passes on its whole weight whatever is observed (Lafferty et al. 2001). The interface is that of
+    `CRF`; there is no score for the last tag, because nothing comes after it.
 
     Args:
         boundaries, constraints, tags, constrain_training, checks: as for every `LinearChainHead`.
@@ -22,10 +23,12 @@ class MEMM(LinearChainHead):
 
     scores_last_tag = False
 
-    def potentials(self, emissions, constrained):
-        """Log-probabilities, all in the transitions `(batch, time - 1, tags, tags)` but for the first tag's.
+    def potentials(
+        self, emissions: Emissions, constrained: bool
+    ) -> tuple[Emissions, Transitions, TagScores, TagScores]:
+        """Return log-probabilities, all of them in the transitions `(batch, time - 1, tags, tags)` but the first tag's.
 
-        The first tag has none before it, so its log-probabilities stand in the emissions; the others are 0 there.
+        The first tag has no previous one, so its log-probabilities go into the emissions, which are 0 elsewhere.
         """
         emissions = ops.cast(emissions, "float32")
         transitions, start, end = self.scores(self.constrain_training)
@@ -35,8 +38,8 @@ class MEMM(LinearChainHead):
         chain = steps, ops.zeros_like(start), ops.zeros_like(end)
         return unary, *(self.with_constraints(chain) if constrained else chain)
 
-    def negative_log_likelihood(self, emissions, tags, lengths):
-        unary, *chain = self.potentials(emissions, constrained=False)
+    def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
+        unary, transitions, start, end = self.potentials(emissions, constrained=False)
         if len(tags.shape) == 2:
-            return -linear_chain.path_score(unary, tags, lengths, *chain)
-        return -linear_chain.log_partition(allowed_only(unary, tags), lengths, *chain)
+            return -linear_chain.path_score(unary, tags, lengths, transitions, start, end)
+        return -linear_chain.log_partition(allowed_only(unary, tags), lengths, transitions, start, end)

@@ -1,21 +1,25 @@
 """The LSTM whose gates also see the cell (Gers and Schmidhuber 2000)."""
 
+from typing import Any
+
 import keras
 from keras import ops
+
+from trellis.components.types import JSON, Shape, States, Tensor
 
 
 @keras.saving.register_keras_serializable("trellis")
 class PeepholeLSTMCell(keras.layers.LSTMCell):
     """`keras.layers.LSTMCell` with a weight from each unit's cell to each of its gates.
 
-    Input and forget gates see the cell before the step, the output gate the one after it.
+    Input and forget gates see the cell before the step, the output gate sees it after the step.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         self.peepholes = self.add_weight(shape=(3, self.units), initializer="zeros", name="peepholes")
 
-    def call(self, inputs, states, training=False):
+    def call(self, inputs: Tensor, states: States, training: bool = False) -> tuple[Tensor, States]:
         hidden, cell = states
         if training and self.recurrent_dropout:
             hidden = hidden * self.get_recurrent_dropout_mask(hidden)
@@ -25,28 +29,28 @@ class PeepholeLSTMCell(keras.layers.LSTMCell):
         if self.use_bias:
             gates = gates + self.bias
         update, forget, candidate, output = ops.split(gates, 4, axis=-1)
-        into_update, into_forget, into_output = ops.unstack(self.peepholes)
-        update = self.recurrent_activation(update + cell * into_update)
-        forget = self.recurrent_activation(forget + cell * into_forget)
+        update_peephole, forget_peephole, output_peephole = ops.unstack(self.peepholes)
+        update = self.recurrent_activation(update + cell * update_peephole)
+        forget = self.recurrent_activation(forget + cell * forget_peephole)
         cell = forget * cell + update * self.activation(candidate)
-        hidden = self.recurrent_activation(output + cell * into_output) * self.activation(cell)
+        hidden = self.recurrent_activation(output + cell * output_peephole) * self.activation(cell)
         return hidden, [hidden, cell]
 
 
 @keras.saving.register_keras_serializable("trellis")
 class PeepholeLSTM(keras.layers.RNN):
-    """A layer of `PeepholeLSTMCell`.
+    """A recurrent layer of `PeepholeLSTMCell`.
 
     Args:
-        units: of the layer.
-        recurrent_dropout: rate on the hidden state inside the recurrent product.
-        **kwargs: of `keras.layers.RNN`.
+        units: width of the layer.
+        recurrent_dropout: dropout rate on the hidden state inside the recurrent product.
+        **kwargs: arguments of `keras.layers.RNN`.
     """
 
-    def __init__(self, units, recurrent_dropout=0.0, **kwargs):
+    def __init__(self, units: int, recurrent_dropout: float = 0.0, **kwargs: Any) -> None:
         kwargs.pop("cell", None)
         super().__init__(PeepholeLSTMCell(units, recurrent_dropout=recurrent_dropout), **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         config = super().get_config()
         return {**config, "units": self.cell.units, "recurrent_dropout": self.cell.recurrent_dropout}

@@ -1,65 +1,70 @@
 """The last layer of a tagger: emissions in, tags out, with a loss that knows how the tags were scored."""
 
+from typing import Any, NamedTuple
+
 import keras
 from keras import ops
-from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
-
-_SCORED_BY = "_trellis_scored_by"
+from trellis.components.layers.tensor_notes import TensorNotes
+from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, Tensor
 
 
 class SequenceHead(keras.layers.Layer):
     """Base of the layers that turn emissions into tags.
 
-    Its output is the best tag of each time step, int32; what the loss needs besides (the emissions and this layer's
-    own weights) rides on the output tensor, as Keras's own masks do, so that
+    The output is the best tag of each time step, int32. The loss also needs the emissions and this layer's weights; a
+    note on the output tensor tells it where to find them (see `trellis.components.layers.tensor_notes`), so that
 
         model.compile("adam", loss=NegativeLogLikelihood())
 
-    works in functional and subclassed models alike. Decoding costs nothing in training: no gradient and no loss
-    reads the tags, so they are left out of the graph.
+    works in functional and subclassed models alike. Decoding costs nothing in training: neither the gradient nor the
+    loss reads the tags, so they are pruned from the graph.
 
     Args:
-        checks: look for NaN in emissions, masks with holes and tags out of range. None: when running eagerly; True:
-            in graphs of TensorFlow as well, where the error is `tf.errors.InvalidArgumentError`; False: never.
+        checks: check for NaN in emissions, holes in masks and tags out of range. None: when running eagerly; True: in
+            TensorFlow graphs too, where the error is `tf.errors.InvalidArgumentError`; False: never.
 
     Call arguments:
         emissions: `(batch, time, tags)` scores.
-        mask: `(batch, time)` booleans, True at real time steps: one run of them, padding on the right or on the left;
-            None means no padding.
+        mask: `(batch, time)` booleans, True at real time steps, which have to be contiguous: padding is on the right or
+            on the left. None means no padding.
         output: `"tags"`; or `"marginals"`; or, for a linear chain, `"k_best"` or `"k_best_scores"`.
-        k: how many paths the last two give.
+        k: number of paths of the last two.
 
-    Output: `(batch, time)` int32 tags, 0 at padded positions. `"marginals"`: `(batch, time, tags)` posterior
-    probabilities. `"k_best"`: tags `(batch, k, time)`; `"k_best_scores"`: `(batch, k)`, -inf where there are fewer
-    paths. Each is one tensor, as Keras wants it of a layer that a functional model calls several times.
+    Output, a single tensor as Keras requires of a layer that a functional model calls several times:
+        `"tags"`: `(batch, time)` int32, 0 at padding.
+        `"marginals"`: posterior probabilities `(batch, time, tags)`.
+        `"k_best"`: tags `(batch, k, time)`.
+        `"k_best_scores"`: `(batch, k)`, -inf where there are fewer than `k` paths.
 
     Raises:
-        ValueError: with the position, if a check fails.
+        ValueError: if a check fails; the message names the position.
     """
 
-    def __init__(self, checks=None, **kwargs):
+    def __init__(self, checks: bool | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.checks = checks
         self.supports_masking = True
 
-    def call(self, emissions, mask=None, output="tags", k=1):
+    def call(self, emissions: Emissions, mask: Mask | None = None, output: str = "tags", k: int = 1) -> Tensor:
         lengths, first = lengths_of(emissions, mask, self.checks)
         require(ops.all(emissions == emissions, axis=-1), "emissions are NaN", self.checks)
-        emissions = _moved(emissions, first)
+        emissions = _rolled(emissions, first)
         if output == "marginals":
-            return _moved(self.marginals(emissions, lengths), first, back=True)
+            return _rolled(self.marginals(emissions, lengths), first, back=True)
         if output in ("k_best", "k_best_scores"):
             tags, scores = self.k_best(emissions, lengths, k)
-            return scores if output == "k_best_scores" else _moved(tags, first, back=True, axis=2)
-        tags = _moved(self.decode(emissions, lengths), first, back=True)
-        _remember(tags, (self, emissions, lengths, first))
+            return scores if output == "k_best_scores" else _rolled(tags, first, back=True, axis=2)
+        tags = _rolled(self.decode(emissions, lengths), first, back=True)
+        _SCORINGS.attach(tags, Scoring(self, emissions, lengths, first))
         return tags
 
-    def compute_output_spec(self, emissions, mask=None, output="tags", k=1):
+    def compute_output_spec(
+        self, emissions: Emissions, mask: Mask | None = None, output: str = "tags", k: int = 1
+    ) -> Tensor:
         batch, time, tags = emissions.shape
         if output == "marginals":
             return keras.KerasTensor((batch, time, tags), dtype="float32")
@@ -71,40 +76,64 @@ class SequenceHead(keras.layers.Layer):
             raise ValueError(f"output must be 'tags', 'marginals', 'k_best' or 'k_best_scores', not {output!r}")
         return keras.KerasTensor((batch, time), dtype="int32")
 
-    def compute_output_shape(self, emissions_shape):
+    def compute_output_shape(self, emissions_shape: Shape) -> Shape:
         return emissions_shape[:-1]
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Emissions, mask: Mask | None = None) -> Mask | None:
         return mask
 
-    def decode(self, emissions, lengths):
-        """Best tags `(batch, time)` int32 of `emissions (batch, time, tags)` with `lengths (batch,)`."""
+    def decode(self, emissions: Emissions, lengths: Lengths) -> TagIds:
+        """Return the best tags, `(batch, time)` int32, 0 at padding.
+
+        Args:
+            emissions: `(batch, time, tags)`, real time steps first.
+            lengths: `(batch,)`.
+        """
         raise NotImplementedError
 
-    def marginals(self, emissions, lengths):
-        """Posterior probability of each tag: `(batch, time, tags)`, zero at padded positions."""
+    def marginals(self, emissions: Emissions, lengths: Lengths) -> Tensor:
+        """Return the posterior probability of each tag: `(batch, time, tags)`, zero at padding."""
         raise NotImplementedError
 
-    def k_best(self, emissions, lengths, k):
-        """Tags `(batch, k, time)` and scores `(batch, k)` of the `k` best paths."""
+    def k_best(self, emissions: Emissions, lengths: Lengths, k: int) -> tuple[Tensor, Tensor]:
+        """Return tags `(batch, k, time)` and scores `(batch, k)` of the `k` best paths."""
         raise NotImplementedError(f"{type(self).__name__} has no k best paths")
 
-    def negative_log_likelihood(self, emissions, tags, lengths):
-        """`(batch,)` nats of the gold tags; 0 for a sequence of length 0.
+    def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
+        """Return the nats of the gold tags, `(batch,)`; 0 for a sequence of length 0.
 
         Args:
             tags: `(batch, time)` integers; or `(batch, time, tags)`, nonzero for each tag that is allowed.
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         return {**super().get_config(), "checks": self.checks}
 
 
-def lengths_of(emissions, mask, checks=None):
-    """Number of real time steps of each sequence, and where the first of them is, both `(batch,)` int32.
+class Scoring(NamedTuple):
+    """How a tensor of tags was scored.
 
-    The second is None where there is no mask.
+    Attributes:
+        head: the layer that chose the tags.
+        emissions: `(batch, time, tags)`, real time steps first.
+        lengths: `(batch,)`.
+        first: the first real time step of each sequence in the tags, `(batch,)`; None without a mask.
+    """
+
+    head: SequenceHead
+    emissions: Emissions
+    lengths: Lengths
+    first: Tensor | None
+
+
+_SCORINGS: TensorNotes[Scoring] = TensorNotes("_trellis_scoring")
+
+
+def lengths_of(emissions: Emissions, mask: Mask | None, checks: bool | None = None) -> tuple[Lengths, Tensor | None]:
+    """Return the number of real time steps of each sequence and the index of the first one, both `(batch,)` int32.
+
+    The second is None without a mask.
     """
     batch, time = ops.shape(emissions)[:2]
     if mask is None:
@@ -121,12 +150,18 @@ def lengths_of(emissions, mask, checks=None):
     return lengths, first
 
 
-def _moved(values, first, back=False, axis=1):
-    """Sequences moved so that their real time steps come first, or back again."""
+def _rolled(values: Tensor, first: Tensor | None, back: bool = False, axis: int = 1) -> Tensor:
+    """Roll each sequence so that its real time steps come first, or back to where they were.
+
+    Args:
+        values: `(batch, ...)`.
+        first: the first real time step of each sequence, `(batch,)`; None to return the values unchanged.
+        axis: the time axis.
+    """
     if first is None:
         return values
 
-    def move():
+    def roll() -> Tensor:
         shift = ops.reshape(-first if back else first, (-1,) + (1,) * (len(values.shape) - 1))
         time = ops.shape(values)[axis]
         times = ops.reshape(
@@ -134,59 +169,44 @@ def _moved(values, first, back=False, axis=1):
         )
         return ops.take_along_axis(values, (times + shift) % time, axis=axis)
 
-    return ops.cond(ops.any(first > 0), move, lambda: values)
-
-
-# JAX's arrays take no attributes: for it only what was scored last is known.
-_latest = (None, None)
-
-
-def _remember(tags, scored_by):
-    global _latest
-    try:
-        setattr(tags, _SCORED_BY, scored_by)
-    except AttributeError:
-        _latest = (tags, scored_by)
-
-
-def _recall(tags):
-    return getattr(tags, _SCORED_BY, _latest[1] if tags is _latest[0] else None)
+    return ops.cond(ops.any(first > 0), roll, lambda: values)
 
 
 @keras.saving.register_keras_serializable("trellis")
 class NegativeLogLikelihood(keras.losses.Loss):
-    """Negative log-likelihood of the gold tags under the model's `SequenceHead`, in nats a sequence.
+    """Negative log-likelihood of the gold tags under the model's `SequenceHead`, in nats per sequence.
 
-    Sequences without any real time step (the dummy rows that fill a batch) count neither in the sum nor in the mean.
+    Sequences without a real time step (the dummy rows that fill a batch) count neither in the sum nor in the mean.
 
     Args:
-        reduction: `"mean"` over sequences (weighted, if there are weights), `"sum"`, or `"none"`.
-        class_weights: a weight for each tag, `{tag: weight}` (1 for the others) or a list. A sequence counts as much
-            as its gold tags do on average.
-        sequences: the mean divides by that instead of by the batch's own number (or weights), so that every sequence
-            counts alike in batches of different sizes.
+        reduction: `"mean"` over sequences (weighted by `sample_weight`), `"sum"`, or `"none"`.
+        class_weights: a weight for each tag, `{tag: weight}` (1 for the others) or a list. The weight of a sequence is
+            the mean weight of its gold tags.
+        sequences: divide the mean by this number instead of by the batch's own number of sequences (or sum of weights),
+            so that every sequence counts alike in batches of different sizes.
 
     Call arguments:
-        y_true: `(batch, time)` gold tags; values at padded positions are ignored. Or `(batch, time, tags)`, nonzero
-            for each tag that is allowed there: partial or ambiguous labels, whose likelihood is that of all the paths
-            they allow. Where nothing is nonzero, nothing is known and every tag is allowed.
+        y_true: `(batch, time)` gold tags; values at padding are ignored. Or `(batch, time, tags)`, nonzero for each tag
+            that is allowed: partial or ambiguous labels, whose likelihood is that of all the paths they allow. A time
+            step without any nonzero value allows every tag.
         y_pred: the output of a `SequenceHead`.
-        sample_weight: `(batch,)`, one weight a sequence.
+        sample_weight: `(batch,)`, one weight per sequence.
 
     Raises:
-        ValueError: for label smoothing, which would have to spread probability over whole sequences, most of them
-            impossible: use partial labels for doubtful tags and weights for doubtful sequences.
+        ValueError: if `y_pred` is not the tensor that a `SequenceHead` returned; or for label smoothing, which would
+            have to spread probability over whole sequences, most of them impossible: use partial labels for doubtful
+            tags and weights for doubtful sequences.
     """
 
     def __init__(
         self,
-        reduction="mean",
-        class_weights=None,
-        sequences=None,
-        label_smoothing=0.0,
-        name="negative_log_likelihood",
-        **kwargs,
-    ):
+        reduction: str | None = "mean",
+        class_weights: dict[int, float] | list[float] | None = None,
+        sequences: float | None = None,
+        label_smoothing: float = 0.0,
+        name: str = "negative_log_likelihood",
+        **kwargs: Any,
+    ) -> None:
         if reduction not in ("mean", "sum", "none", None):
             raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
         if label_smoothing:
@@ -197,25 +217,25 @@ class NegativeLogLikelihood(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, **kwargs)
         self.class_weights, self.sequences = class_weights, sequences
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        scored_by = _recall(y_pred)
-        if scored_by is None and in_symbolic_scope():
-            # Under a distribution strategy Keras first asks for shapes, with tensors that it made up.
+    def __call__(self, y_true: Tensor, y_pred: TagIds, sample_weight: Tensor | None = None) -> Tensor:
+        scoring = _SCORINGS.get(y_pred)
+        if scoring is None and _is_inferring_shapes():
             return ops.zeros(() if self.reduction in ("mean", "sum") else ops.shape(y_pred)[:1])
-        if scored_by is None:
+        if scoring is None:
             raise ValueError(
-                "NegativeLogLikelihood needs the untouched output of a CRF, or of another SequenceHead, as the "
-                "model's output; here it is the output of something else"
+                "NegativeLogLikelihood needs the untouched output of a CRF, or of another SequenceHead, as the model's "
+                f"output; it got a tensor of shape {tuple(y_pred.shape)} that no head returned. Tags that were cast, "
+                "reshaped or computed with no longer say which head scored them"
             )
-        head, emissions, lengths, first = scored_by
-        y_true = _moved(self._checked(ops.convert_to_tensor(y_true), emissions, lengths, head.checks), first)
+        head, emissions, lengths, first = scoring
+        y_true = _rolled(self._checked(ops.convert_to_tensor(y_true), emissions, lengths, head.checks), first)
         losses = head.negative_log_likelihood(emissions, y_true, lengths)
         weights = ops.cast(lengths > 0, losses.dtype)
         if sample_weight is not None:
             sample_weight = ops.cast(sample_weight, losses.dtype)
             if len(sample_weight.shape) != 1:
                 raise ValueError(
-                    f"sample_weight has rank {len(sample_weight.shape)}, expected the shape (batch,): one a sequence"
+                    f"sample_weight has rank {len(sample_weight.shape)}, expected the shape (batch,): one per sequence"
                 )
             weights = weights * sample_weight
         if self.class_weights is not None:
@@ -226,19 +246,19 @@ class NegativeLogLikelihood(keras.losses.Loss):
         if self.reduction == "sum":
             return total
         mean = ops.divide_no_nan(total, ops.sum(weights) if self.sequences is None else self.sequences)
-        # Gradients are summed over replicas; their mean is wanted, as Keras's own losses have it.
+        # Replicas sum their gradients; dividing makes that a mean, as Keras's own losses do.
         return mean / _replicas()
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: TagIds) -> Tensor:
         return self(y_true, y_pred)
 
-    def _checked(self, y_true, emissions, lengths, checks):
+    def _checked(self, y_true: Tensor, emissions: Emissions, lengths: Lengths, checks: bool | None) -> Tensor:
         if len(y_true.shape) not in (2, 3):
             raise ValueError(f"gold tags have rank {len(y_true.shape)}, expected (batch, time) or (batch, time, tags)")
         for axis, name in enumerate(("sequences", "time steps", "tags")[: len(y_true.shape)]):
-            mine, theirs = y_true.shape[axis], emissions.shape[axis]
-            if None not in (mine, theirs) and mine != theirs:
-                raise ValueError(f"gold tags have {mine} {name}, the emissions have {theirs}")
+            size, expected = y_true.shape[axis], emissions.shape[axis]
+            if None not in (size, expected) and size != expected:
+                raise ValueError(f"gold tags have {size} {name}, the emissions have {expected}")
         if len(y_true.shape) == 3:
             return y_true
         y_true, tags = ops.cast(y_true, "int32"), emissions.shape[-1]
@@ -246,7 +266,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
         require(inside, f"a gold tag is not one of the {tags} tags", checks)
         return y_true
 
-    def _mean_class_weight(self, y_true, emissions, lengths):
+    def _mean_class_weight(self, y_true: Tensor, emissions: Emissions, lengths: Lengths) -> Tensor:
         weights = self.class_weights
         if isinstance(weights, dict):
             weights = [weights.get(tag, 1.0) for tag in range(emissions.shape[-1])]
@@ -259,40 +279,50 @@ class NegativeLogLikelihood(keras.losses.Loss):
         steps = ops.where(valid_steps(emissions, lengths), steps, 0.0)
         return ops.divide_no_nan(ops.sum(steps, axis=1), ops.cast(lengths, "float32"))
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         weights = self.class_weights
         if isinstance(weights, dict):
-            # JSON knows no integers as keys.
+            # JSON has no integer keys.
             weights = [weights.get(tag, 1.0) for tag in range(max(weights, default=-1) + 1)]
         return {**super().get_config(), "class_weights": weights, "sequences": self.sequences}
 
 
-def _replicas():
+def _is_inferring_shapes() -> bool:
+    """Return whether Keras calls with tensors of its own making to infer shapes, as it does under a strategy.
+
+    Keras has no public function for this; `test_distributed_over_two_replicas` fails if the private one moves.
+    """
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+
+    return bool(in_symbolic_scope())
+
+
+def _replicas() -> int:
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf
 
-    return tf.distribute.get_strategy().num_replicas_in_sync
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-def allowed_only(emissions, tags):
-    """Emissions with the tags that partial labels `(batch, time, tags)` rule out forbidden."""
+def allowed_only(emissions: Emissions, tags: Tensor) -> Emissions:
+    """Forbid the tags that partial labels `(batch, time, tags)` rule out."""
     tags = ops.cast(tags, "bool")
     return ops.where(tags | ~ops.any(tags, axis=-1, keepdims=True), emissions, FORBIDDEN)
 
 
 @keras.saving.register_keras_serializable("trellis")
 class IndependentTags(SequenceHead):
-    """Each tag on its own: a softmax over the emissions of its time step."""
+    """Choose each tag on its own: a softmax over the emissions of its time step."""
 
-    def decode(self, emissions, lengths):
+    def decode(self, emissions: Emissions, lengths: Lengths) -> TagIds:
         return ops.where(valid_steps(emissions, lengths), argmax(emissions), 0)
 
-    def marginals(self, emissions, lengths):
+    def marginals(self, emissions: Emissions, lengths: Lengths) -> Tensor:
         valid = valid_steps(emissions, lengths)[:, :, None]
         return ops.where(valid, ops.softmax(ops.cast(emissions, "float32")), 0.0)
 
-    def negative_log_likelihood(self, emissions, tags, lengths):
+    def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
         logs = ops.log_softmax(ops.cast(emissions, "float32"))
         valid = valid_steps(emissions, lengths)
         if len(tags.shape) == 3:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.layers.ibm1 import IBM1
-from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add
+from trellis.components.layers.positions import Diagonal, Jumps, PositionTable, Uniform, add_to
 
 STAGES = {"ibm1": Uniform, "ibm2": PositionTable, "fast_align": Diagonal, "hmm": Jumps}
 
@@ -153,7 +153,7 @@ class WordAligner(keras.Model):
             lexicon.count(grid, weighted(of_cells), weighted(of_null))
             learned = (position.counts for position in positions if position.counts is not None)
             for counts, values in zip(learned, each, strict=True):
-                add(counts, weighted(values))
+                add_to(counts, weighted(values))
         if self.stepwise:
             self._by_stage(self._maximize)
             self.steps.assign_add(1.0)

@@ -306,7 +306,7 @@ def test_constraints_that_cannot_be_met():
 def test_clear_refusals():
     with pytest.raises(ValueError, match="output of a CRF"):
         NegativeLogLikelihood()(TAGS, tf.zeros((6, 5)))
-    with pytest.raises(ValueError, match="one a sequence"):
+    with pytest.raises(ValueError, match="one per sequence"):
         NegativeLogLikelihood()(TAGS, CRF()(tf.zeros((6, 5, 4))), sample_weight=np.ones((6, 5)))
     with pytest.raises(ValueError, match="reduction"):
         NegativeLogLikelihood(reduction="median")
