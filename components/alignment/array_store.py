@@ -1,48 +1,55 @@
-"""Arrays put away by number, in memory or on disk."""
+"""A list of arrays, in memory or on disk."""
 
 import os
 import pickle
 import tempfile
 from array import array
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from trellis.components.types import FilePath
+
+Item = TypeVar("Item")
 
 
-class ArrayStore:
-    """Arrays, or tuples or dictionaries of them, in the order in which they were appended.
+class ArrayStore(Generic[Item]):
+    """An append-only list of arrays, or of tuples or dictionaries of arrays.
 
     Args:
-        folder: where a file is to hold them, which nobody else sees and which goes with the shelf; None: in memory.
+        folder: a folder for a temporary file that holds the items and is deleted with the store; None keeps them in
+            memory.
     """
 
-    def __init__(self, folder=None):
-        self._kept = [] if folder is None else None
-        self._file = None
-        if folder is not None:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self._ends = array("q", [0])
+    def __init__(self, folder: FilePath | None = None) -> None:
+        self._items: list[Item] = []
+        self._file = None if folder is None else tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the store
+        self._ends = array("q", [0])  # where each item ends in the file
 
-    def append(self, arrays):
+    def append(self, item: Item) -> None:
+        """Add an item at the end."""
         if self._file is None:
-            self._kept.append(arrays)
+            self._items.append(item)
             return
-        self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(arrays, protocol=5)))
-        self._file.flush()  # reading goes past the buffer
+        self._ends.append(self._ends[-1] + self._file.write(pickle.dumps(item, protocol=5)))
+        self._file.flush()  # `pread` bypasses the buffer
 
-    def __len__(self):
-        return len(self._ends) - 1 if self._file else len(self._kept)
+    def __len__(self) -> int:
+        return len(self._items) if self._file is None else len(self._ends) - 1
 
-    def __getitem__(self, number):
+    def __getitem__(self, index: int) -> Item:
         if self._file is None:
-            return self._kept[number]
-        begin, end = self._ends[number : number + 2]
-        return pickle.loads(os.pread(self._file.fileno(), end - begin, begin))
+            return self._items[index]
+        start, end = self._ends[index : index + 2]
+        item: Item = pickle.loads(os.pread(self._file.fileno(), end - start, start))
+        return item
 
-    def __iter__(self):
-        return (self[number] for number in range(len(self)))
+    def __iter__(self) -> Iterator[Item]:
+        return (self[index] for index in range(len(self)))
 
-    def emptied(self):
-        """Yields every one and, in memory, lets go of it."""
-        for number in range(len(self)):
-            arrays = self[number]
-            if self._file is None:
-                self._kept[number] = None
-            yield arrays
+    def drain(self) -> Iterator[Item]:
+        """Yield all items and release the memory of each; afterwards a store in memory is empty."""
+        if self._file is not None:
+            yield from self
+        self._items.reverse()
+        while self._items:
+            yield self._items.pop()

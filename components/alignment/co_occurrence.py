@@ -1,26 +1,31 @@
-"""The words of a bitext that meet in a sentence pair, numbered, and the sentence pairs as batches of these numbers."""
+"""Number the word pairs that co-occur in a bitext, and turn its sentence pairs into batches of these numbers."""
 
-import operator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import tensorflow as tf
 
 from trellis.components.alignment.array_store import ArrayStore
-from trellis.components.text.batching import untuned
+from trellis.components.alignment.token_pairs import Chunk
+from trellis.components.text.batching import without_autotuning
+from trellis.components.types import Dataset, FilePath, Tensor
 
-UNSORTED = 2**22  # pairs of words that wait to be merged with those that are there
+UNSORTED = 2**22  # keys that may wait before they are merged with the sorted ones
 
 
 class ClassPairs(NamedTuple):
-    """Words, or classes of words, and which of them meet.
+    """Words, or classes of words, and which of them co-occur.
 
     Attributes:
-        source_class, target_class: of each word, `(words,)`.
-        source, target: classes of each pair of classes that meet, `(pairs of classes,)`.
-        pair: number of the pair of classes of each pair of words, `(pairs,)`; None where the classes are the words.
-        source_count, target_count: how often each class occurs, `(classes,)`.
+        source_class: the class of each source word, `(words,)`.
+        target_class: the class of each target word, `(words,)`.
+        source: the source class of each pair of classes that co-occur, `(class pairs,)`.
+        target: the target class of each pair of classes that co-occur, `(class pairs,)`.
+        pair: the index of the pair of classes of each pair of words, `(pairs,)`; None if the classes are the words.
+        source_count: how often each source class occurs, `(classes,)`.
+        target_count: how often each target class occurs, `(classes,)`.
     """
 
     source_class: np.ndarray
@@ -32,205 +37,284 @@ class ClassPairs(NamedTuple):
     target_count: np.ndarray
 
 
-class CoOccurrence:
-    """A bitext as batches of numbers of word pairs.
-
-    Args:
-        chunks: `trellis.components.alignment.token_pairs.Chunk`s; batches hold sentences of one chunk.
-        source_words, target_words: sizes of the vocabularies.
-        cells: pairs of words of a batch, at most and with padding; a larger sentence pair is a batch of its own. XLA
-            compiles each size of batches, and where many numbers divide `cells` few sizes are enough.
-        folder: see `ArrayStore`; with one, memory grows with the pairs of words that meet but not with the sentences.
+class _LocalBatch(NamedTuple):
+    """A batch whose word pairs are numbered within the batch.
 
     Attributes:
-        words: the `ClassPairs` of words; pairs are numbered by the first batch that holds them, frequent words first.
-        batches: int32, tensors where they are in memory: `sources (batch, source)`, `source_lengths` and
-            `target_lengths (batch,)`; and one row for each target word of all its sentences in turn: `targets
-            (tokens,)`, the sentence they are in `sentences (tokens,)`, and their pairs with the words of that sentence
+        keys: the key of each distinct pair, ascending.
+        pairs: the index into `keys` of each cell, `(tokens, source)`.
+        arrays: the other arrays of the batch, without rows of padding.
+        rows: the number of rows with padding.
+    """
+
+    keys: np.ndarray
+    pairs: np.ndarray
+    arrays: dict[str, np.ndarray]
+    rows: int
+
+
+class CoOccurrence:
+    """A bitext as batches of indices of word pairs.
+
+    Args:
+        chunks: the sentence pairs; a batch holds sentences of one chunk.
+        source_words: the size of the source vocabulary.
+        target_words: the size of the target vocabulary.
+        cells: the maximum number of cells (pairs of words of a sentence pair) of a batch, with padding; a larger
+            sentence pair is a batch of its own. XLA compiles each shape of batches; if `cells` has many divisors, few
+            shapes suffice.
+        folder: see `ArrayStore`; with one, memory grows with the word pairs that co-occur but not with the sentences.
+
+    Attributes:
+        words: the words and which of them co-occur; pairs are numbered by the first batch that holds them, frequent
+            words first.
+        batches: int32 arrays, or tensors if they are in memory: `sources (batch, source)`, `source_lengths` and
+            `target_lengths (batch,)`; and one row for each target word of all sentences, concatenated: `targets
+            (tokens,)`, the sentence of each, `sentences (tokens,)`, and its pairs with the words of that sentence,
             `pairs (tokens, source)`. The last rows may be padding, in the last sentence; there, and right of a
-            sentence's words, a number is one past the last.
-        chunks: for each chunk the `range` of its batches.
-        tokens, cells: numbers of words of both sides, and of pairs of words of a sentence pair.
+            sentence's words, an id is one past the last.
+        chunks: the range of the batches of each chunk.
+        tokens: the number of words of both sides.
+        cells: the number of pairs of words of the sentence pairs.
         lengths: `{(source length, target length), …}` of all sentence pairs.
     """
 
-    def __init__(self, chunks, source_words, target_words, cells=2**20, folder=None):
-        self.size, self.in_memory = (source_words, target_words), folder is None
-        self.batches, self._rows, self.chunks = ArrayStore(folder), ArrayStore(folder), []
-        self.tokens, self.cells, self.lengths = 0, 0, set()
-        counts = [np.zeros(size, np.int64) for size in self.size]
-        local, every = ArrayStore(folder), _Union()
+    def __init__(
+        self,
+        chunks: Iterable[Chunk],
+        source_words: int,
+        target_words: int,
+        cells: int = 2**20,
+        folder: FilePath | None = None,
+    ) -> None:
+        self._sizes, self._in_memory = (source_words, target_words), folder is None
+        self.batches: ArrayStore[dict[str, Any]] = ArrayStore(folder)
+        self._rows: ArrayStore[np.ndarray] = ArrayStore(folder)
+        self.chunks: list[range] = []
+        self.tokens, self.cells = 0, 0
+        self.lengths: set[tuple[int, int]] = set()
+        counts = np.zeros(source_words, np.int64), np.zeros(target_words, np.int64)
+        local: ArrayStore[_LocalBatch] = ArrayStore(folder)
+        distinct = _DistinctKeys()
         for chunk in chunks:
-            begin = len(local)
-            starts = [np.cumsum(each, dtype=np.int64) - each for each in (chunk.source_lengths, chunk.target_lengths)]
-            for rows, length, width in _groups(chunk.source_lengths, chunk.target_lengths, cells):
-                batch = self._batch(rows, width, chunk, *starts)
-                sources = batch["sources"][batch["sentences"]]
-                targets = np.broadcast_to(batch["targets"][:, None], sources.shape)
-                # Numbered within the batch, so that what sorting needs stays small.
-                keys, number = _distinct(sources.ravel(), targets.ravel(), self.size)
-                every.add(keys)
-                local.append({"keys": keys, "batch": batch, "length": length, "pairs": number.reshape(sources.shape)})
+            first = len(local)
+            for rows, batch in self._local_batches(chunk, cells):
+                distinct.add(batch.keys)
+                local.append(batch)
                 self._rows.append(chunk.rows[rows])
-            self.chunks.append(range(begin, len(local)))
+            self.chunks.append(range(first, len(local)))
             for count, ids in zip(counts, (chunk.source, chunk.target), strict=True):
                 count += np.bincount(ids, minlength=len(count))
                 self.tokens += len(ids)
-            lengths = chunk.source_lengths.tolist(), chunk.target_lengths.tolist()
-            self.cells += sum(map(operator.mul, *lengths))
-            self.lengths.update(zip(*lengths, strict=True))
-        keys = every.keys()
+            lengths = list(zip(chunk.source_lengths.tolist(), chunk.target_lengths.tolist(), strict=True))
+            self.cells += sum(source_length * target_length for source_length, target_length in lengths)
+            self.lengths.update(lengths)
+        keys = distinct.keys()
         keys = keys[: np.searchsorted(keys, source_words * target_words)]  # without padding
-        source, target = (each.astype(np.int32) for each in np.divmod(keys, target_words))
-        order = self._number(local.emptied(), keys, np.minimum(counts[0][source], counts[1][target]))
-        classes = (np.arange(size, dtype=np.int32) for size in self.size)
-        self.words = ClassPairs(*classes, source[order], target[order], None, *counts)
+        source, target = (ids.astype(np.int32) for ids in np.divmod(keys, target_words))
+        order = self._number_pairs(local.drain(), keys, np.minimum(counts[0][source], counts[1][target]))
+        self.words = ClassPairs(
+            np.arange(source_words, dtype=np.int32),
+            np.arange(target_words, dtype=np.int32),
+            source[order],
+            target[order],
+            None,
+            *counts,
+        )
 
-    def _number(self, local, keys, frequency):
-        """Makes batches of local ones; the keys in the order of the numbers that they get.
+    def _local_batches(self, chunk: Chunk, cells: int) -> Iterator[tuple[np.ndarray, _LocalBatch]]:
+        """Yield the rows of the chunk that form a batch, and the batch."""
+        source_starts, target_starts = (
+            np.cumsum(lengths, dtype=np.int64) - lengths for lengths in (chunk.source_lengths, chunk.target_lengths)
+        )
+        for rows, length, width in _groups(chunk.source_lengths, chunk.target_lengths, cells):
+            arrays = self._arrays(rows, width, chunk, source_starts, target_starts)
+            sources = arrays["sources"][arrays["sentences"]]
+            targets = np.broadcast_to(arrays["targets"][:, None], sources.shape)
+            # Numbering pairs within the batch first keeps what has to be sorted small.
+            keys, pairs = _distinct_pairs(sources.ravel(), targets.ravel(), self._sizes)
+            yield rows, _LocalBatch(keys, pairs.reshape(sources.shape), arrays, length)
 
-        What one batch looks up lies together, and in it what it looks up often, so that a processor's cache holds it.
+    def _arrays(
+        self, rows: np.ndarray, width: int, chunk: Chunk, source_starts: np.ndarray, target_starts: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Return the arrays of a batch other than `pairs`, without rows of padding."""
+        source_lengths, target_lengths = chunk.source_lengths[rows], chunk.target_lengths[rows]
+        columns = np.arange(width)
+        real = columns < source_lengths[:, None]
+        positions = np.where(real, source_starts[rows, None] + columns, 0)
+        sentences = np.repeat(np.arange(len(rows), dtype=np.int32), target_lengths)
+        first_rows = np.cumsum(target_lengths) - target_lengths
+        offsets = np.arange(len(sentences)) - np.repeat(first_rows, target_lengths)
+        return {
+            "sources": np.where(real, chunk.source[positions], self._sizes[0]).astype(np.int32),
+            "targets": chunk.target[np.repeat(target_starts[rows], target_lengths) + offsets],
+            "sentences": sentences,
+            "source_lengths": source_lengths,
+            "target_lengths": target_lengths,
+        }
+
+    def _number_pairs(self, local: Iterable[_LocalBatch], keys: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+        """Renumber pairs across batches, append the batches, and return the keys' indices in their new order.
+
+        The pairs of a batch, and among them the frequent ones, get consecutive numbers, so that a processor's cache
+        holds the table entries that are looked up together.
+
+        Args:
+            local: the batches.
+            keys: the distinct keys of all batches, ascending.
+            frequency: of each key.
         """
-        numbers, done = np.full(len(keys) + 1, -1, np.int32), 0
+        numbers, numbered = np.full(len(keys) + 1, -1, np.int32), 0
         numbers[-1] = len(keys)
-        for each in local:
-            batch, met = each["batch"], np.searchsorted(keys, each["keys"]).clip(max=len(keys))
-            new = met[numbers[met] < 0]
-            numbers[new[np.argsort(-frequency[new], kind="stable")]] = np.arange(done, done + len(new))
-            done += len(new)
-            batch["targets"] = _filled(batch["targets"], each["length"], self.size[1])
-            batch["sentences"] = _filled(batch["sentences"], each["length"], batch["sentences"][-1])
-            batch["pairs"] = _filled(numbers[met][each["pairs"]], each["length"], len(keys))
-            if self.in_memory:  # what is a tensor already is not copied in every epoch
-                batch = {name: tf.constant(values) for name, values in batch.items()}
-            self.batches.append(batch)
+        for batch in local:
+            indices = np.searchsorted(keys, batch.keys).clip(max=len(keys))
+            new = indices[numbers[indices] < 0]
+            numbers[new[np.argsort(-frequency[new], kind="stable")]] = np.arange(numbered, numbered + len(new))
+            numbered += len(new)
+            arrays: dict[str, Any] = {
+                **batch.arrays,
+                "targets": _pad_rows(batch.arrays["targets"], batch.rows, self._sizes[1]),
+                "sentences": _pad_rows(batch.arrays["sentences"], batch.rows, batch.arrays["sentences"][-1]),
+                "pairs": _pad_rows(numbers[indices][batch.pairs], batch.rows, len(keys)),
+            }
+            if self._in_memory:  # tensors need not be copied in every epoch
+                arrays = {name: tf.constant(values) for name, values in arrays.items()}
+            self.batches.append(arrays)
         return np.argsort(numbers[:-1])
 
-    def _batch(self, rows, width, chunk, source_starts, target_starts):
-        lengths = chunk.source_lengths[rows, None]
-        places = np.arange(width)
-        inside = places < lengths
-        sources = np.where(inside, chunk.source[np.where(inside, source_starts[rows, None] + places, 0)], self.size[0])
-        lengths = chunk.target_lengths[rows]
-        sentences = np.repeat(np.arange(len(rows), dtype=np.int32), lengths)
-        places = np.arange(len(sentences)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        targets = chunk.target[np.repeat(target_starts[rows], lengths) + places]
-        lengths = {"source_lengths": chunk.source_lengths[rows], "target_lengths": lengths}
-        return {"sources": sources.astype(np.int32), "targets": targets, "sentences": sentences, **lengths}
+    def rows(self, index: int) -> np.ndarray:
+        """Return the rows of the bitext that a batch holds, `(batch,)`."""
+        return self._rows[index]
 
-    def rows(self, number):
-        """The numbers of the sentence pairs of a batch, `(batch,)`."""
-        return self._rows[number]
+    def batches_with(self, rows: Iterable[int]) -> list[int]:
+        """Return the indices of the batches that hold any of these rows of the bitext, ascending."""
+        wanted = np.fromiter(rows, np.int64)
+        return [index for index, batch_rows in enumerate(self._rows) if np.isin(batch_rows, wanted).any()]
 
-    def holding(self, rows):
-        """The numbers of the batches that hold these sentence pairs, ascending."""
-        rows = np.fromiter(rows, np.int64)
-        return [number for number in range(len(self.batches)) if np.isin(self.rows(number), rows).any()]
+    def class_pairs(self, source_class: np.ndarray, target_class: np.ndarray) -> ClassPairs:
+        """Return which classes of words co-occur.
 
-    def level(self, source_class, target_class):
-        """The `ClassPairs` of classes: an id from 0 for each source word and each target word."""
+        Args:
+            source_class: the class of each source word, counted from 0, `(words,)`.
+            target_class: the class of each target word, counted from 0, `(words,)`.
+        """
         words = self.words
-        size = source_class.max() + 1, target_class.max() + 1
-        keys, pair = _distinct(source_class[words.source], target_class[words.target], size)
-        source, target = (each.astype(np.int32) for each in np.divmod(keys, size[1]))
-        counts = (
-            np.bincount(each, count)
-            for each, count in ((source_class, words.source_count), (target_class, words.target_count))
+        sizes = int(source_class.max()) + 1, int(target_class.max()) + 1
+        keys, pair = _distinct_pairs(source_class[words.source], target_class[words.target], sizes)
+        source, target = (ids.astype(np.int32) for ids in np.divmod(keys, sizes[1]))
+        return ClassPairs(
+            source_class,
+            target_class,
+            source,
+            target,
+            pair,
+            np.bincount(source_class, words.source_count),
+            np.bincount(target_class, words.target_count),
         )
-        return ClassPairs(source_class, target_class, source, target, pair, *counts)
 
-    def dataset(self):
-        """Every batch once, as a `tf.data.Dataset`."""
+    def dataset(self) -> Dataset:
+        """Return a dataset of all batches in order."""
         spec = {name: tf.TensorSpec([None] * values.ndim, tf.int32) for name, values in self.batches[0].items()}
-        if self.in_memory:
+        if self._in_memory:
             lists = {name: _tensor_list(batch[name] for batch in self.batches) for name in spec}
             dataset = tf.data.Dataset.range(len(self.batches), output_type=tf.int32)
-            dataset = dataset.map(lambda number: {name: _item(lists[name], number, spec[name].shape) for name in spec})
-            return untuned(dataset)
+            dataset = dataset.map(
+                lambda index: {name: _list_item(lists[name], index, spec[name].shape) for name in spec}
+            )
+            return without_autotuning(dataset)
         dataset = tf.data.Dataset.from_generator(lambda: iter(self.batches), output_signature=spec)
-        return untuned(dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches)))).prefetch(1)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self.batches)))
+        return without_autotuning(dataset).prefetch(1)
 
 
-def _tensor_list(tensors):
-    """Tensors of several shapes in one, of which `_item` gives each without copying it."""
-    tensors_so_far = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=-1, element_dtype=tf.int32)
+def _tensor_list(tensors: Iterable[Tensor]) -> Tensor:
+    """Return one tensor that holds tensors of several shapes; `_list_item` reads them without copying."""
+    handle = tf.raw_ops.EmptyTensorList(element_shape=-1, max_num_elements=-1, element_dtype=tf.int32)
     for tensor in tensors:
-        tensors_so_far = tf.raw_ops.TensorListPushBack(input_handle=tensors_so_far, tensor=tensor)
-    return tensors_so_far
+        handle = tf.raw_ops.TensorListPushBack(input_handle=handle, tensor=tensor)
+    return handle
 
 
-def _item(tensors, number, shape):
-    tensor = tf.raw_ops.TensorListGetItem(input_handle=tensors, index=number, element_shape=-1, element_dtype=tf.int32)
+def _list_item(handle: Tensor, index: Tensor, shape: tf.TensorShape) -> Tensor:
+    tensor = tf.raw_ops.TensorListGetItem(input_handle=handle, index=index, element_shape=-1, element_dtype=tf.int32)
     return tf.ensure_shape(tensor, shape)
 
 
-class _Union:
-    """Distinct keys of many arrays; what waits to be merged is never much more than what is there."""
+class _DistinctKeys:
+    """The distinct keys of many arrays. Keys that wait to be merged never take much more memory than merged ones."""
 
-    def __init__(self):
-        self._keys, self._waiting, self._size = np.zeros(0, np.int64), [], 0
+    def __init__(self) -> None:
+        self._keys = np.zeros(0, np.int64)
+        self._waiting: list[np.ndarray] = []
+        self._size = 0
 
-    def add(self, keys):
+    def add(self, keys: np.ndarray) -> None:
+        """Add keys."""
         self._waiting.append(keys)
         self._size += len(keys)
         if self._size > max(len(self._keys), UNSORTED):
             self.keys()
 
-    def keys(self):
-        """All of them, ascending."""
-        every = np.sort(np.concatenate([self._keys, *self._waiting]))
-        self._keys, self._waiting, self._size = every[np.append(True, every[1:] != every[:-1])], [], 0
+    def keys(self) -> np.ndarray:
+        """Return all distinct keys, ascending."""
+        merged = np.sort(np.concatenate([self._keys, *self._waiting]))
+        self._keys, self._waiting, self._size = merged[np.append(True, merged[1:] != merged[:-1])], [], 0
         return self._keys
 
 
-def _groups(source_lengths, target_lengths, cells):
-    """Sentences of like lengths together, as many as have at most `cells` cells with their padding.
+def _groups(
+    source_lengths: np.ndarray, target_lengths: np.ndarray, cells: int
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Group sentence pairs of similar lengths, as many as have at most `cells` cells with their padding.
 
-    Yields rows of the chunk, and the shape of their batch's pairs: where it can be, of as many cells, or of a half, a
-    quarter … of them.
+    Yields:
+        the rows of the group in the chunk, and the shape of their batch's cells: if possible with exactly `cells`
+        cells, or a half, a quarter … of them, so that there are few shapes.
     """
     widths = _widths(source_lengths, cells)
     order = np.lexsort((target_lengths, widths)).astype(np.int32)
     widths, tokens = widths[order], np.cumsum(target_lengths[order], dtype=np.int64)
-    begin, done = 0, 0
-    while begin < len(order):
-        # Widths ascend: where a group of the sentences up to one is too large, so it is with more of them.
-        end = begin + max(1, np.searchsorted((tokens[begin:] - done) * widths[begin:], cells, side="right"))
+    start, done = 0, 0
+    while start < len(order):
+        # Widths ascend: if the group of the sentences up to one is too large, so is every larger group.
+        end = start + max(1, int(np.searchsorted((tokens[start:] - done) * widths[start:], cells, side="right")))
         width, count = int(widths[end - 1]), int(tokens[end - 1] - done)
         rows = count if cells % width else cells // width
         while rows % 2 == 0 and rows // 2 >= count:
             rows //= 2
-        yield order[begin:end], max(rows, count), width
-        begin, done = end, tokens[end - 1]
+        yield order[start:end], max(rows, count), width
+        start, done = end, int(tokens[end - 1])
 
 
-def _widths(lengths, cells):
-    """How wide the batch of each sentence is: its length or, if that is little more, a divisor of `cells`."""
-    longest = lengths.max(initial=0)
-    divisors = np.array([each for each in range(1, 2 * longest) if cells % each == 0], np.int64)
+def _widths(lengths: np.ndarray, cells: int) -> np.ndarray:
+    """Return the width of each sentence's batch: its length, or a divisor of `cells` that is only a little larger."""
+    longest = int(lengths.max(initial=0))
+    divisors = np.array([divisor for divisor in range(1, 2 * longest) if cells % divisor == 0], np.int64)
     wider = divisors[np.searchsorted(divisors, lengths).clip(max=len(divisors) - 1)]
     return np.where((wider >= lengths) & (wider <= 1.125 * lengths), wider, lengths)
 
 
-def _filled(values, rows, padding):
-    filled = np.full((rows, *values.shape[1:]), padding, np.int32)
-    filled[: len(values)] = values
-    return filled
+def _pad_rows(values: np.ndarray, rows: int, padding: int) -> np.ndarray:
+    padded = np.full((rows, *values.shape[1:]), padding, np.int32)
+    padded[: len(values)] = values
+    return padded
 
 
-def _distinct(source, target, size):
-    """The distinct keys `source * size[1] + target`, ascending, and the number of each pair's key among them.
+def _distinct_pairs(source: np.ndarray, target: np.ndarray, sizes: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct keys `source * sizes[1] + target`, ascending, and the index of each pair's key among them.
 
-    A sort by counting, twice, as sparse matrices do when they turn from rows to columns: faster than comparing.
+    This is a counting sort in two passes, done by converting a sparse matrix from rows to columns: faster than sorting
+    by comparisons.
     """
     order = np.arange(len(source), dtype=np.int32)
-    matrix = scipy.sparse.coo_matrix((order, (target, source)), shape=(size[1], size[0] + 1))
-    matrix.has_canonical_format = True  # or equal pairs would be added up
+    matrix = scipy.sparse.coo_matrix((order, (target, source)), shape=(sizes[1], sizes[0] + 1))
+    matrix.has_canonical_format = True  # otherwise scipy would sum equal pairs
     columns = matrix.tocsr().tocsc()
     order, target = columns.data, columns.indices
-    source = np.repeat(np.arange(size[0] + 1, dtype=np.int64), np.diff(columns.indptr))
-    keys = source * size[1] + target
+    source = np.repeat(np.arange(sizes[0] + 1, dtype=np.int64), np.diff(columns.indptr))
+    keys = source * sizes[1] + target
     new = np.append(True, keys[1:] != keys[:-1])
-    number = np.empty(len(keys), np.int32)
-    number[order] = np.cumsum(new, dtype=np.int32) - 1
-    return keys[new], number
+    indices = np.empty(len(keys), np.int32)
+    indices[order] = np.cumsum(new, dtype=np.int32) - 1
+    return keys[new], indices

@@ -1,7 +1,7 @@
-"""Posterior probabilities of links as a file: supervision for the attention of another model.
+"""Posterior probabilities of links as a file, for instance to supervise the attention of another model.
 
-A NumPy archive: `shapes (pairs, 2)`, source and target words of each sentence pair (0 where there is none), and
-`cells`, the probabilities `(source, target)` of all pairs in turn, float16.
+The file is a NumPy archive: `shapes (pairs, 2)`, the numbers of source and target words of each sentence pair (0 if it
+has no posteriors), and `cells`, the posteriors `(source, target)` of all pairs, concatenated, float16.
 """
 
 import contextlib
@@ -9,20 +9,26 @@ import shutil
 import tempfile
 import zipfile
 from array import array
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from trellis.components.errors import InputError
+from trellis.components.types import Dataset, FilePath
 
 
 @contextlib.contextmanager
-def writer(path):
-    """Gives a function that adds the `(source, target)` array of one pair after the other, None where there is none."""
+def writer(path: Path) -> Iterator[Callable[[np.ndarray | None], None]]:
+    """Yield a function that appends the `(source, target)` posteriors of a sentence pair, None if it has none.
+
+    The file is written when the block ends.
+    """
     shapes = array("i")
     with tempfile.TemporaryFile(dir=path.parent) as cells:
 
-        def add(posteriors):
+        def add(posteriors: np.ndarray | None) -> None:
             shapes.extend((0, 0) if posteriors is None else posteriors.shape)
             if posteriors is not None:
                 cells.write(posteriors.astype(np.float16).tobytes())
@@ -38,11 +44,11 @@ def writer(path):
                 shutil.copyfileobj(cells, file)
 
 
-def read(path):
-    """The `(source, target)` float32 posteriors of each sentence pair, in order; None where there are none.
+def read(path: FilePath) -> list[np.ndarray | None]:
+    """Read the `(source, target)` float32 posteriors of each sentence pair, in order; None if a pair has none.
 
     Raises:
-        InputError: the file is missing or none of ours.
+        InputError: the file is missing or was not written by `writer`.
     """
     try:
         with np.load(path) as saved:
@@ -56,8 +62,10 @@ def read(path):
     ]
 
 
-def dataset(path):
-    """The posteriors of each sentence pair as a `tf.data.Dataset` of `(source, target)` float32; empty for none."""
+def dataset(path: FilePath) -> Dataset:
+    """Return a dataset of the `(source, target)` float32 posteriors of each sentence pair; `(0, 0)` if it has none."""
     empty = np.zeros((0, 0), np.float32)
-    every = [empty if cells is None else cells for cells in read(path)]
-    return tf.data.Dataset.from_generator(lambda: iter(every), output_signature=tf.TensorSpec([None, None], tf.float32))
+    arrays = [empty if posteriors is None else posteriors for posteriors in read(path)]
+    return tf.data.Dataset.from_generator(
+        lambda: iter(arrays), output_signature=tf.TensorSpec([None, None], tf.float32)
+    )

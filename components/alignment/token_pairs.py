@@ -1,21 +1,25 @@
-"""Sentence pairs as numbers of their tokens."""
+"""Sentence pairs as ids of their tokens."""
 
 from array import array
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from trellis.components.alignment.array_store import ArrayStore
+from trellis.components.types import FilePath
 
 
 class Chunk(NamedTuple):
-    """Some of the sentence pairs.
+    """Consecutive sentence pairs.
 
     Attributes:
-        rows: the number of each pair `(pairs,)`.
-        source, target: its tokens, those of all pairs in turn `(tokens,)`.
-        source_lengths, target_lengths: how many of them each pair has `(pairs,)`.
+        rows: the index of each pair in the bitext, `(pairs,)`.
+        source: ids of the source tokens of all pairs, concatenated, `(tokens,)`.
+        target: ids of the target tokens of all pairs, concatenated, `(tokens,)`.
+        source_lengths: the number of source tokens of each pair, `(pairs,)`.
+        target_lengths: the number of target tokens of each pair, `(pairs,)`.
     """
 
     rows: np.ndarray
@@ -26,55 +30,57 @@ class Chunk(NamedTuple):
 
 
 class TokenPairs:
-    """Sentence pairs in the order in which they are added.
+    """Sentence pairs in the order in which they were added.
 
     Args:
-        longest: pairs with a side of more tokens are counted and left out; None: none is.
-        folder: see `ArrayStore`.
-        size: pairs of a chunk.
+        longest: skip (but count) pairs with more tokens on a side; None keeps all pairs.
+        folder: where to store the ids, see `ArrayStore`.
+        size: the number of pairs of a chunk.
 
     Attributes:
-        count, left_out: numbers of pairs, and of those that are too long.
-        words: numbers of tokens of both sides, of all pairs.
-        tokens: `{token: number}` of both sides.
+        count: the number of pairs added, including skipped ones.
+        skipped: the number of pairs that were too long.
+        words: the numbers of source and target tokens of all pairs.
+        tokens: `{token: id}` of the source side and of the target side, in the order of first occurrence.
     """
 
-    def __init__(self, longest=None, folder=None, size=2**16):
+    def __init__(self, longest: int | None = None, folder: FilePath | None = None, size: int = 2**16) -> None:
         self.longest, self.size = longest, size
-        self.count, self.left_out, self.words = 0, 0, [0, 0]
-        self.tokens = tuple(defaultdict() for _ in range(2))
-        for numbers in self.tokens:
-            numbers.default_factory = numbers.__len__
-        self._shelf = ArrayStore(folder)
-        self._clear()
+        self.count, self.skipped, self.words = 0, 0, [0, 0]
+        self.tokens: tuple[defaultdict[str, int], ...] = (defaultdict(), defaultdict())
+        for ids in self.tokens:
+            ids.default_factory = ids.__len__
+        self._chunks: ArrayStore[Chunk] = ArrayStore(folder)
+        self._start_chunk()
 
-    def _clear(self):
-        self._rows, self._ids = array("q"), (array("i"), array("i"))
+    def _start_chunk(self) -> None:
+        self._rows = array("q")
+        self._ids = array("i"), array("i")
         self._lengths = array("i"), array("i")
 
-    def add(self, source, target):
-        """Both sides of a pair, tokens, not empty; returns whether it is kept."""
+    def add(self, source: Sequence[str], target: Sequence[str]) -> bool:
+        """Add the tokens of both sides of a pair, neither of them empty; return whether the pair is kept."""
         row, sides = self.count, (source, target)
         self.count += 1
         for side, tokens in enumerate(sides):
             self.words[side] += len(tokens)
         if self.longest is not None and max(map(len, sides)) > self.longest:
-            self.left_out += 1
+            self.skipped += 1
             return False
         self._rows.append(row)
-        for numbers, ids, lengths, tokens in zip(self.tokens, self._ids, self._lengths, sides, strict=True):
+        for id_of, ids, lengths, tokens in zip(self.tokens, self._ids, self._lengths, sides, strict=True):
             lengths.append(len(tokens))
-            ids.extend([numbers[token] for token in tokens])
+            ids.extend([id_of[token] for token in tokens])
         if len(self._rows) == self.size:
-            self._put_away()
+            self._end_chunk()
         return True
 
-    def _put_away(self):
+    def _end_chunk(self) -> None:
         if self._rows:
-            self._shelf.append(Chunk(*map(np.asarray, (self._rows, *self._ids, *self._lengths))))
-            self._clear()
+            self._chunks.append(Chunk(*map(np.asarray, (self._rows, *self._ids, *self._lengths))))
+            self._start_chunk()
 
-    def chunks(self):
-        """Yields the `Chunk`s."""
-        self._put_away()
-        yield from self._shelf
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the pairs in chunks."""
+        self._end_chunk()
+        yield from self._chunks

@@ -317,7 +317,7 @@ def test_back_off_is_a_distribution_and_helps_rare_words():
     """A word seen once is decided by what words like it do."""
     bitext = Bitext([("books", "knihy"), ("book", "kniha"), ("bookish red", "knižní červená")])
     first = [np.unique([w[:3] for w in words], return_inverse=True)[1].astype(np.int32) for words in bitext.words]
-    level = bitext.grid.level(*first)
+    level = bitext.grid.class_pairs(*first)
     levels = [(len(level.source), len(level.source_count), len(level.target_count))]
     model = WordAligner(*bitext.sizes, iterations={"ibm1": 6}, levels=levels, strength=2.0)
     model.adapt(bitext.grid.words, [level])

@@ -1,4 +1,4 @@
-"""Readers of bitexts and gold alignments, and the numbering of words that meet."""
+"""Readers of bitexts and gold links, and the numbering of pairs of words that co-occur."""
 
 import gzip
 import tracemalloc
@@ -13,7 +13,7 @@ from trellis.components.errors import InputError
 from trellis.components.readers import bitext
 
 
-def test_two_files_a_line_a_pair(write):
+def test_parallel_files_have_one_pair_per_line(write):
     source = write("a.en", "the house\n a  book \n")
     target = write("a.cs.gz", gzip.compress("dům\nkniha\u00a0má\u3000 x\n".encode()))
     pairs = list(bitext.read_parallel(source, target))
@@ -23,14 +23,14 @@ def test_two_files_a_line_a_pair(write):
     assert pairs[0].sure is None
 
 
-def test_gold_of_sure_and_possible_files_counted_from_one(write):
+def test_sure_and_possible_files_may_count_from_one(write):
     files = [write(name, text) for name, text in (("s", "a b\n"), ("t", "x y\n"), ("sure", "1-1\n"), ("pos", "2-1\n"))]
     (pair,) = bitext.read_parallel(*files, first=1)
     assert pair.sure == {(0, 0)}
     assert pair.possible == {(0, 0), (1, 0)}
 
 
-def test_gold_in_one_field(write):
+def test_one_field_may_mark_possible_links(write):
     bars = write("x.src-tgt", "a b ||| x y\n")
     (pair,) = bitext.read_bars(bars, write("x.gold", "1-1 2p1 2?2\n"), first=1)
     assert (pair.sure, pair.possible) == ({(0, 0)}, {(0, 0), (1, 0), (1, 1)})
@@ -41,7 +41,7 @@ def test_gold_in_one_field(write):
     assert pair.sure == {(0, 1)}
 
 
-def test_naacl_2003(write):
+def test_naacl_2003_links_are_read(write):
     files = write("a.en", "a b\n\nc\n"), write("a.ro", "x y\nw\nz\n")
     gold = write("gold", "0001 1 2 S\n0001 2 1 P\n\n3 1 1\n")
     first, last = bitext.read_parallel(*files, naacl=gold)  # the second has an empty side
@@ -57,14 +57,14 @@ def test_naacl_2003(write):
             list(bitext.read_parallel(write("b.en", "a b\nd\nc\n"), files[1], naacl=write(name, text), strict=True))
 
 
-def test_line_counts_that_differ(write):
+def test_line_counts_that_differ_are_an_error(write):
     source, target = write("a.en", "a\nb\nc\n"), write("a.cs", "x\ny\n")
     with pytest.raises(InputError, match=r"a\.en has 3 lines, .*a\.cs has 2$"):
         list(bitext.read_parallel(source, target))
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_empty_sides(write, caplog, strict):
+def test_empty_sides_are_skipped_or_an_error(write, caplog, strict):
     files = write("a.en", "a\n \nb\n"), write("a.cs", "x\ny\nz\n")
     if strict:
         with pytest.raises(InputError, match=r"a\.en:2: the source side is empty"):
@@ -75,7 +75,7 @@ def test_empty_sides(write, caplog, strict):
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_links_outside_their_sentences(write, caplog, strict):
+def test_links_outside_their_sentences_are_skipped_or_an_error(write, caplog, strict):
     files = write("a.en", "a\nb c\n"), write("a.cs", "x\ny\n"), write("gold", "0-0\n1-0 1-1\n")
     if strict:
         with pytest.raises(InputError, match=r"gold:2: link 1-1 is outside its sentences \(2 and 1 words\)"):
@@ -93,19 +93,19 @@ def test_links_outside_their_sentences(write, caplog, strict):
         ("a.tsv", "a b\n", r"a\.tsv:1: 1 columns, expected at least 2"),
     ],
 )
-def test_bad_lines(write, name, content, message):
+def test_bad_lines_are_named(write, name, content, message):
     read = bitext.read_bars if name.endswith("bars") else bitext.read_columns
     with pytest.raises(InputError, match=message):
         list(read(write(name, content)))
 
 
-def test_a_link_that_is_none(write):
+def test_a_malformed_link_is_an_error(write):
     with pytest.raises(InputError, match=r"gold:1: '0_0' is not a link such as 3-4"):
         list(bitext.read_parallel(write("a", "a\n"), write("b", "b\n"), write("gold", "0_0\n")))
 
 
 def chunk(source, target, rows=None):
-    """Sentence pairs, as ids of their words, as one chunk."""
+    """Return sentence pairs, as ids of their words, as one chunk."""
     lengths = (np.array(list(map(len, side)), np.int32) for side in (source, target))
     rows = np.arange(len(source)) if rows is None else rows
     return Chunk(rows, *(np.concatenate(side).astype(np.int32) for side in (source, target)), *lengths)
@@ -118,13 +118,13 @@ def random_bitext(seed, sentences=40, words=(5, 7), longest=6):
 
 @pytest.mark.parametrize("folder", [False, True])
 @pytest.mark.parametrize("cells", [1, 60, 10**6])
-def test_numbers_of_pairs(cells, folder, tmp_path):
+def test_batches_number_every_pair_of_words_that_co_occurs(cells, folder, tmp_path):
     source, target = random_bitext(0)
     chunks = [chunk(source[rows], target[rows], np.arange(40)[rows]) for rows in (slice(25), slice(25, None))]
     grid = CoOccurrence(chunks, 5, 7, cells, tmp_path if folder else None)
     assert sorted(np.concatenate([grid.rows(number) for number in range(len(grid.batches))])) == list(range(40))
     assert [number for batches in grid.chunks for number in batches] == list(range(len(grid.batches)))
-    assert grid.holding([30]) == [number for number in grid.chunks[1] if 30 in grid.rows(number)]
+    assert grid.batches_with([30]) == [number for number in grid.chunks[1] if 30 in grid.rows(number)]
     assert grid.lengths == {(len(s), len(t)) for s, t in zip(source, target, strict=True)}
     assert grid.cells == sum(len(s) * len(t) for s, t in zip(source, target, strict=True))
     assert grid.tokens == sum(map(len, source + target))
@@ -159,8 +159,8 @@ def test_numbers_of_pairs(cells, folder, tmp_path):
             assert (pairs[len(there) :] == len(met)).all()
 
 
-def test_batches_of_few_sizes():
-    """Where many numbers divide the cells of a batch, they have as many with padding, the last a part."""
+def test_batches_have_few_shapes():
+    """If `cells` has many divisors, padding fills batches up to it, and the last one to a part of it."""
     source, target = random_bitext(3, 400, longest=19)
     grid = CoOccurrence([chunk(source, target)], 5, 7, cells=5040)
     sizes = [int(np.size(batch["pairs"])) for batch in grid.batches]
@@ -170,20 +170,20 @@ def test_batches_of_few_sizes():
     assert sum(sizes) < 1.3 * grid.cells
 
 
-def test_classes_of_words():
+def test_class_pairs_are_the_classes_of_pairs_of_words():
     grid = CoOccurrence([chunk(*random_bitext(1))], 5, 7)
     classes = np.array([0, 0, 1, 1, 2], np.int32), np.array([0, 1, 0, 1, 2, 2, 2], np.int32)
-    level = grid.level(*classes)
+    level = grid.class_pairs(*classes)
     np.testing.assert_array_equal(level.source[level.pair], classes[0][grid.words.source])
     np.testing.assert_array_equal(level.target[level.pair], classes[1][grid.words.target])
     np.testing.assert_array_equal(level.source_count, np.bincount(classes[0], grid.words.source_count))
 
 
-def test_tokens_are_numbered_as_they_come(tmp_path):
+def test_tokens_are_numbered_in_order_of_occurrence(tmp_path):
     pairs = TokenPairs(longest=3, folder=tmp_path, size=2)
     added = [("a b", "x"), ("a", "y x y"), ("a b c d", "x"), ("c", "x")]
     assert [pairs.add(s.split(), t.split()) for s, t in added] == [True, True, False, True]
-    assert (pairs.count, pairs.left_out, pairs.words) == (4, 1, [8, 6])
+    assert (pairs.count, pairs.skipped, pairs.words) == (4, 1, [8, 6])
     for _ in range(2):
         first, second = pairs.chunks()
         assert [each.tolist() for each in first] == [[0, 1], [0, 1, 0], [0, 1, 0, 1], [2, 1], [1, 3]]
@@ -192,7 +192,7 @@ def test_tokens_are_numbered_as_they_come(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
-    """On disk, ten times the sentences take the memory of one time, to be numbered and to be read."""
+    """With a folder, ten times the sentences take no more memory, neither to number nor to read them."""
     monkeypatch.setattr(co_occurrence, "UNSORTED", 10_000)
     sentences = [
         [[str(word) for word in side] for side in pair]

@@ -13,7 +13,7 @@ NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 
 
 
 def grown(forward, reverse, final=None):
-    """grow-diag, then a final step, as its authors wrote it: word by word, with sets."""
+    """Return the links of grow-diag and a final step as their authors define them: word by word, with sets."""
     links, candidates = forward & reverse, forward | reverse
     free = lambda i, j: (all(a != i for a, _ in links), all(b != j for _, b in links))  # noqa: E731
     while True:
@@ -46,7 +46,7 @@ def as_set(links):
 
 
 def table(text):
-    """`x.` / `.x` as booleans `(1, source, target)`."""
+    """Return `x.` / `.x` as booleans `(1, source, target)`."""
     return tf.constant([[[sign == "x" for sign in row] for row in text.split()]])
 
 
@@ -58,18 +58,18 @@ def table(text):
         #          ...           x..
         ("intersection", "x.. .x. ..."),
         ("union", "x.. .xx x.."),
-        # Both other links stand beside one of the intersection and have a word that is free.
+        # Both other links are neighbours of one in the intersection and have a word without a link.
         ("grow-diag", "x.. .xx x.."),
         ("grow-diag-final", "x.. .xx x.."),
     ],
 )
-def test_by_hand(method, expected):
+def test_symmetrization_by_hand(method, expected):
     forward, reverse = table("x.. .xx ..."), table("x.. .x. x..")
     assert as_set(symmetrization.METHODS[method](forward, reverse)[0]) == as_set(table(expected)[0])
 
 
-def test_final_by_hand():
-    """Far from the one link of both: (2, 2) has two free words, and then (2, 3) one, its target."""
+def test_final_steps_by_hand():
+    """Away from the only common link, (2, 2) has two words without links, and then (2, 3) has one, its target."""
     forward, reverse = table("x... .... ..x."), table("x... .... ...x")
     results = {name: as_set(symmetrization.METHODS[name](forward, reverse)[0]) for name in REFERENCE}
     assert results["grow-diag"] == {(0, 0)}
@@ -78,7 +78,7 @@ def test_final_by_hand():
 
 
 @pytest.mark.parametrize("method", REFERENCE)
-def test_as_its_authors_wrote_it(method):
+def test_methods_equal_their_definition_word_by_word(method):
     rng = np.random.default_rng(0)
     symmetrize = tf.function(symmetrization.METHODS[method], autograph=False, reduce_retracing=True)
     for _ in range(15):
@@ -88,8 +88,8 @@ def test_as_its_authors_wrote_it(method):
             assert as_set(found[row]) == REFERENCE[method](as_set(forward[row]), as_set(reverse[row]))
 
 
-def test_of_posteriors():
-    """Two source words, two target words; the second pair is padded to them."""
+def test_posteriors_are_thresholded_or_compared_with_null():
+    """Each pair has two source and two target words; those of the second pair are padding."""
     forward = tf.constant([[[0.9, 0.2], [0.05, 0.3]], [[0.8, 0.0], [0.0, 0.0]]])
     reverse = tf.constant([[[0.9, 0.0], [0.1, 0.6]], [[0.1, 0.0], [0.0, 0.0]]])
     links = lambda *arguments: [as_set(each) for each in symmetrization.symmetrize(forward, reverse, *arguments)]  # noqa: E731
@@ -100,12 +100,12 @@ def test_of_posteriors():
     assert links("union") == [{(0, 0), (1, 1)}, {(0, 0)}]
 
 
-def test_pharaoh():
+def test_links_are_written_as_in_pharaoh():
     links = table("x.x .x. ...")
     assert symmetrization.pharaoh(tf.concat([links, tf.zeros_like(links)], 0)).numpy().tolist() == [b"0-0 0-2 1-1", b""]
 
 
-def test_scores_by_hand():
+def test_link_scores_by_hand():
     sure, possible = [{(0, 0), (1, 1)}, {(0, 0)}], [{(0, 0), (1, 1), (1, 2)}, {(0, 0)}]
     scores = link_scores([{(0, 0), (1, 2), (2, 2)}, {(0, 0)}], sure, possible)
     # Of 4 links 2 are sure and 3 possible; of 3 sure ones 2 are found.
@@ -116,21 +116,21 @@ def test_scores_by_hand():
     assert link_scores([set()], [set()], [set()]) == {"aer": 0.0, "precision": 0.0, "recall": 0.0, "f": 0.0}
 
 
-def test_projected_entities():
+def test_entities_are_projected_as_spans():
     tags = ("B-PER", "I-PER", "O", "B-LOC")
-    # The name changes places and has a word between that is linked to nothing.
+    # The name moves, and contains a word without a link.
     assert project_entities(tags, {(0, 4), (1, 2), (2, 0), (3, 1)}, 6) == ("O", "B-LOC", "B-PER", "I-PER", "I-PER", "O")
-    # The span of the name meets the place; what comes first in the sentence goes first.
+    # The span of the name runs into the place; the earlier entity wins.
     assert project_entities(tags, {(0, 0), (1, 2), (3, 1)}, 3) == ("B-PER", "I-PER", "I-PER")
     assert project_entities(tags, {(0, 2), (3, 0), (3, 3)}, 4) == ("B-LOC", "I-LOC", "B-PER", "O")
     assert project_entities(tags, set(), 2) == ("O", "O")
 
 
-def test_projected_tags():
+def test_tags_are_projected_by_majority():
     assert project_tags(("DET", "NOUN"), {(0, 0), (1, 0), (1, 1)}, 3) == ("DET", "NOUN", None)
 
 
-def test_soft_alignments(tmp_path):
+def test_soft_alignments_round_trip(tmp_path):
     rng = np.random.default_rng(0)
     written = rng.random((2, 3)), None, rng.random((4, 1))
     with soft_alignments.writer(tmp_path / "soft.npz") as add:

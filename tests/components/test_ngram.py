@@ -34,14 +34,14 @@ def fitted(text, order, **options):
 
 
 def probability(model, context, word):
-    """Of a word after all the words of its line so far."""
+    """Return the probability of a word after all previous words of its line."""
     states = model.initial_states(1)
     contexts, _ = model.read(tf.constant([[END, *context]]), states)
     return float(tf.exp(model.token_log_probabilities(contexts[:, -1], tf.constant([word])))[0])
 
 
 class KneserNey:
-    """Chen and Goodman 1999, section 3, word for word; n-grams at the beginning of a line keep their counts."""
+    """Chen and Goodman 1999, section 3, literally; n-grams at the beginning of a line keep their counts."""
 
     def __init__(self, text, order):
         self.order = order
@@ -91,7 +91,7 @@ class KneserNey:
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 6])
-def test_kneser_ney_by_definition(order):
+def test_kneser_ney_equals_its_definition(order):
     text = lines()
     model, wanted = fitted(text, order), KneserNey(text, order)
     for context in [[], [3], [3, 4], [5, 3, 3], [8, 8, 8, 8], [3, 4, 3, 3, 4]]:
@@ -110,7 +110,7 @@ def test_probabilities_add_up_to_one(smoothing, order):
         assert every[0] == 0 and every.sum() == pytest.approx(1, abs=1e-5)
 
 
-def test_witten_bell_as_nltk_has_it():
+def test_witten_bell_equals_nltk():
     text, order = lines(40, seed=3), 3
     model = fitted(text, order, smoothing="witten_bell")
     padded = [["e", *map(str, line), str(END)] for line in text]
@@ -132,7 +132,7 @@ def test_witten_bell_as_nltk_has_it():
         assert theirs == pytest.approx(ours, abs=0.02)
 
 
-def test_the_training_loss_is_that_of_the_text():
+def test_the_training_loss_is_the_loss_of_the_text():
     text = lines(30)
     model, losses = NGram(VOCABULARY, 3), []
 
@@ -154,11 +154,11 @@ def test_contexts_end_where_documents_do():
     joined = NGram(VOCABULARY, 3)
     joined.adapt(np.array([3, 4, END, 5, 6, END] * 4), np.array([0]))
     joined.fit()
-    # Over a line's end nothing is learned, unless the lines are one document.
+    # Nothing is learned across the end of a line, unless the lines are one document.
     assert probability(joined, [3, 4, END], 5) > probability(model, [3, 4, END], 5)
 
 
-def test_saved_and_loaded(tmp_path):
+def test_a_loaded_model_scores_as_the_saved_one(tmp_path):
     model = fitted(lines(), 4)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -166,7 +166,7 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_array_equal(model(tokens), again(tokens))
 
 
-def test_reading_on_is_reading_at_once():
+def test_reading_in_parts_equals_reading_at_once():
     model = fitted(lines(), 4)
     tokens = tf.constant([[END, 3, 4, 5, 3, 3], [END, 4, 4, 3, 8, 0]])
     whole, _ = model.read(tokens, model.initial_states(2), tf.constant([6, 5]))

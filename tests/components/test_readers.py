@@ -1,4 +1,4 @@
-"""Readers: what the formats say, and one clear line where a file breaks them."""
+"""Readers: the formats, and one clear line for files that break them."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ from trellis.components.readers.sentence import Sentence
 ODD = ["a\u00a0b", "\u3000", "x\u200by", "\x85", "\u2028", "c\x1dd", "\ufeff", "Ünlü"]
 
 
-def test_conll_columns_blank_lines_and_documents(write):
+def test_conll_sentences_end_at_blank_lines_and_documents(write):
     path = write(
         "a.conll",
         "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects  VBZ B-VP O\n \t \nPeter NNP B-NP B-PER\n\t\n"
@@ -34,7 +34,7 @@ def test_conll_columns_blank_lines_and_documents(write):
     }
 
 
-def test_conll_windows_line_ends_gzip_and_byte_order_mark(write, tmp_path):
+def test_conll_ignores_line_ends_compression_and_byte_order_marks(write, tmp_path):
     content = "\ufeffa\tO\r\nb\tB-X\r\n\r\nc\tO\r\n".encode()
     expected = [Sentence(("a", "b"), ("O", "B-X")), Sentence(("c",), ("O",))]
     assert conll.read(write("a.conll", content)) == expected
@@ -42,7 +42,7 @@ def test_conll_windows_line_ends_gzip_and_byte_order_mark(write, tmp_path):
     assert conll.read(write("misnamed.conll", gzip.compress(content))) == expected
 
 
-def test_tokens_come_out_as_they_went_in(write):
+def test_tokens_are_unchanged(write):
     body = "".join(f"{token}\tO\n" for token in ODD)
     assert conll.read(write("a.conll", body))[0].tokens == tuple(ODD)
     assert conll.read(write("b.conll", "".join(f"{token} O\n" for token in ODD)))[0].tokens == tuple(ODD)
@@ -108,19 +108,19 @@ def test_word_tag_splits_at_the_last_bar(write):
         (conll, gzip.compress(b"a O\n" * 999, mtime=0)[:-20], r"a.txt: cannot be read"),
     ],
 )
-def test_broken_files(write, reader, content, message):
+def test_broken_files_are_named_with_their_line(write, reader, content, message):
     with pytest.raises(InputError, match=message):
         reader.read(write("a.txt", content))
 
 
-def test_columns_that_are_not_there(write, tmp_path):
+def test_missing_columns_are_named(write, tmp_path):
     with pytest.raises(InputError, match=r"a.txt:1: 2 columns, but data.reader.tag_column is 3"):
         conll.read(write("a.txt", "a O\n"), tag_column=3)
     with pytest.raises(InputError, match="no such file"):
         conll.read(tmp_path / "absent")
 
 
-def test_vectors(write):
+def test_vectors_are_read_for_the_words_asked_for(write):
     path = write("v.txt", "2 3\nthe 1 2 3\nNew York 4 5 6\nonly 7 8 9\n")
     found = vectors.read(path, 3, {"the", "New York"})
     assert sorted(found) == ["New York", "the"]
@@ -147,7 +147,7 @@ def test_vectors_fall_back_to_lower_case():
 FILES = {"train": "train.conll.gz", "dev": "dev.conll"}
 
 
-def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
+def test_datasets_are_searched_for_in_order(write, tmp_path, monkeypatch):
     monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TRELLIS_DATA", str(tmp_path / "data"))
     with pytest.raises(
@@ -168,7 +168,7 @@ def test_datasets_are_looked_for_in_order(write, tmp_path, monkeypatch):
         dataset.locate("it", FILES, tmp_path / "nowhere")
 
 
-def test_fetching(tmp_path, monkeypatch):
+def test_downloads_are_verified_and_cached(tmp_path, monkeypatch):
     content = b"a O\n\n"
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -79,7 +79,7 @@ def test_bad_continuations_begin_entities():
     ]  # fmt: skip
 
 
-def test_detection():
+def test_schemes_are_detected():
     assert tag_schemes.detect([["I-A", "I-A", "B-A", "O"]]) == "iob1"
     assert tag_schemes.detect([["I-A", "O"], ["O"]]) == "iob1"
     assert tag_schemes.detect([["I-A", "O"], ["B-A", "I-A"]]) == "bio2"

@@ -41,7 +41,7 @@ def test_vocabularies_are_those_of_the_training_tokens():
     assert set(kept.words) == {"the", "cat", "zebra"}
 
 
-def test_normalisation():
+def test_tokens_are_normalised():
     tokens = ["İSTANBUL", "ILIK", "Abc12", "ÀÉ", "x\u00a0Y"]
     assert [t.decode() for t in normalize(tf.constant(tokens), "turkish", "keep").numpy()] == [
         "istanbul", "ılık", "abc12", "àé", "x\u00a0y",
@@ -49,7 +49,7 @@ def test_normalisation():
     assert normalize(tf.constant(["Abc12"]), "keep", "zero").numpy()[0] == b"Abc00"
 
 
-def test_casing():
+def test_casing_patterns_by_hand():
     vectorizer = TokenVectorizer([], [])
     kinds = [["12", "3,000.5", "1990-91"], ["B2B", "4x"], [".", "--", "。"], ["cat", "über", "rock-n"],
              ["USA", "Ü.N.", "I"], ["Cat", "Élan"], ["iPhone", "McDonald"]]  # fmt: skip
@@ -65,7 +65,7 @@ def test_long_words_keep_both_ends():
     ]  # fmt: skip
 
 
-def test_tokenizer():
+def test_tokenizer_by_hand():
     texts = {
         "Mary Smith flew from Oslo to Lima.": "Mary Smith flew from Oslo to Lima .",
         "I don't think Mr. Smith's 3.5% e-mail": "I do n't think Mr. Smith 's 3.5% e-mail",
@@ -144,7 +144,7 @@ def test_encoded_batches_equal_the_vectoriser():
             assert [{0: "A", 1: "B", UNSEEN: "Z"}[t] for t in tags[: len(sentence.tags)]] == list(sentence.tags)
 
 
-def test_epochs_are_shuffled_seeded_and_do_not_depend_on_where_one_starts():
+def test_epochs_are_shuffled_by_seed_and_index_alone():
     _, _, corpus = sample_corpus(np.random.default_rng(2))
     buckets = Buckets(corpus.lengths, 24, 4)
 
@@ -181,7 +181,7 @@ def test_character_encoder_tells_words_apart():
     assert len(set(index.numpy())) == len(words)
 
 
-def test_word_dropout():
+def test_word_dropout_keeps_padding():
     layer = WordDropout(0.5, seed=1)
     words = np.tile([0, 5, 6, 7], (200, 1)).astype(np.int32)
     np.testing.assert_array_equal(layer(words), words)
