@@ -55,7 +55,7 @@ def _compared(version, way, tf32):
     """The golden answers of an export beside those that it has here."""
     import numpy as np
 
-    from trellis.components.saved_model.c_api import decoded
+    from trellis.components.saved_model.c_api import decode_array
 
     log = Path(f"/tmp/cudnn-{uuid.uuid4()}.log")
     environment = {**os.environ, "CUDNN_LOGLEVEL_DBG": "3", "CUDNN_LOGDEST_DBG": str(log)}
@@ -72,7 +72,7 @@ def _compared(version, way, tf32):
     furthest, unequal, strings = 0.0, 0, 0
     for request, answer in zip(golden, answers, strict=True):
         for output, stored in request["outputs"].items():
-            wanted, found = decoded(stored), decoded(answer["outputs"][output])
+            wanted, found = decode_array(stored), decode_array(answer["outputs"][output])
             if wanted.shape != found.shape:
                 unequal += 1
             elif wanted.dtype.kind == "f":
@@ -96,18 +96,20 @@ def ask(version):
     import numpy as np
     import tensorflow as tf
 
-    from trellis.components.saved_model.c_api import decoded, encoded
+    from trellis.components.saved_model.c_api import decode_array, encode_array
 
     model = tf.saved_model.load(version)
     golden = json.loads((Path(version) / "assets.extra" / "golden.json").read_text())
     extra, answers, gap = {}, [], 0.0
     for request in golden:
         asked = model.signatures[request["signature"]]
-        inputs = {key: decoded(value) for key, value in request["inputs"].items()}
+        inputs = {key: decode_array(value) for key, value in request["inputs"].items()}
         began = time.perf_counter()
         found = {key: each.numpy() for key, each in asked(**{k: tf.constant(v) for k, v in inputs.items()}).items()}
         milliseconds = 1000 * (time.perf_counter() - began)
-        answers.append({"outputs": {key: encoded(each) for key, each in found.items()}, "milliseconds": milliseconds})
+        answers.append(
+            {"outputs": {key: encode_array(each) for key, each in found.items()}, "milliseconds": milliseconds}
+        )
         rows = next(len(each) for each in inputs.values() if each.ndim)
         filled = {
             key: tf.constant(
@@ -146,9 +148,9 @@ def ask(version):
 def asked_again(model, request):
     import tensorflow as tf
 
-    from trellis.components.saved_model.c_api import decoded
+    from trellis.components.saved_model.c_api import decode_array
 
-    inputs = {key: tf.constant(decoded(value)) for key, value in request["inputs"].items()}
+    inputs = {key: tf.constant(decode_array(value)) for key, value in request["inputs"].items()}
     next(iter(model.signatures[request["signature"]](**inputs).values())).numpy()
 
 

@@ -57,7 +57,7 @@ class Exporter:
         except BaseException:
             shutil.rmtree(version)
             raise
-        package.put_beside(version)
+        package.publish_metadata(version)
 
     def _write(
         self, path: Path, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None

@@ -1,43 +1,51 @@
-"""A classifier as a SavedModel: text in, label and probabilities out, and nothing but TensorFlow inside."""
+"""A classifier as a SavedModel: text in, label and probabilities out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from trellis.components.saved_model.request_batching import joined
+from trellis.components.saved_model.export_module import ExportModule, Requests
+from trellis.components.saved_model.request_batching import batched
 from trellis.components.text.tokenizer import tokenize
+from trellis.components.text.vectorizer import TokenVectorizer
+from trellis.components.types import Strings, Tensor
 
 
-class ClassifierModule(tf.Module):
-    """Signatures of a classifier.
+class ClassifierModule(ExportModule):
+    """The signatures of a classifier.
 
-    `serving_default`: `text (batch,)` strings to `label (batch,)`, `probability (batch,)` of it, and `probabilities
+    `serving_default` maps `text (batch,)` strings to `label (batch,)`, its `probability (batch,)`, and `probabilities
     (batch, classes)` in the order of `labels (batch, classes)`.
-    `embed`: `text` to `vector (batch, dim)`, what the classifier makes of the sentence before it decides.
+    `embed` maps `text` to `vector (batch, dim)`, the representation of the sentence that the classifier decides on.
 
     Args:
-        model: of `trellis.components.models.classifier`.
-        vectorizer: the `TokenVectorizer` it was trained with.
+        model: a model of `trellis.components.models.classifier`.
+        vectorizer: the vectorizer it was trained with.
         labels: the classes in order.
-        tokenizer: see `trellis.components.text.tokenizer`.
+        tokenizer: how to split texts, see `trellis.components.text.tokenizer`.
     """
 
-    def __init__(self, model, vectorizer, labels, tokenizer):
+    def __init__(self, model: keras.Model, vectorizer: TokenVectorizer, labels: Iterable[str], tokenizer: str) -> None:
         super().__init__(name="classifier")
         self.vectorizer = vectorizer
-        both = keras.Model(model.inputs, [model.output, model.get_layer("sentence").output])
-        # The variables by themselves: a SavedModel keeps no Keras objects, nor does it look into functions for them.
-        self._model = lambda: both
+        with_vector = keras.Model(model.inputs, [model.output, model.get_layer("sentence").output])
+        # Inside a function, so that Keras objects are not stored.
+        self._model: Callable[[], keras.Model] = lambda: with_vector
         self.parameters = [variable.value for variable in model.variables]
         self._labels, self._tokenizer = tf.constant(list(labels)), tokenizer
         text = [tf.TensorSpec([None], tf.string, name="text")]
-        self.serving_default = tf.function(joined(self._classify), input_signature=text)
-        self.embed = tf.function(joined(self._embed), input_signature=text)
+        self.serving_default = tf.function(batched(self._classify), input_signature=text)
+        self.embed = tf.function(batched(self._embed), input_signature=text)
 
-    def _read(self, text):
-        return self._model()(self.vectorizer(tokenize(text, self._tokenizer)), training=False)
+    def _apply(self, text: Strings) -> tuple[Tensor, Tensor]:
+        """Return the scores of the classes `(batch, classes)` and the sentence vectors `(batch, dim)`."""
+        scores, vectors = self._model()(self.vectorizer(tokenize(text, self._tokenizer)), training=False)
+        return scores, vectors
 
-    def _classify(self, text):
-        scores, _ = self._read(text)
+    def _classify(self, text: Strings) -> dict[str, Tensor]:
+        scores, _ = self._apply(text)
         probabilities = tf.nn.softmax(scores)
         return {
             "label": tf.gather(self._labels, tf.argmax(probabilities, axis=-1)),
@@ -46,15 +54,14 @@ class ClassifierModule(tf.Module):
             "labels": tf.tile(self._labels[tf.newaxis], [tf.size(text), 1]),
         }
 
-    def _embed(self, text):
-        return {"vector": tf.cast(self._read(text)[1], tf.float32)}
+    def _embed(self, text: Strings) -> dict[str, Tensor]:
+        _, vectors = self._apply(text)
+        return {"vector": tf.cast(vectors, tf.float32)}
 
-    def examples(self, texts):
-        """Requests about texts: `{signature: {input: value}}`."""
+    def signatures(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
+        """Return the function of each signature."""
+        return {"serving_default": self.serving_default, "embed": self.embed}
+
+    def examples(self, texts: Sequence[str]) -> Requests:
+        """Return a request to each signature about texts."""
         return {"serving_default": {"text": texts}, "embed": {"text": texts}}
-
-    def save(self, path):
-        """Writes the SavedModel; no XLA, no gradients and no Python ops go in."""
-        signatures = {"serving_default": self.serving_default, "embed": self.embed}
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(self, str(path), signatures=signatures, options=options)

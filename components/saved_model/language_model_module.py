@@ -1,57 +1,71 @@
-"""A language model as a SavedModel: text in, text and probabilities out, and nothing but TensorFlow inside."""
+"""A language model as a SavedModel: text in, text and probabilities out."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from trellis.components import generation, transfer
-from trellis.components.saved_model.request_batching import joined
-from trellis.components.text.stream import BOUNDARY, spelled
-from trellis.components.text.vectorizer import UNKNOWN
+from trellis.components.saved_model.export_module import ExportModule, Requests
+from trellis.components.saved_model.request_batching import batched
+from trellis.components.text.stream import BOUNDARY, spellings
+from trellis.components.text.tokenizer import split_at_spaces
+from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
+from trellis.components.types import FilePath, Lengths, Strings, Tensor, TokenIds
 
-_STEPS = 64  # of a text that are scored at once
+_STEPS = 64  # time steps of a text that are scored at once
 
 
-class LanguageModelModule(tf.Module):
-    """Signatures of a language model.
+class LanguageModelModule(ExportModule):
+    """The signatures of a language model.
 
-    `serving_default`: `prompt (batch,)` strings to `text (batch,)`, how the model goes on (without the prompt, with
-    the space between), with the settings of the configuration.
-    `generate`: `prompt`, `seed (batch,)` int64 and the scalars `count` int32, `temperature`, `top_k` int32, `top_p`,
-    `repetition` to `text`.
-    `beam`: `prompt` and the scalars `count`, `width` int32 to `text` and its `log_probability (batch,)`.
-    `score`: `text (batch,)` to `log_probability (batch,)`, in nats, `tokens (batch,)`, the end included, and how many
-    of them are `unknown`.
-    `next`: `prompt` and the scalar `count` to the most probable `tokens (batch, count)` and `probabilities`.
+    `serving_default` maps `prompt (batch,)` strings to `text (batch,)`, the continuation without the prompt but with
+    the space between them, generated with the settings of the configuration.
+    `generate` maps `prompt`, `seed (batch,)` int64 and the scalars `count` int32, `temperature`, `top_k` int32,
+    `top_p` and `repetition` to `text`.
+    `beam` maps `prompt` and the scalars `count` and `width` int32 to `text` and its `log_probability (batch,)`.
+    `score` maps `text (batch,)` to `log_probability (batch,)` in nats, the number of `tokens (batch,)`, the end
+    included, and how many of them are `unknown`.
+    `next` maps `prompt` and the scalar `count` to the most probable `tokens (batch, count)` and their `probabilities`.
 
     Args:
-        reader: a language model of `trellis.components.models`.
-        vectorizer: the `TokenVectorizer` it was trained with.
+        model: a language model of `trellis.components.models`.
+        vectorizer: the vectorizer it was trained with.
         unit: `words` or `characters`.
-        settings: of `serving_default`, the scalars of `generate`.
-        stops: whether the end of a line ends what is generated.
+        settings: the scalars of `generate` that `serving_default` uses.
+        stops: whether generation stops at the end of a line.
         says_unknown: whether `<unk>` may be generated.
     """
 
-    def __init__(self, reader, vectorizer, unit, settings, stops=True, says_unknown=False):
+    def __init__(
+        self,
+        model: keras.Model,
+        vectorizer: TokenVectorizer,
+        unit: str,
+        settings: Mapping[str, float],
+        stops: bool = True,
+        says_unknown: bool = False,
+    ) -> None:
         super().__init__(name="language_model")
         self.vectorizer = vectorizer
-        # The variables by themselves: a SavedModel keeps no Keras objects, nor does it look into functions for them.
-        self._reader = lambda: reader
-        self.parameters = [variable.value for variable in reader.variables]
+        # Inside a function, so that Keras objects are not stored.
+        self._model: Callable[[], keras.Model] = lambda: model
+        self.parameters = [variable.value for variable in model.variables]
         self._characters = unit == "characters"
-        self._words = tf.constant(spelled(vectorizer))
+        self._words = tf.constant(spellings(vectorizer))
         self._settings = dict(settings)
         self._end = BOUNDARY if stops else None
         self._banned = () if says_unknown else (UNKNOWN,)
 
-        def scalar(name, dtype=tf.int32):
+        def scalar(name: str, dtype: tf.DType = tf.int32) -> tf.TensorSpec:
             return tf.TensorSpec([], dtype, name=name)
 
         prompt = tf.TensorSpec([None], tf.string, name="prompt")
-        self.serving_default = tf.function(joined(self._go_on), input_signature=[prompt])
+        self.serving_default = tf.function(batched(self._continue), input_signature=[prompt])
         self.generate = tf.function(
             self._generate,
             input_signature=[
@@ -66,103 +80,123 @@ class LanguageModelModule(tf.Module):
         )
         self.beam = tf.function(self._beam, input_signature=[prompt, scalar("count"), scalar("width")])
         text = tf.TensorSpec([None], tf.string, name="text")
-        self.score = tf.function(joined(self._score), input_signature=[text])
+        self.score = tf.function(batched(self._score), input_signature=[text])
         self.next = tf.function(self._next, input_signature=[prompt, scalar("count")])
 
-    def _encoded(self, texts):
-        """Ids `(batch, time)` of texts after the boundary, padded on the right, and their lengths."""
-        if self._characters:
-            tokens = tf.strings.unicode_split(texts, "UTF-8")
-        else:
-            tokens = tf.strings.split(texts, " ")
-            tokens = tf.ragged.boolean_mask(tokens, tokens != "")
+    def _encode(self, texts: Strings) -> tuple[TokenIds, Lengths]:
+        """Return the ids `(batch, time)` of texts after the boundary, padded on the right, and their lengths."""
+        tokens = tf.strings.unicode_split(texts, "UTF-8") if self._characters else split_at_spaces(texts)
         ids = tokens.with_values(self.vectorizer.word_ids(tokens.values))
         lengths = tf.cast(ids.row_lengths(), tf.int32) + 1
         return tf.pad(ids.to_tensor(0), [[0, 0], [1, 0]], constant_values=BOUNDARY), lengths
 
-    def _written(self, ids):
-        """Texts of ids `(batch, time)`, 0 at padding."""
+    def _decode(self, ids: TokenIds) -> Strings:
+        """Return the texts of ids `(batch, time)`, 0 at padding."""
         if self._end is not None:
             ids = tf.where(ids == self._end, 0, ids)
         words = tf.gather(self._words, ids)
         words = tf.RaggedTensor.from_tensor(words, lengths=tf.math.count_nonzero(ids, axis=1))
         return tf.strings.reduce_join(words, axis=1, separator="" if self._characters else " ")
 
-    def _continued(self, prompt, ids):
-        """Texts of ids as they follow a prompt: after a space, where words follow a word."""
-        text = self._written(ids)
+    def _continuation(self, prompt: Strings, ids: TokenIds) -> Strings:
+        """Return the texts of ids as they follow a prompt: with a space first if words follow a word."""
+        text = self._decode(ids)
         if self._characters:
             return text
-        apart = (prompt == "") | tf.strings.regex_full_match(prompt, "(?s).* ") | (text == "")
-        return tf.strings.join([tf.where(apart, "", " "), text])
+        separated = (prompt == "") | tf.strings.regex_full_match(prompt, "(?s).* ") | (text == "")
+        return tf.strings.join([tf.where(separated, "", " "), text])
 
-    def _go_on(self, prompt):
+    def _continue(self, prompt: Strings) -> dict[str, Tensor]:
         return self._generate(prompt, tf.zeros_like(prompt, tf.int64), **self._settings)
 
-    def _generate(self, prompt, seed, count, temperature, top_k, top_p, repetition):
-        ids, lengths = self._encoded(prompt)
-        settings = {"count": count, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+    def _generate(
+        self,
+        prompt: Strings,
+        seed: Tensor,
+        count: Tensor,
+        temperature: Tensor,
+        top_k: Tensor,
+        top_p: Tensor,
+        repetition: Tensor,
+    ) -> dict[str, Tensor]:
+        ids, lengths = self._encode(prompt)
         generated = generation.sample(
-            self._reader(), ids, lengths, seed, **settings, repetition=repetition, banned=self._banned, end=self._end
+            self._model(),
+            ids,
+            lengths,
+            seed,
+            count=count,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            repetition=repetition,
+            banned=self._banned,
+            end=self._end,
         )
-        return {"text": self._continued(prompt, generated)}
+        return {"text": self._continuation(prompt, generated)}
 
-    def _beam(self, prompt, count, width):
-        ids, lengths = self._encoded(prompt)
+    def _beam(self, prompt: Strings, count: Tensor, width: Tensor) -> dict[str, Tensor]:
+        ids, lengths = self._encode(prompt)
         generated, scores = generation.beam_search(
-            self._reader(), ids, lengths, count=count, width=width, banned=self._banned, end=self._end
+            self._model(), ids, lengths, count=count, width=width, banned=self._banned, end=self._end
         )
-        return {"text": self._continued(prompt, generated), "log_probability": scores}
+        return {"text": self._continuation(prompt, generated), "log_probability": scores}
 
-    def _score(self, text):
-        before, lengths = self._encoded(text)
-        targets = tf.pad(before[:, 1:], [[0, 0], [0, 1]])
+    def _score(self, text: Strings) -> dict[str, Tensor]:
+        inputs, lengths = self._encode(text)
+        targets = tf.pad(inputs[:, 1:], [[0, 0], [0, 1]])
         targets += BOUNDARY * tf.one_hot(lengths - 1, tf.shape(targets)[1], dtype=tf.int32)
-        time = tf.shape(before)[1]
-        rest = -time % _STEPS
-        before, targets = (tf.pad(each, [[0, 0], [0, rest]]) for each in (before, targets))
+        time = tf.shape(inputs)[1]
+        inputs, targets = (tf.pad(ids, [[0, 0], [0, -time % _STEPS]]) for ids in (inputs, targets))
 
-        def step(first, states, total):
-            inputs, wanted = (each[:, first : first + _STEPS] for each in (before, targets))
-            features, states = self._reader().read(inputs, states)
-            found = self._reader().token_log_probabilities(features, wanted)
-            return first + _STEPS, states, total + tf.reduce_sum(tf.where(wanted == 0, 0.0, found), axis=1)
+        def step(first: Tensor, states: Any, total: Tensor) -> tuple[Tensor, Any, Tensor]:
+            step_inputs, step_targets = (ids[:, first : first + _STEPS] for ids in (inputs, targets))
+            features, states = self._model().read(step_inputs, states)
+            scores = self._model().token_log_probabilities(features, step_targets)
+            return first + _STEPS, states, total + tf.reduce_sum(tf.where(step_targets == 0, 0.0, scores), axis=1)
 
-        states = self._reader().initial_states(tf.shape(text)[0])
+        states = self._model().initial_states(tf.shape(text)[0])
         total = tf.zeros(tf.shape(text))
         _, _, total = tf.while_loop(lambda first, *_: first < time, step, (0, states, total))
-        unknown = tf.math.count_nonzero(before == UNKNOWN, axis=1, dtype=tf.int32)
+        unknown = tf.math.count_nonzero(inputs == UNKNOWN, axis=1, dtype=tf.int32)
         return {"log_probability": total, "tokens": lengths, "unknown": unknown}
 
-    def _next(self, prompt, count):
-        ids, lengths = self._encoded(prompt)
-        features, _ = generation.after(self._reader(), ids, lengths)
-        top = tf.math.top_k(
-            tf.exp(self._reader().log_probabilities(features)), tf.minimum(count, self._reader().vocabulary)
-        )
+    def _next(self, prompt: Strings, count: Tensor) -> dict[str, Tensor]:
+        ids, lengths = self._encode(prompt)
+        features, _ = generation.after(self._model(), ids, lengths)
+        probabilities = tf.exp(self._model().log_probabilities(features))
+        top = tf.math.top_k(probabilities, tf.minimum(count, self._model().vocabulary))
         return {"tokens": tf.gather(self._words, top.indices), "probabilities": top.values}
 
-    def examples(self, texts):
-        """Requests about texts: `{signature: {input: value}}`."""
+    def signatures(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
+        """Return the function of each signature."""
+        return {
+            "serving_default": self.serving_default,
+            "generate": self.generate,
+            "beam": self.beam,
+            "score": self.score,
+            "next": self.next,
+        }
+
+    def examples(self, texts: Sequence[str]) -> Requests:
+        """Return a request to each signature about texts."""
         settings = {
             name: np.array(value, np.float32 if name in ("temperature", "top_p", "repetition") else np.int32)
             for name, value in self._settings.items()
         }
-        few, seeds = np.array(8, np.int32), np.arange(len(texts), dtype=np.int64)
+        count, seeds = np.array(8, np.int32), np.arange(len(texts), dtype=np.int64)
         return {
             "serving_default": {"prompt": texts},
-            "generate": {"prompt": texts, "seed": seeds, **settings, "count": few},
-            "beam": {"prompt": texts, "count": few, "width": np.array(3, np.int32)},
+            "generate": {"prompt": texts, "seed": seeds, **settings, "count": count},
+            "beam": {"prompt": texts, "count": count, "width": np.array(3, np.int32)},
             "score": {"text": texts},
-            "next": {"prompt": texts, "count": few},
+            "next": {"prompt": texts, "count": count},
         }
 
-    def save(self, path):
-        """Writes the SavedModel, and beside it what `init_from` wants; no XLA, no gradients, no Python ops go in."""
-        names = ("serving_default", "generate", "beam", "score", "next")
-        options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-        tf.saved_model.save(self, str(path), signatures={name: getattr(self, name) for name in names}, options=options)
-        plan = transfer.described(self._reader(), self.vectorizer.words)
+    def save(self, path: FilePath) -> None:
+        """Write the SavedModel, and next to it what `init_from` needs to start from this model."""
+        super().save(path)
+        plan = transfer.variable_plan(self._model(), self.vectorizer.words)
         if plan is not None:
             target = Path(path) / transfer.PRETRAINED
             target.parent.mkdir(exist_ok=True)

@@ -1,60 +1,67 @@
-"""Requests that arrive together computed together, inside the graph: for servers that do not join them themselves."""
+"""Compute requests that arrive together in one batch, inside the graph: for servers that do not batch themselves."""
 
 import contextlib
 import contextvars
 import uuid
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
-ROWS = 64  # of one computation; larger requests are computed by themselves
-THREADS = 4
-WAITING = 1024  # computations; a server refuses what is more
+from trellis.components.types import Tensor
 
-_joining = contextvars.ContextVar("joining", default=False)
+ROWS = 64  # maximum rows of a batch; larger requests are computed on their own
+THREADS = 4
+WAITING = 1024  # maximum batches that may wait; a server refuses further requests
+
+Outputs = dict[str, Tensor]
+
+_enabled = contextvars.ContextVar("batching_requests", default=False)
 
 
 @contextlib.contextmanager
-def joining():
-    """What is traced within it joins requests, where it is `joined`."""
-    token = _joining.set(True)
+def batching_requests() -> Iterator[None]:
+    """Let `batched` functions that are traced inside the block batch requests."""
+    token = _enabled.set(True)
     try:
         yield
     finally:
-        _joining.reset(token)
+        _enabled.reset(token)
 
 
-def joined(function, trimmed=lambda outputs: outputs):
-    """`function`, which within `joining` is computed for several requests at once.
+def batched(
+    function: Callable[..., Outputs], trim: Callable[[Outputs], Outputs] = lambda outputs: outputs
+) -> Callable[..., Outputs]:
+    """Return `function`; traced inside `batching_requests`, it computes several requests at once.
 
-    Nothing waits for company: a thread that is free takes all that has come meanwhile.
+    No request waits for others: a thread that is free takes all requests that have arrived meanwhile.
 
     Args:
-        function: of tensors `(batch,)`, to a dictionary of tensors `(batch, …)`.
-        trimmed: cuts the padding off that longer rows of other requests brought.
+        function: takes tensors `(batch,)` and returns tensors `(batch, …)` by name.
+        trim: cuts off the padding that is due to longer rows of other requests.
     """
 
-    def whichever(*inputs):
-        if not _joining.get():
+    def traced(*inputs: Tensor) -> Outputs:
+        if not _enabled.get():
             return function(*inputs)
-        shapes = {}
+        ranks = dict[str, int]()  # not an annotated name, which AutoGraph cannot handle
 
-        def alone():
+        def alone() -> Outputs:
             outputs = function(*inputs)
-            shapes.update({name: each.shape for name, each in outputs.items()})
+            ranks.update({name: output.shape.rank for name, output in outputs.items()})
             return outputs
 
-        def together():
-            # One name for two graphs, of two versions in one process, would be one queue.
+        def together() -> Outputs:
+            # The name identifies the queue: with equal names, two versions in one process would share one.
             with tf.name_scope(f"joined_{uuid.uuid4().hex}"):
                 compute = tf.nondifferentiable_batch_function(
                     THREADS, ROWS, 0, max_enqueued_batches=WAITING, autograph=False
                 )(function)
-                return trimmed(compute(*inputs))
+                return trim(compute(*inputs))
 
         rows = tf.shape(inputs[0])[0]
         outputs = tf.cond((rows > 0) & (rows <= ROWS), together, alone)
-        for name, each in outputs.items():
-            each.set_shape([None] * shapes[name].rank)
+        for name, output in outputs.items():
+            output.set_shape([None] * ranks[name])
         return outputs
 
-    return whichever
+    return traced

@@ -1,7 +1,8 @@
-"""Whether an export still is what was written: loaded as a server loads it, asked what it was asked, answered alike."""
+"""Verify an export: load it as a server does, repeat its golden requests, and compare the answers."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +11,23 @@ from typing import NamedTuple
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.saved_model.c_api import decoded
+from trellis.components.saved_model.c_api import decode_array
 from trellis.components.saved_model.versions import EXTRA
+from trellis.components.types import FilePath
 
-FOREIGN = (b"PyFunc", b"XlaLaunch")  # what TensorFlow Serving cannot run
+FOREIGN = (b"PyFunc", b"XlaLaunch")  # operations that TensorFlow Serving cannot run
 TOLERANCE = 1e-3
 
 
-class Answer(NamedTuple):
-    """Of one signature: how many requests, how far the numbers are off at most, median milliseconds."""
+class SignatureCheck(NamedTuple):
+    """The answers of a signature, all of them within the tolerance.
+
+    Attributes:
+        signature: its name.
+        requests: the number of requests.
+        difference: the largest difference to the golden answers.
+        milliseconds: the median time of a request.
+    """
 
     signature: str
     requests: int
@@ -26,56 +35,77 @@ class Answer(NamedTuple):
     milliseconds: float
 
 
-def verify(version):
-    """Asks a version of an export in a process of its own, through TensorFlow's C API.
+class Verification(NamedTuple):
+    """A successful verification.
 
-    Returns:
-        seconds of loading, and an `Answer` for each signature.
+    Attributes:
+        loading: the seconds it took to load the export.
+        signatures: the checks of all signatures.
+    """
+
+    loading: float
+    signatures: list[SignatureCheck]
+
+
+def verify(version: FilePath) -> Verification:
+    """Repeat the golden requests of a version of an export, in a separate process, through TensorFlow's C API.
 
     Raises:
-        InputError: it cannot be loaded, an answer differs, or the graph needs more than TensorFlow has.
+        InputError: it cannot be loaded, an answer differs, or the graph needs more than TensorFlow itself.
     """
     version = Path(version)
     try:
         golden = json.loads((version / EXTRA / "golden.json").read_text())
         graph = (version / "saved_model.pb").read_bytes()
-    except (OSError, ValueError) as error:
-        reason = f"{Path(error.filename).name}: {error.strerror}" if isinstance(error, OSError) else error
-        raise InputError(f"{version}: cannot be verified ({reason})") from None
+    except OSError as error:
+        raise InputError(f"{version}: cannot be verified ({Path(error.filename).name}: {error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{version}: cannot be verified ({error})") from None
     for operation in FOREIGN:
         if operation in graph:
             raise InputError(f"{version}: the graph needs {operation.decode()}, which TensorFlow Serving cannot run")
     script = Path(__file__).with_name("c_api.py")
     # The golden answers were computed without TensorFloat-32, too.
-    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0"}
-    done = subprocess.run([sys.executable, str(script), str(version)], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        reason = (done.stderr.strip() or f"its process ended with status {done.returncode}").splitlines()[-1]
-        raise InputError(f"{version}: TensorFlow cannot run this export ({reason[:300]})")
-    loading, *answers = map(json.loads, done.stdout.splitlines())
-    by_signature = {}
+    environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.run(
+        [sys.executable, str(script), str(version)], capture_output=True, text=True, env=environment
+    )
+    if process.returncode:
+        raise InputError(f"{version}: TensorFlow cannot run this export ({_reason(process)})")
+    loading, *answers = map(json.loads, process.stdout.splitlines())
+    differences: dict[str, list[float]] = {}
+    milliseconds: dict[str, list[float]] = {}
     for request, answer in zip(golden, answers, strict=True):
         name = request["signature"]
+        milliseconds.setdefault(name, []).append(answer["milliseconds"])
         for key, stored in request["outputs"].items():
-            wanted, found = decoded(stored), decoded(answer["outputs"][key])
-            difference = _difference(wanted, found)
+            difference = _difference(decode_array(stored), decode_array(answer["outputs"][key]))
             if difference is None or difference > TOLERANCE:
-                raise InputError(f"{version}: signature {name}: {key} is not what it was when this was exported")
-            by_signature.setdefault(name, []).append((difference, answer["milliseconds"]))
-    asked = [request["signature"] for request in golden]
-    return loading["loading"], [
-        Answer(name, asked.count(name), max(d for d, _ in each), float(np.median([m for _, m in each])))
-        for name, each in by_signature.items()
+                raise InputError(
+                    f"{version}: signature {name}: {key} differs from the golden answer; train and export again"
+                )
+            differences.setdefault(name, []).append(difference)
+    checks = [
+        SignatureCheck(name, len(times), max(differences[name]), float(np.median(times)))
+        for name, times in milliseconds.items()
     ]
+    return Verification(loading["loading"], checks)
 
 
-def _difference(wanted, found):
-    """The largest difference of two arrays, relative where numbers are above 1; None where they cannot be compared."""
-    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+def _reason(process: "subprocess.CompletedProcess[str]") -> str:
+    """Return why a process failed."""
+    if process.returncode < 0:
+        return f"its process was killed by {signal.Signals(-process.returncode).name}"
+    return (process.stderr.strip() or f"its process ended with status {process.returncode}").splitlines()[-1][:300]
+
+
+def _difference(expected: np.ndarray, actual: np.ndarray) -> float | None:
+    """Return the largest difference of two arrays, relative for numbers above 1; None if they cannot be compared."""
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return None
-    if wanted.dtype.kind != "f":
-        return 0.0 if np.array_equal(wanted, found) else None
-    if not wanted.size:
+    if expected.dtype.kind != "f":
+        return 0.0 if np.array_equal(expected, actual) else None
+    if not expected.size:
         return 0.0
-    difference = np.abs(wanted - found) / np.maximum(np.abs(wanted), 1.0)
+    difference = np.abs(expected - actual) / np.maximum(np.abs(expected), 1.0)
     return None if np.isnan(difference).any() else float(difference.max())

@@ -1,23 +1,28 @@
-"""Version directories of an export: `exports/NAME/1`, `exports/NAME/2`, …; each appears whole or not at all."""
+"""Version folders of an export: `exports/NAME/1`, `exports/NAME/2`, …; each appears atomically."""
 
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from trellis.components.errors import InputError
+from trellis.components.types import FilePath
 
-EXTRA = "assets.extra"  # folder in a version for files that belong to no graph
-
-
-def versions(folder):
-    """The versions of an export folder, ascending."""
-    folder = Path(folder)
-    return sorted(int(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name.isdigit())
+EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
 
 
-def check_writable(folder):
-    """Raises InputError at once where writing an export would fail later; leaves nothing behind."""
+def versions(folder: FilePath) -> list[int]:
+    """Return the versions in an export folder, ascending."""
+    return sorted(int(entry.name) for entry in Path(folder).iterdir() if entry.is_dir() and entry.name.isdigit())
+
+
+def check_writable(folder: FilePath) -> None:
+    """Check that an export can be written to a folder, which need not exist; leave nothing behind.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
     folder = Path(folder)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
@@ -29,8 +34,12 @@ def check_writable(folder):
         raise InputError(f"export.dir={folder}: cannot be written to ({error.strerror or error})") from None
 
 
-def write_version(folder, write):
-    """Calls `write(path)` on a folder aside, then renames that to the next version number.
+def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
+    """Write a new version to a temporary folder, then rename it to the next version number.
+
+    Args:
+        folder: the export folder.
+        write: writes the files of the version into an empty folder.
 
     Returns:
         the path of the new version.
@@ -47,13 +56,13 @@ def write_version(folder, write):
         aside.chmod(0o755)
         version = max(versions(folder), default=0) + 1
         while True:
+            target = folder / str(version)
             try:
-                os.rename(aside, folder / str(version))
-                return folder / str(version)
-            except FileExistsError:
-                version += 1
+                os.rename(aside, target)
+                return target
             except OSError:
-                if not (folder / str(version)).exists():
+                # Another process has taken this version, unless the rename failed for another reason.
+                if not target.exists():
                     raise
                 version += 1
     except OSError as error:
@@ -68,18 +77,18 @@ def write_version(folder, write):
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def latest(folder):
-    """The newest version of an export folder, or the folder itself if it is a version.
+def latest(folder: FilePath) -> Path:
+    """Return the newest version in an export folder, or the folder itself if it is a version.
 
     Raises:
-        InputError: there is no SavedModel there.
+        InputError: there is no SavedModel.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such export; python train.py writes one under exports/")
+        raise InputError(f"{folder}: no such export; trellis train writes exports under exports/")
     if (folder / "saved_model.pb").is_file():
         return folder
-    found = versions(folder)
-    if not found:
-        raise InputError(f"{folder}: no SavedModel here, neither saved_model.pb nor a version directory")
-    return folder / str(found[-1])
+    present = versions(folder)
+    if not present:
+        raise InputError(f"{folder}: no SavedModel here, neither saved_model.pb nor a version folder")
+    return folder / str(present[-1])

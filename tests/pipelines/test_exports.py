@@ -12,7 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 from tests.pipelines.runs import run
 from trellis.components import transfer
 from trellis.components.errors import InputError
-from trellis.components.saved_model.c_api import decoded
+from trellis.components.saved_model.c_api import decode_array
 from trellis.components.saved_model.request_batching import ROWS
 from trellis.components.saved_model.verification import verify
 from trellis.serve import verify as command
@@ -38,7 +38,7 @@ def export(request, tmp_path_factory):
 def test_it_is_well(export, capsys):
     assert command.main([str(export.parent)]) == 0
     out = capsys.readouterr().out
-    assert "1: well" in out and "serving_default" in out
+    assert "1: verified" in out and "serving_default" in out
 
 
 def test_warm_up_requests_run(export):
@@ -80,7 +80,7 @@ def test_an_export_that_is_not_well(export, tmp_path):
     key = next(key for key, each in outputs.items() if each["dtype"] == "string" and each["values"])
     outputs[key]["values"][0] += "x"
     (changed / "assets.extra" / "golden.json").write_text(json.dumps(golden))
-    with pytest.raises(InputError, match=f"{key} is not what it was"):
+    with pytest.raises(InputError, match=f"{key} differs from the golden answer"):
         verify(changed)
     broken = copy("broken")
     next((broken / "variables").glob("*.data-*")).write_bytes(b"x")
@@ -130,7 +130,7 @@ def test_dummy_rows_change_nothing(export):
     model = tf.saved_model.load(str(export))
     scalar = False
     for request in json.loads((export / "assets.extra" / "golden.json").read_text()):
-        given = {key: decoded(value) for key, value in request["inputs"].items()}
+        given = {key: decode_array(value) for key, value in request["inputs"].items()}
         scalar |= any(not each.ndim for each in given.values())
         rows = next(len(each) for each in given.values() if each.ndim)
         for dummies in (1, 64 - rows):
@@ -149,7 +149,7 @@ def test_dummy_rows_change_nothing(export):
             for inputs in (copies, nothing):
                 found = model.signatures[request["signature"]](**inputs)
                 for key, wanted in request["outputs"].items():
-                    wanted, values = decoded(wanted), found[key].numpy()[:rows]
+                    wanted, values = decode_array(wanted), found[key].numpy()[:rows]
                     assert values.shape == wanted.shape
                     if wanted.dtype == object:
                         assert (values == wanted).all()
@@ -191,7 +191,7 @@ def test_weights_in_fewer_bits_are_stored_and_used(weights):
     models = {kind: tf.saved_model.load(str(exports / kind / "1")) for kind in metrics}
     number = {"text": "probability", "tokens": "confidence", "prompt": "probabilities"}
     for request in golden:
-        inputs = {key: tf.constant(decoded(value)) for key, value in request["inputs"].items()}
+        inputs = {key: tf.constant(decode_array(value)) for key, value in request["inputs"].items()}
         key = next((number[each] for each in inputs if number.get(each) in request["outputs"]), None)
         if key is not None:
             found = {kind: model.signatures[request["signature"]](**inputs)[key] for kind, model in models.items()}

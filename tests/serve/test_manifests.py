@@ -1,4 +1,4 @@
-"""The files around the server are what their readers expect."""
+"""The configuration files for servers are valid and consistent."""
 
 import json
 
@@ -17,7 +17,7 @@ INT, BOOL, TEXT, MESSAGE = (getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_
 
 
 def message(name, fields, inner=None, repeated=()):
-    """A protobuf message made here, for the two that tensorflow-serving-api leaves out."""
+    """Return a protobuf message, for the two that tensorflow-serving-api lacks."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="here", syntax="proto3")
     if inner is not None:
         kind = file.message_type.add(name=f"{name}Inner")
@@ -33,9 +33,9 @@ def message(name, fields, inner=None, repeated=()):
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"here.{name}"))()
 
 
-def test_models():
+def test_models_config_names_models_and_labels():
     text = (SERVE / "models.config").read_text()
-    for taken in (text, text.replace("\n  # ", "\n")):  # with what is only shown, too
+    for taken in (text, text.replace("\n  # ", "\n")):  # with the commented lines, too
         config = text_format.Parse(taken, model_server_config_pb2.ModelServerConfig())
         for each in config.model_config_list.config:
             assert each.base_path == f"/models/{each.name}" and each.model_platform == "tensorflow"
@@ -49,33 +49,33 @@ def batching(text):
     return text_format.Parse(text, message("Batching", fields, {"value": INT}, repeated=["allowed_batch_sizes"]))
 
 
-def test_batching():
+def test_batching_parameters_are_consistent():
     found = batching((SERVE / "batching.config").read_text())
     assert found.max_batch_size.value == 64 and found.pad_variable_length_inputs
-    of_each = batching(package._JOINED)
-    # They have to rise, and the last one has to be the largest batch.
+    of_each = batching(package.BATCHING_PARAMETERS)
+    # They must ascend, and the last one must be the largest batch.
     assert list(of_each.allowed_batch_sizes) == sorted(set(of_each.allowed_batch_sizes))
     assert of_each.allowed_batch_sizes[-1] == of_each.max_batch_size.value
 
 
-def test_monitoring():
+def test_monitoring_config_enables_prometheus():
     empty = message("Monitoring", {"prometheus_config": MESSAGE}, {"enable": BOOL, "path": TEXT})
     found = text_format.Parse((SERVE / "monitoring.config").read_text(), empty)
     assert found.prometheus_config.enable and found.prometheus_config.path == "/monitoring/prometheus/metrics"
 
 
-def test_compose_schema():
+def test_compose_file_is_valid():
     done = python(
         "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", SERVE / "docker-compose.yaml", cwd=ROOT
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_compose():
+def test_compose_file_refers_to_what_exists():
     compose = yaml.safe_load((SERVE / "docker-compose.yaml").read_text())
     for name, service in compose["services"].items():
         assert set(service) <= {"image", "command", "ports", "volumes", "restart", "profiles", "environment", "deploy"}
-        # Pinned, and open to this machine alone.
+        # Pinned, and open to this machine only.
         assert ":" in service["image"] and not service["image"].endswith(":latest"), name
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         for volume in service["volumes"]:
@@ -106,8 +106,8 @@ def manifests():
 
 
 @pytest.mark.parametrize("manifest", list(manifests()), ids=lambda each: each["kind"])
-def test_kubernetes(manifest):
-    if not manifest["apiVersion"].startswith("serving.kserve.io"):  # whose schema is with KServe alone
+def test_kubernetes_manifests_are_valid(manifest):
+    if not manifest["apiVersion"].startswith("serving.kserve.io"):  # only KServe has its schema
         kubernetes_validate.validate(manifest, "1.31", strict=True)
     assert manifest["apiVersion"] and manifest["metadata"]["name"]
     for path in REQUIRED[manifest["kind"]]:
@@ -132,7 +132,7 @@ def test_kubernetes_parts_fit_together():
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
 
 
-def test_dashboard():
+def test_dashboard_queries_are_balanced():
     board = json.loads((SERVE / "grafana-dashboard.json").read_text())
     numbers = [panel["id"] for panel in board["panels"]]
     assert len(set(numbers)) == len(numbers) >= 4
