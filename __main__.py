@@ -1,4 +1,4 @@
-"""The command `trellis`: one entry for training, asking, serving and comparing models."""
+"""The command `trellis`: train, use, serve and compare models."""
 
 import importlib
 import os
@@ -9,11 +9,11 @@ from trellis import __version__
 
 
 class Command(NamedTuple):
-    """One subcommand.
+    """A subcommand.
 
     Attributes:
-        module: where its `main(arguments) -> exit status` is.
-        extra: the optional dependencies that it needs.
+        module: the module whose `main(arguments)` runs it and returns its exit status.
+        extra: the optional dependencies that it needs; predict and generate need them for `--url`.
         help: what it does, for `trellis --help`.
     """
 
@@ -24,13 +24,13 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("trellis.pipelines.command_line", "train", "train, track and export a model"),
-    "predict": Command("trellis.serve.predict", "", "tag, align or classify texts with an export"),
-    "generate": Command("trellis.serve.generate", "", "continue texts with the export of a language model"),
-    "search": Command("trellis.serve.search", "", "find the sentences of a file that are most like a query"),
-    "project": Command("trellis.serve.project", "", "carry labels over to another language along word alignments"),
+    "predict": Command("trellis.serve.predict", "serve", "tag, align or classify texts with an export"),
+    "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
+    "search": Command("trellis.serve.search", "", "find the sentences of a file most similar to a query"),
+    "project": Command("trellis.serve.project", "", "project labels to another language along word alignments"),
     "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC protocols"),
-    "verify": Command("trellis.serve.verify", "", "check that an export still gives the answers stored with it"),
-    "promote": Command("trellis.serve.promote", "train", "put a registered model into the folder that is served"),
+    "verify": Command("trellis.serve.verify", "", "check that an export still gives its golden answers"),
+    "promote": Command("trellis.serve.promote", "train", "copy a registered model to the folder that is served"),
     "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
     "gradients": Command("trellis.pipelines.gradient_report", "train", "draw the gradient that reaches each time step"),
 }
@@ -80,14 +80,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def usage() -> str:
-    """Return the help page: a line for each command."""
+    """Return the help page, with one line per command."""
     width = max(map(len, COMMANDS))
     lines = (f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
     return USAGE.format(commands="\n".join(lines))
 
 
 def _missing(name: str, command: Command, error: ModuleNotFoundError) -> int:
-    """Name the extra that a missing library belongs to."""
+    """Report which extra a missing library belongs to; re-raise the error if the library is not an extra."""
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (error.name or "").split(".")[0] == "trellis":
         raise error
     extra = command.extra or "all"
@@ -119,6 +119,7 @@ _FISH = "complete -c trellis -n __fish_use_subcommand -f -a '{commands}'\n"
 
 
 def _completion(shells: list[str]) -> int:
+    """Print the completion script of a shell."""
     scripts = {"bash": _BASH, "zsh": _ZSH + _BASH, "fish": _FISH}
     shell = shells[0] if shells else ""
     if shell not in scripts:

@@ -1,49 +1,57 @@
-"""The MLflow face of an export; MLflow copies this file into the model.
+"""The MLflow flavour of an export. MLflow copies this file into the model, so it imports nothing of Trellis.
 
-A tagger: text in, tokens, tags and confidences out. An aligner: source and target in, links out.
-A language model: prompt in, text out. A classifier: text in, label and probability out.
+A tagger takes texts and returns tokens, tags and confidences; a word aligner takes sources and targets and returns
+links; a language model takes prompts and returns texts; a classifier takes texts and returns labels and probabilities.
 """
 
+from typing import Any
+
 import mlflow
+import numpy as np
 import pandas
 import tensorflow as tf
+from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
-class Export(mlflow.pyfunc.PythonModel):
+class Export(PythonModel):
     """Calls the signatures of the SavedModel that was logged with it."""
 
-    def load_context(self, context):
-        # The loaded object has to live as long as its signatures are called.
+    def load_context(self, context: PythonModelContext) -> None:
+        """Load the SavedModel."""
+        # The loaded object must live as long as its signatures are called.
         self.model = tf.saved_model.load(context.artifacts["export"])
 
-    def predict(self, context, model_input, params=None):
-        if "target" in getattr(model_input, "columns", ()):
-            sides = {name: tf.constant(list(model_input[name]), tf.string) for name in ("source", "target")}
-            links = self.model.signatures["serving_default"](**sides)["alignment"].numpy()
-            return pandas.DataFrame({"alignment": [each.decode() for each in links]})
-        if "prompt" in getattr(model_input, "columns", ()):
-            prompts = tf.constant(list(model_input["prompt"]), tf.string)
-            texts = self.model.signatures["serving_default"](prompt=prompts)["text"].numpy()
-            return pandas.DataFrame({"text": [each.decode("utf-8", "replace") for each in texts]})
-        texts = model_input["text"] if hasattr(model_input, "columns") else model_input
+    def predict(
+        self, context: PythonModelContext, model_input: pandas.DataFrame, params: dict[str, Any] | None = None
+    ) -> pandas.DataFrame:
+        """Answer the rows of a table; without a signature to enforce, MLflow passes lists of texts as they are."""
+        rows = model_input if isinstance(model_input, pandas.DataFrame) else pandas.DataFrame({"text": model_input})
+        if "target" in rows:
+            answer = self._call("serving_default", rows, "source", "target")
+            return pandas.DataFrame({"alignment": [links.decode() for links in answer["alignment"]]})
+        if "prompt" in rows:
+            answer = self._call("serving_default", rows, "prompt")
+            return pandas.DataFrame({"text": [text.decode("utf-8", "replace") for text in answer["text"]]})
         if "embed" in self.model.signatures:
-            outputs = self.model.signatures["serving_default"](text=tf.constant(list(texts), tf.string))
-            label, probability = (outputs[name].numpy() for name in ("label", "probability"))
-            return pandas.DataFrame({"label": [each.decode() for each in label], "probability": probability.tolist()})
-        outputs = self.model.signatures["from_text"](text=tf.constant(list(texts), tf.string))
-        rows = []
-        for tokens, tags, confidence in zip(
-            *(outputs[k].numpy() for k in ("tokens", "tags", "confidence")), strict=True
-        ):
+            answer = self._call("serving_default", rows, "text")
+            labels = [label.decode() for label in answer["label"]]
+            return pandas.DataFrame({"label": labels, "probability": answer["probability"].tolist()})
+        answer = self._call("from_text", rows, "text")
+        tagged = []
+        for tokens, tags, confidence in zip(answer["tokens"], answer["tags"], answer["confidence"], strict=True):
             length = sum(token != b"" for token in tokens)
-            rows.append(
+            tagged.append(
                 {
                     "tokens": [token.decode("utf-8", "replace") for token in tokens[:length]],
                     "tags": [tag.decode() for tag in tags[:length]],
                     "confidence": [float(value) for value in confidence[:length]],
                 }
             )
-        return pandas.DataFrame(rows, columns=["tokens", "tags", "confidence"])
+        return pandas.DataFrame(tagged, columns=["tokens", "tags", "confidence"])
+
+    def _call(self, signature: str, rows: pandas.DataFrame, *columns: str) -> dict[str, np.ndarray]:
+        inputs = {name: tf.constant(list(rows[name]), tf.string) for name in columns}
+        return {name: value.numpy() for name, value in self.model.signatures[signature](**inputs).items()}
 
 
 mlflow.models.set_model(Export())

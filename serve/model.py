@@ -1,216 +1,189 @@
 """Exports in Python: `trellis.load("exports/bilstm_crf").tag("Mary Smith flew from Oslo to Lima.")`."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias, TypeVar, overload
 
 import numpy as np
 
 from trellis.components.errors import InputError
 from trellis.components.saved_model.versions import latest
-from trellis.serve import predict
+from trellis.components.types import FilePath
+from trellis.serve import inference
+from trellis.serve.export_model import Kind, LocalModel
+from trellis.serve.inference import Aligned, Classified, Sampling, Scored, Tagged
 
+Texts: TypeAlias = list[str] | tuple[str, ...]
 Answer = TypeVar("Answer")
 
-
-class Tagged(NamedTuple):
-    """The tokens of a text, the tag of each, and the posterior probability of that tag."""
-
-    tokens: list[str]
-    tags: list[str]
-    confidence: list[float]
-
-
-class Aligned(NamedTuple):
-    """The tokens of both sides, the links `(source position, target position)`, and their mean posteriors.
-
-    `posteriors` is `(source, target)`, of both directions; None where a side is too long to be aligned.
-    """
-
-    source: list[str]
-    target: list[str]
-    links: list[tuple[int, int]]
-    posteriors: np.ndarray | None
-
-
-class Classified(NamedTuple):
-    """The most probable label of a text, and the probability of every label."""
-
-    label: str
-    probabilities: dict[str, float]
-
-
-class Scored(NamedTuple):
-    """The log-probability of a text in nats, its number of tokens (its end included), and how many are unknown."""
-
-    log_probability: float
-    tokens: int
-    unknown: int
+METHODS = {
+    Kind.TAGGER: ("tag",),
+    Kind.ALIGNER: ("align",),
+    Kind.CLASSIFIER: ("classify", "embed"),
+    Kind.LANGUAGE_MODEL: ("generate", "score", "next"),
+}
 
 
 class Export:
-    """A loaded export; its methods are those that its signatures allow.
+    """A loaded export.
+
+    Each method takes one text and returns one answer, or takes several texts and returns a list of answers. Which
+    methods an export has depends on the kind of its model, see `methods`.
 
     Args:
-        folder: of an export, of which the newest version is taken, or of one version.
+        folder: an export folder, of which the newest version is loaded, or one version.
+
+    Attributes:
+        version: the folder of the version.
 
     Raises:
-        InputError: there is no export.
+        InputError: there is no export, or it cannot be loaded.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: FilePath) -> None:
         self.version = latest(folder)
-        self._model = predict.load(self.version)
-        self.signatures = sorted(self._model.signatures)
+        self._model = LocalModel(self.version)
 
     def __repr__(self) -> str:
         return f"Export({str(self.version)!r}: {', '.join(self.methods)})"
 
     @property
-    def methods(self) -> list[str]:
-        """The methods that this export answers."""
-        signatures = set(self.signatures)
-        if predict.is_aligner(self._model):
-            return ["align"]
-        if "embed" in signatures:
-            return ["classify", "embed"]
-        return ["generate", "score", "next"] if "generate" in signatures else ["tag"]
+    def methods(self) -> tuple[str, ...]:
+        """The names of the methods that this export has."""
+        return METHODS[self._model.kind]
 
     @overload
     def tag(self, texts: str, tokenized: bool = ...) -> Tagged: ...
     @overload
-    def tag(self, texts: Sequence[str], tokenized: bool = ...) -> list[Tagged]: ...
-    def tag(self, texts: str | Sequence[str], tokenized: bool = False) -> Tagged | list[Tagged]:
-        """Tag a text or several.
+    def tag(self, texts: Texts, tokenized: bool = ...) -> list[Tagged]: ...
+    def tag(self, texts: str | Texts, tokenized: bool = False) -> Tagged | list[Tagged]:
+        """Tag texts.
 
         Args:
-            tokenized: texts are tokens with one space between two.
+            texts: a text, or several.
+            tokenized: whether texts are tokens separated by single spaces.
         """
         self._require("tag")
-        return self._each(texts, lambda raw: (Tagged(*each) for each in predict.predict(self._model, raw, tokenized)))
+        return _unwrap(texts, inference.tag(self._model, _encode(texts), tokenized))
 
     @overload
     def classify(self, texts: str) -> Classified: ...
     @overload
-    def classify(self, texts: Sequence[str]) -> list[Classified]: ...
-    def classify(self, texts: str | Sequence[str]) -> Classified | list[Classified]:
-        """Classify a text or several."""
+    def classify(self, texts: Texts) -> list[Classified]: ...
+    def classify(self, texts: str | Texts) -> Classified | list[Classified]:
+        """Classify texts."""
         self._require("classify")
-        return self._each(texts, lambda raw: (Classified(*rest) for _, *rest in predict.classify(self._model, raw)))
+        return _unwrap(texts, inference.classify(self._model, _encode(texts)))
 
-    def embed(self, texts: str | Sequence[str]) -> np.ndarray:
-        """Return the sentence vector of a text `(dim,)`, or of several `(texts, dim)`."""
+    def embed(self, texts: str | Texts) -> np.ndarray:
+        """Return the sentence vector of a text, `(dim,)`, or of several, `(texts, dim)`."""
         self._require("embed")
-        single = isinstance(texts, str)
-        batches = predict.batches_of(_encoded([texts] if single else texts))
-        found = [self._ask("embed", text=batch)["vector"] for batch in batches]
-        vectors = np.concatenate(found) if found else np.zeros((0, 0), np.float32)
-        return vectors[0] if single else vectors
+        vectors = inference.embed(self._model, _encode(texts))
+        return vectors[0] if isinstance(texts, str) else vectors
 
     @overload
     def align(self, source: str, target: str) -> Aligned: ...
     @overload
-    def align(self, source: Sequence[str], target: Sequence[str]) -> list[Aligned]: ...
-    def align(self, source: str | Sequence[str], target: str | Sequence[str]) -> Aligned | list[Aligned]:
-        """Align the words of a sentence pair or of several; words are what stands between spaces."""
-        self._require("align")
-        single = isinstance(source, str)
-        sides = [[each] if isinstance(each, str) else list(each) for each in (source, target)]
-        if len(sides[0]) != len(sides[1]):
-            raise InputError(f"{len(sides[0])} source sentences and {len(sides[1])} target sentences")
-        pairs = [
-            f"{first.replace('|||', '|')} ||| {second.replace('|||', '|')}"
-            for first, second in zip(*sides, strict=True)
-        ]
-        found = []
-        for first, second, links, forward, reverse in predict.align(self._model, _encoded(pairs)):
-            found.append(Aligned(first, second, links, None if forward is None else (forward + reverse) / 2))
-        return found[0] if single else found
+    def align(self, source: Texts, target: Texts) -> list[Aligned]: ...
+    def align(self, source: str | Texts, target: str | Texts) -> Aligned | list[Aligned]:
+        """Align the words of sentence pairs; words are separated by spaces.
 
+        Args:
+            source: a source sentence, or several.
+            target: the translation of each.
+
+        Raises:
+            InputError: the numbers of sentences differ.
+        """
+        self._require("align")
+        sides = [[side] if isinstance(side, str) else list(side) for side in (source, target)]
+        if len(sides[0]) != len(sides[1]):
+            raise InputError(f"align: {len(sides[0])} source sentences, but {len(sides[1])} target sentences")
+        # The separator of the two sides may not occur in a word.
+        pairs = [" ||| ".join(side.replace("|||", "|") for side in pair) for pair in zip(*sides, strict=True)]
+        return _unwrap(source, inference.align(self._model, _encode(pairs)))
+
+    @overload
     def generate(
         self,
-        prompts: str | Sequence[str] = "",
+        prompts: str = ...,
+        count: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        repetition: float = ...,
+        seed: int = ...,
+    ) -> str: ...
+    @overload
+    def generate(
+        self,
+        prompts: Texts,
+        count: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        top_p: float = ...,
+        repetition: float = ...,
+        seed: int = ...,
+    ) -> list[str]: ...
+    def generate(
+        self,
+        prompts: str | Texts = "",
         count: int = 60,
         temperature: float = 1.0,
         top_k: int = 0,
         top_p: float = 0.95,
         repetition: float = 0.0,
-        seed: int = 0,
+        seed: int = 1,
     ) -> str | list[str]:
-        """Continue a text or several; returns what follows, the space between included.
+        """Return continuations of texts, including the space before them; defaults are those of `trellis generate`.
 
         Args:
-            count: tokens to generate at most.
-            temperature: 0 takes the most probable token at each step.
-            top_k: draw from that many most probable tokens; 0: all.
-            top_p: draw from the most probable tokens that reach this probability together.
+            prompts: the beginning of a text, or of several.
+            count: the maximum number of tokens.
+            temperature: divides the log-probabilities; 0 takes the most probable token at each step.
+            top_k: draw from that many most probable tokens; 0: from all.
+            top_p: draw from the most probable tokens that together reach this probability.
             repetition: nats that a token loses for having been generated before.
-            seed: a text and its seed determine what is drawn.
+            seed: a prompt and its seed determine its continuation; further prompts have the next seeds.
         """
         self._require("generate")
-        single = isinstance(prompts, str)
-        rows = [prompts] if single else list(prompts)
-        settings = {
-            "seed": np.arange(seed, seed + len(rows), dtype=np.int64),
-            "count": np.int32(count),
-            "temperature": np.float32(temperature),
-            "top_k": np.int32(top_k),
-            "top_p": np.float32(top_p),
-            "repetition": np.float32(repetition),
-        }
-        texts = [
-            text.decode("utf-8", "replace")
-            for text in self._ask("generate", prompt=list(_encoded(rows)), **settings)["text"]
-        ]
-        return texts[0] if single else texts
+        sampling = Sampling(count, temperature, top_k, top_p, repetition)
+        return _unwrap(prompts, inference.generate(self._model, list(_encode(prompts)), sampling, seed))
 
     @overload
     def score(self, texts: str) -> Scored: ...
     @overload
-    def score(self, texts: Sequence[str]) -> list[Scored]: ...
-    def score(self, texts: str | Sequence[str]) -> Scored | list[Scored]:
-        """Return the log-probability of a text or of several under a language model."""
+    def score(self, texts: Texts) -> list[Scored]: ...
+    def score(self, texts: str | Texts) -> Scored | list[Scored]:
+        """Return the log-probabilities of texts."""
         self._require("score")
+        return _unwrap(texts, inference.score(self._model, _encode(texts)))
 
-        def scored(raw: Iterator[bytes]) -> Iterator[Scored]:
-            for batch in predict.batches_of(raw):
-                found = self._ask("score", text=batch)
-                for total, tokens, unknown in zip(*map(found.get, Scored._fields), strict=True):
-                    yield Scored(float(total), int(tokens), int(unknown))
+    @overload
+    def next(self, prompts: str, count: int = ...) -> dict[str, float]: ...
+    @overload
+    def next(self, prompts: Texts, count: int = ...) -> list[dict[str, float]]: ...
+    def next(self, prompts: str | Texts, count: int = 10) -> dict[str, float] | list[dict[str, float]]:
+        """Return the most probable next tokens after texts, with their probabilities, in descending order.
 
-        return self._each(texts, scored)
-
-    def next(self, prompts: str | Sequence[str], count: int = 10) -> dict[str, float] | list[dict[str, float]]:
-        """Return the most probable next tokens after a text, or after several, with their probabilities."""
+        Args:
+            prompts: the beginning of a text, or of several.
+            count: the number of tokens.
+        """
         self._require("next")
-        single = isinstance(prompts, str)
-        found = self._ask("next", prompt=list(_encoded([prompts] if single else prompts)), count=np.int32(count))
-        rows = [
-            {token.decode("utf-8", "replace"): float(value) for token, value in zip(*row, strict=True)}
-            for row in zip(found["tokens"], found["probabilities"], strict=True)
-        ]
-        return rows[0] if single else rows
+        return _unwrap(prompts, inference.next_tokens(self._model, _encode(prompts), count))
 
     def _require(self, method: str) -> None:
         if method not in self.methods:
-            raise InputError(f"{self.version}: cannot {method}; this export has: {', '.join(self.methods)}")
-
-    def _ask(self, signature: str, **inputs: Any) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-
-        answer = self._model.signatures[signature](**{name: tf.constant(value) for name, value in inputs.items()})
-        return {name: value.numpy() for name, value in answer.items()}
-
-    def _each(self, texts: str | Sequence[str], answer: Any) -> Any:
-        found = list(answer(_encoded([texts] if isinstance(texts, str) else texts)))
-        return found[0] if isinstance(texts, str) else found
+            raise InputError(
+                f"{self.version}: {self._model.kind.value} cannot {method}; it has {', '.join(self.methods)}"
+            )
 
 
-def load(folder: str | Path) -> Export:
+def load(folder: FilePath) -> Export:
     """Load an export: `load("exports/bilstm_crf").tag("Mary flew to Lima.")`.
 
     Args:
-        folder: of an export, of which the newest version is taken, or of one version.
+        folder: an export folder, of which the newest version is loaded, or one version.
 
     Raises:
         InputError: there is no export, or it cannot be loaded.
@@ -218,5 +191,11 @@ def load(folder: str | Path) -> Export:
     return Export(folder)
 
 
-def _encoded(texts: Sequence[str]) -> Iterator[bytes]:
-    return (text.encode("utf-8", "surrogateescape") for text in texts)
+def _encode(texts: str | Texts) -> Iterator[bytes]:
+    return (text.encode("utf-8", "surrogateescape") for text in ([texts] if isinstance(texts, str) else texts))
+
+
+def _unwrap(texts: str | Texts, answers: Iterable[Answer]) -> Answer | list[Answer]:
+    """Return one answer for one text, a list for several."""
+    listed = list(answers)
+    return listed[0] if isinstance(texts, str) else listed

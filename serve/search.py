@@ -1,65 +1,71 @@
-"""Nearest sentences: `trellis search exports/bilstm_classifier corpus.txt "a slow but moving film"`
+"""Find the most similar sentences: `trellis search exports/bilstm_classifier corpus.txt "a slow but moving film"`
 
-Each line of the corpus and each query becomes a classifier's sentence vector; the lines nearest to the query by cosine
-are shown, the nearest first. `-` reads queries from standard input.
+Each line of the corpus and each query is represented by a classifier's sentence vector; the output is the lines with
+the highest cosine similarity to the query, in descending order. `-` reads queries from standard input.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.saved_model.versions import latest
-from trellis.serve.exit_status import ended
-from trellis.serve.predict import batches_of, load, texts_of
+from trellis.serve import inference
+from trellis.serve.arguments import read_texts
+from trellis.serve.exit_status import run_command
+from trellis.serve.export_model import ExportModel, Kind, LocalModel
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="trellis search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("export", help="an export folder (its newest version) or one version of it")
-    parser.add_argument("corpus", help="a text file, a sentence a line, plain or gzip")
+    parser.add_argument("export", help="an export folder of a classifier (its newest version), or one version")
+    parser.add_argument("corpus", help="a text file, one sentence per line, plain or gzip")
     parser.add_argument("query", nargs="+", help="what to look for, or - for lines of standard input")
     parser.add_argument("--count", type=int, default=5, help="sentences to show (5)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a sentence, for machines")
-    return ended("trellis search", _answer, parser.parse_args(arguments))
+    parser.add_argument("--json", action="store_true", help="print one JSON object per sentence, for machines")
+    return run_command("trellis search", _search, parser.parse_args(arguments))
 
 
-def _answer(options):
-    model = load(latest(options.export))
-    if "embed" not in model.signatures:
-        raise InputError(f"{options.export}: makes no sentence vectors; a classifier's export does")
-    lines = [(number, line) for number, line in read_lines(options.corpus) if not is_blank(line)]
+def _search(options: argparse.Namespace) -> None:
+    model = LocalModel(latest(options.export))
+    if model.kind is not Kind.CLASSIFIER:
+        raise InputError(f"{options.export}: {model.kind.value}, which has no sentence vectors; use a classifier")
+    lines = [(line_number, line) for line_number, line in read_lines(options.corpus) if not is_blank(line)]
     if not lines:
         raise InputError(f"{options.corpus}: no sentences in it")
-    corpus = vectors(model, [line.encode() for _, line in lines])
-    for query in texts_of(options.query):
-        for place, similarity in nearest(corpus, vectors(model, [query])[0], options.count):
-            number, line = lines[place]
+    corpus = unit_vectors(model, [line.encode() for _, line in lines])
+    for query in read_texts(options.query):
+        for row, similarity in nearest(corpus, unit_vectors(model, [query])[0], options.count):
+            line_number, line = lines[row]
             if options.json:
-                found = {"query": query.decode("utf-8", "replace"), "line": number, "text": line}
-                print(json.dumps(found | {"similarity": round(similarity, 4)}, ensure_ascii=False), flush=True)
+                answer = {
+                    "query": query.decode("utf-8", "replace"),
+                    "line": line_number,
+                    "text": line,
+                    "similarity": round(similarity, 4),
+                }
+                print(json.dumps(answer, ensure_ascii=False), flush=True)
             else:
-                print(f"{similarity:.3f}  {number:>6}  {line}", flush=True)
+                print(f"{similarity:.3f}  {line_number:>6}  {line}", flush=True)
         if not options.json:
             print(flush=True)
 
 
-def vectors(model, texts):
-    """Sentence vectors of unit length, `(texts, dim)`; zeros for a text without words."""
-    import tensorflow as tf
-
-    found = [model.signatures["embed"](text=tf.constant(batch))["vector"].numpy() for batch in batches_of(texts)]
-    found = np.concatenate(found)
-    return found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-9)
+def unit_vectors(model: ExportModel, texts: Iterable[bytes]) -> np.ndarray:
+    """Return sentence vectors of unit length, `(texts, dim)`; zeros for a text without words."""
+    vectors = inference.embed(model, texts)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
 
 
-def nearest(corpus, query, count):
-    """`(row, cosine)` of the rows most like a query, the nearest first; equals in their order."""
+def nearest(corpus: np.ndarray, query: np.ndarray, count: int) -> list[tuple[int, float]]:
+    """Return `(row, cosine)` of the rows most similar to a query, in descending order; ties keep their order."""
     similarities = corpus @ query
     rows = np.argsort(-similarities, kind="stable")[:count]
     return [(int(row), float(similarities[row])) for row in rows]

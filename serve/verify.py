@@ -1,38 +1,36 @@
-"""Is an export well? `trellis verify exports/bilstm_crf`
+"""Verify an export: `trellis verify exports/bilstm_crf`
 
-Loads it in a clean process through TensorFlow's C API, as TensorFlow Serving does, asks it the requests that were
-stored with it, and compares the answers with those of the day it was written.
+Load it in a separate process through TensorFlow's C API, as TensorFlow Serving does, repeat the requests stored with
+it, and compare the answers with those from the day it was written.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 
-from trellis.components.errors import InputError
 from trellis.components.saved_model.verification import verify
 from trellis.components.saved_model.versions import latest
+from trellis.serve.exit_status import run_command
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(
         prog="trellis verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("export", help="an export folder (its newest version) or one version of it")
-    options = parser.parse_args(arguments)
-    try:
-        version = latest(options.export)
-        loading, answers = verify(version)
-    except InputError as error:
-        print(f"trellis verify: error: {error}", file=sys.stderr)
-        return 2
+    parser.add_argument("export", help="an export folder (its newest version), or one version")
+    return run_command("trellis verify", _verify, parser.parse_args(arguments))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    version = latest(options.export)
+    verification = verify(version)
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file())
-    print(f"{version}: well; {size / 2**20:.1f} MiB, loaded in {loading:.2f} s")
-    width = max(len(answer.signature) for answer in answers)
+    print(f"{version}: verified; {size / 2**20:.1f} MiB, loaded in {verification.loading:.2f} s")
+    width = max(len(check.signature) for check in verification.signatures)
     print(f"{'signature':<{width}}  requests  difference  ms")
-    for answer in answers:
-        print(
-            f"{answer.signature:<{width}}  {answer.requests:>8}  {answer.difference:>10.1e}  {answer.milliseconds:.1f}"
-        )
-    return 0
+    for check in verification.signatures:
+        print(f"{check.signature:<{width}}  {check.requests:>8}  {check.difference:>10.1e}  {check.milliseconds:.1f}")
 
 
 if __name__ == "__main__":

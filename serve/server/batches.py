@@ -1,23 +1,27 @@
-"""Requests that wait while others are computed are computed together."""
+"""Compute requests that wait while others are computed together, in one batch."""
 
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from trellis.serve.server.requests import Refused
+from trellis.components.errors import first_line
+from trellis.serve.server.requests import Arrays, Refused
+
+Answer: TypeAlias = "Future[Arrays]"
 
 
 class Settings(NamedTuple):
-    """How requests are joined.
+    """How requests are batched.
 
     Attributes:
-        rows: of a batch, at most.
-        queue: rows that may wait, before others are refused.
-        workers: batches at once.
+        rows: the maximum rows of a batch.
+        queue: the maximum rows that may wait; further requests are refused.
+        workers: the number of batches that are computed in parallel.
     """
 
     rows: int = 64
@@ -25,137 +29,158 @@ class Settings(NamedTuple):
     workers: int = 2
 
 
-class _Waiting(NamedTuple):
-    inputs: dict
+class _Request(NamedTuple):
+    """A waiting request; `deadline` is a time of `time.monotonic`."""
+
+    inputs: Arrays
     rows: int
     deadline: float
-    future: Future
+    answer: Answer
 
 
 class Batches:
-    """A queue of requests for one signature of one version.
+    """A queue of requests to one signature of one version.
 
-    No request waits for company: as soon as a worker is free it takes what is there, so batches grow with the load.
+    No request waits for others: as soon as a worker is free, it takes all that are there, so batches grow with the
+    load.
 
     Args:
-        run: `{name: array} -> {name: array}`.
-        batched: whether requests may be joined; strings are padded with `""` to the widest.
-        wide: names of the outputs whose second axis is as long as the longest text of the batch.
-        settings: see `Settings`.
+        run: computes outputs from inputs.
+        batched: whether requests may be batched; strings are padded with `""` to the widest.
+        wide: the names of the outputs whose second axis is as long as the longest text of the batch.
+        settings: how requests are batched.
+
+    Attributes:
+        waiting: the requests that wait.
+        rows: the number of their rows.
     """
 
-    def __init__(self, run, batched, wide, settings):
-        self.run, self.batched, self.wide, self.settings = run, batched, wide, settings
-        self.waiting, self.rows = deque(), 0
+    def __init__(
+        self, run: Callable[[Arrays], Arrays], batched: bool, wide: Collection[str], settings: Settings
+    ) -> None:
+        self._run, self._batched, self._wide, self._settings = run, batched, wide, settings
+        self.waiting: deque[_Request] = deque()
+        self.rows = 0
         self._changed, self._closed = threading.Condition(), False
-        self._workers = []
+        self._workers: list[threading.Thread] = []
 
-    def submit(self, inputs, deadline):
-        """A future of the outputs; refused with RESOURCE_EXHAUSTED where too many wait."""
+    def submit(self, inputs: Arrays, deadline: float) -> Answer:
+        """Queue a request; return a future of its outputs.
+
+        Args:
+            inputs: the inputs by name.
+            deadline: the time of `time.monotonic` after which nobody waits for the answer.
+
+        Raises:
+            Refused: too many requests wait, or the server is stopping.
+        """
         rows = next((len(array) for array in inputs.values() if np.ndim(array)), 1)
-        future = Future()
+        answer: Answer = Future()
         with self._changed:
             if self._closed:
                 raise Refused("UNAVAILABLE", "the server is stopping")
-            if self.rows + rows > self.settings.queue and self.waiting:
-                raise Refused("RESOURCE_EXHAUSTED", f"{self.rows} rows wait already")
-            self.waiting.append(_Waiting(inputs, rows, deadline, future))
+            if self.rows + rows > self._settings.queue and self.waiting:
+                raise Refused("RESOURCE_EXHAUSTED", f"{self.rows} rows are waiting already")
+            self.waiting.append(_Request(inputs, rows, deadline, answer))
             self.rows += rows
-            # Threads as they are first needed: a model has signatures that nobody asks.
-            if len(self._workers) < self.settings.workers:
+            # Threads start when they are first needed: many signatures are never asked.
+            if len(self._workers) < self._settings.workers:
                 worker = threading.Thread(target=self._work, daemon=True, name="batches")
                 self._workers.append(worker)
                 worker.start()
             self._changed.notify()
-        return future
+        return answer
 
-    def close(self, seconds=30):
-        """Answers what waits, then ends; a computation that takes longer than `seconds` is left alone."""
+    def close(self, seconds: float = 30) -> None:
+        """Answer the waiting requests, then stop; abandon computations that take longer than `seconds`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        until = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         for worker in self._workers:
-            worker.join(max(until - time.monotonic(), 0))
+            worker.join(max(deadline - time.monotonic(), 0))
 
-    def _work(self):
+    def _work(self) -> None:
+        """Compute batches until the queue is closed and empty."""
         while True:
             with self._changed:
                 while not self.waiting and not self._closed:
                     self._changed.wait()
                 if not self.waiting:
                     return
-                batch = self._take()
+                batch = self._next_batch()
             if batch:
-                self._answer(batch)
+                self._compute(batch)
 
-    def _take(self):
-        batch, rows = [], 0
-        while self.waiting and (not batch or (self.batched and rows + self.waiting[0].rows <= self.settings.rows)):
-            each = self.waiting.popleft()
-            self.rows -= each.rows
-            if time.monotonic() > each.deadline:
-                _set(each.future, None, Refused("DEADLINE_EXCEEDED", "the deadline passed while the request waited"))
+    def _next_batch(self) -> list[_Request]:
+        """Remove requests from the queue, as many as fit into a batch; drop those that are too late."""
+        batch: list[_Request] = []
+        rows = 0
+        while self.waiting and (not batch or (self._batched and rows + self.waiting[0].rows <= self._settings.rows)):
+            request = self.waiting.popleft()
+            self.rows -= request.rows
+            if time.monotonic() > request.deadline:
+                _fail(request, Refused("DEADLINE_EXCEEDED", "the deadline passed while the request waited"))
                 continue
-            batch.append(each)
-            rows += each.rows
+            batch.append(request)
+            rows += request.rows
         return batch
 
-    def _answer(self, batch):
+    def _compute(self, batch: Sequence[_Request]) -> None:
+        """Compute a batch, and set the answers of its requests."""
         try:
-            outputs = self.run(batch[0].inputs if len(batch) == 1 else _joined([each.inputs for each in batch]))
-            ends = np.cumsum([each.rows for each in batch])
-            answers = (
-                [outputs]
-                if len(batch) == 1
-                else [
-                    self._of(each, {name: array[end - each.rows : end] for name, array in outputs.items()})
-                    for each, end in zip(batch, ends, strict=True)
-                ]
-            )
+            answers = self._answers(batch)
         except Exception as error:
             if len(batch) > 1:
-                # One of them may be to blame: each is asked alone.
-                for each in batch:
-                    self._answer([each])
-                return
-            refused = error if isinstance(error, Refused) else Refused("INTERNAL", str(error).splitlines()[0][:500])
-            _set(batch[0].future, None, refused)
+                # One of the requests may be the cause: compute each on its own.
+                for request in batch:
+                    self._compute([request])
+            else:
+                _fail(batch[0], error if isinstance(error, Refused) else Refused("INTERNAL", first_line(error, 500)))
             return
-        for each, answer in zip(batch, answers, strict=True):
-            _set(each.future, answer, None)
+        for request, outputs in zip(batch, answers, strict=True):
+            if request.answer.set_running_or_notify_cancel():
+                request.answer.set_result(outputs)
 
-    def _of(self, request, outputs):
-        """A request's rows of a batch, as wide as they would have been alone."""
+    def _answers(self, batch: Sequence[_Request]) -> list[Arrays]:
+        if len(batch) == 1:
+            return [self._run(batch[0].inputs)]
+        outputs = self._run(_concatenate([request.inputs for request in batch]))
+        ends = np.cumsum([request.rows for request in batch]).tolist()
+        return [
+            self._trim(request, {name: array[end - request.rows : end] for name, array in outputs.items()})
+            for request, end in zip(batch, ends, strict=True)
+        ]
+
+    def _trim(self, request: _Request, outputs: Arrays) -> Arrays:
+        """Return a request's rows of a batch, as wide as they would have been on their own."""
         widths = {array.shape[1] for array in request.inputs.values() if array.ndim == 2}
         if not widths:
-            texts = [outputs[name] for name in self.wide if outputs[name].dtype == object]
-            widths = {
-                1 + max((column for array in texts for column in np.flatnonzero((array != b"").any(0))), default=0)
-            }
+            texts = [outputs[name] for name in self._wide if outputs[name].dtype == object]
+            last_columns = (column for array in texts for column in np.flatnonzero((array != b"").any(0)).tolist())
+            widths = {1 + max(last_columns, default=0)}
         width = max(widths)
-        return {name: array[:, :width] if name in self.wide else array for name, array in outputs.items()}
+        return {name: array[:, :width] if name in self._wide else array for name, array in outputs.items()}
 
 
-def _set(future, outputs, error):
-    if not future.set_running_or_notify_cancel():
-        return
-    if error is None:
-        future.set_result(outputs)
-    else:
-        future.set_exception(error)
+def _fail(request: _Request, error: Refused) -> None:
+    if request.answer.set_running_or_notify_cancel():
+        request.answer.set_exception(error)
 
 
-def _joined(requests):
-    joined = {}
+def _concatenate(requests: Sequence[Arrays]) -> Arrays:
+    """Concatenate the inputs of requests along their rows, padded to the same shapes."""
+    inputs = {}
     for name in requests[0]:
         arrays = [request[name] for request in requests]
         if arrays[0].ndim > 1:
-            sizes = np.max([array.shape[1:] for array in arrays], axis=0)
-            arrays = [
-                np.pad(array, [(0, 0), *((0, most - size) for most, size in zip(sizes, array.shape[1:], strict=True))],
-                       constant_values=b"")
-                for array in arrays
-            ]  # fmt: skip
-        joined[name] = np.concatenate(arrays)
-    return joined
+            sizes = np.max([array.shape[1:] for array in arrays], axis=0).tolist()
+            arrays = [_pad(array, sizes) for array in arrays]
+        inputs[name] = np.concatenate(arrays)
+    return inputs
+
+
+def _pad(array: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Pad strings with `""` to these sizes of the axes after the first."""
+    missing = [(0, size - own) for size, own in zip(sizes, array.shape[1:], strict=True)]
+    return np.pad(array, [(0, 0), *missing], constant_values=b"")

@@ -1,4 +1,4 @@
-"""The models that are served: versions found, loaded, warmed up, put in place, drained and let go."""
+"""The models that are served: find versions, load them, warm them up, serve them, and unload old ones."""
 
 import contextlib
 import gc
@@ -6,88 +6,64 @@ import logging
 import re
 import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from trellis.components.errors import InputError, one_line
+from trellis.components.errors import InputError, first_line, one_line
 from trellis.components.saved_model.package import WARM_UP
 from trellis.components.saved_model.versions import EXTRA, versions
-from trellis.serve.server.batches import Batches
-from trellis.serve.server.requests import Refused, check_names, refuse
+from trellis.components.types import FilePath
+from trellis.serve.server.batches import Answer, Batches, Settings
+from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, check_names, refuse
 
 log = logging.getLogger("serve.local")
 
 NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 WARM_UP_SECONDS = 600  # for one request of the warm-up
-DRAIN = 30  # seconds that a version's last requests are waited for
+DRAIN = 30  # seconds to wait for the last requests to a version
+
+Labels = Mapping[str, Mapping[str, int]]  # {model: {label: version}}
 
 
 class Version:
-    """One loaded version.
+    """A loaded version of a model.
+
+    Args:
+        name: the name of the model.
+        number: the version.
+        folder: the folder of the version.
+        settings: how requests are batched.
 
     Attributes:
-        signatures: `{name: {"inputs": {name: (dtype, shape)}, "outputs": …}}`.
+        signatures: the inputs and outputs of each signature.
+        batches: the queue of each signature; empty after `close`.
+        busy: the number of requests that use this version; guarded by the lock of `Models`.
     """
 
-    def __init__(self, name, number, folder, settings):
+    def __init__(self, name: str, number: int, folder: Path, settings: Settings) -> None:
         import tensorflow as tf
 
         self.name, self.number, self.folder = name, number, folder
-        self.model = tf.saved_model.load(str(folder))
+        model = tf.saved_model.load(str(folder))
+        functions = dict(model.signatures)
         self.signatures = {
-            key: {
-                "inputs": {
-                    each: (spec.dtype.name, tuple(-1 if size is None else size for size in spec.shape))
-                    for each, spec in function.structured_input_signature[1].items()
-                },
-                "outputs": {
-                    each: (spec.dtype.name, None if spec.shape.rank is None else tuple(
-                        -1 if size is None else size for size in spec.shape
-                    ))
-                    for each, spec in function.structured_outputs.items()
-                },
-            }
-            for key, function in self.model.signatures.items()
-        }  # fmt: skip
-        self.batches = {key: Batches(self._runner(key), *self._joins(key), settings) for key in self.signatures}
+            key: Signature(
+                _specs(function.structured_input_signature[1]),
+                _specs(function.structured_outputs),
+            )
+            for key, function in functions.items()
+        }
+        self.batches = {
+            key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings)
+            for key, signature in self.signatures.items()
+        }
         self.busy = 0
 
-    def _runner(self, signature):
-        import tensorflow as tf
-
-        function = self.model.signatures[signature]
-        types = {name: tf.as_dtype(dtype) for name, (dtype, _) in self.signatures[signature]["inputs"].items()}
-
-        def run(inputs):
-            try:
-                found = function(**{name: tf.constant(array, types[name]) for name, array in inputs.items()})
-                return {name: value.numpy() for name, value in found.items()}
-            except (tf.errors.InvalidArgumentError, ValueError) as error:
-                raise Refused("INVALID_ARGUMENT", one_line(error)) from None
-            except tf.errors.ResourceExhaustedError as error:
-                raise Refused("RESOURCE_EXHAUSTED", one_line(error)) from None
-
-        return run
-
-    def _joins(self, signature):
-        """Whether requests may be joined, and the outputs that are as wide as the longest text of a batch.
-
-        They may if all inputs have rows, and what one lacks in width can be padded and taken off again.
-        """
-        inputs, outputs = (self.signatures[signature][side] for side in ("inputs", "outputs"))
-        wide = [
-            name for name, (_, shape) in outputs.items() if shape is not None and len(shape) == 2 and shape[1] == -1
-        ]
-        joins = all(
-            shape and shape[0] == -1 and (len(shape) == 1 or dtype == "string") for dtype, shape in inputs.values()
-        )
-        takes_off = all(shape and -1 not in shape[2:] for _, shape in outputs.values())
-        texts = any(len(shape) == 2 for _, shape in inputs.values()) or any(outputs[n][0] == "string" for n in wide)
-        return joins and takes_off and (not wide or texts), wide
-
-    def requests(self):
-        """What lies beside the graph to be asked at first: `(signature, inputs)` each."""
+    def requests(self) -> Iterator[tuple[str, Arrays]]:
+        """Yield the warm-up requests stored with the version: `(signature, inputs)`."""
         import tensorflow as tf
         from tensorflow_serving.apis import prediction_log_pb2
 
@@ -97,98 +73,166 @@ class Version:
             inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
             yield request.model_spec.signature_name or "serving_default", inputs
 
-    def warm_up(self):
-        """Answers these requests, through the queues, so that their threads are warm as well."""
+    def warm_up(self) -> None:
+        """Answer the warm-up requests through the queues, so that their threads are warm too."""
         for signature, inputs in self.requests():
             self.batches[signature].submit(inputs, time.monotonic() + WARM_UP_SECONDS).result()
 
-    def close(self):
+    def close(self) -> None:
+        """Answer the waiting requests and release the model."""
         for batches in self.batches.values():
             batches.close()
+        # The queues hold the last references to the model.
+        self.batches = {}
+
+
+def _specs(tensor_specs: Mapping[str, Any]) -> dict[str, Spec]:
+    return {
+        name: Spec(
+            spec.dtype.name,
+            None if spec.shape.rank is None else tuple(-1 if size is None else size for size in spec.shape),
+        )
+        for name, spec in tensor_specs.items()
+    }
+
+
+def _runner(model: Any, function: Callable[..., Mapping[str, Any]], signature: Signature) -> Callable[[Arrays], Arrays]:
+    """Return a function of arrays that computes a signature.
+
+    Args:
+        model: the loaded model, which must live as long as its signatures are called.
+        function: the signature.
+        signature: its inputs and outputs.
+    """
+    import tensorflow as tf
+
+    types = {name: tf.as_dtype(spec.dtype) for name, spec in signature.inputs.items()}
+
+    def run(inputs: Arrays, _model: Any = model) -> Arrays:
+        try:
+            outputs = function(**{name: tf.constant(array, types[name]) for name, array in inputs.items()})
+            return {name: value.numpy() for name, value in outputs.items()}
+        except (tf.errors.InvalidArgumentError, ValueError) as error:
+            raise Refused("INVALID_ARGUMENT", one_line(error)) from None
+        except tf.errors.ResourceExhaustedError as error:
+            raise Refused("RESOURCE_EXHAUSTED", one_line(error)) from None
+
+    return run
+
+
+def _batching(signature: Signature) -> tuple[bool, list[str]]:
+    """Return whether requests may be batched, and the outputs that are as wide as the longest text of a batch.
+
+    Requests may be batched if all inputs have rows, and if inputs of different widths can be padded and the padding can
+    be removed from the outputs.
+    """
+    inputs, outputs = signature
+    wide = [name for name, (_, shape) in outputs.items() if shape is not None and len(shape) == 2 and shape[1] == -1]
+    can_concatenate = all(
+        bool(shape) and shape[0] == -1 and (len(shape) == 1 or dtype == "string")
+        for dtype, shape in inputs.values()
+        if shape is not None
+    )
+    can_trim = all(bool(shape) and -1 not in shape[2:] for _, shape in outputs.values() if shape is not None)
+    known_rank = all(shape is not None for _, shape in (*inputs.values(), *outputs.values()))
+    texts_tell_width = any(len(shape or ()) == 2 for _, shape in inputs.values()) or any(
+        outputs[name].dtype == "string" for name in wide
+    )
+    return known_rank and can_concatenate and can_trim and (not wide or texts_tell_width), wide
 
 
 class Models:
-    """The models of a folder, `exports/NAME/VERSION/`, each with its newest version that loads.
+    """The models of a folder, `exports/NAME/VERSION/`, each with its newest version that can be loaded.
 
     Args:
-        folder: of the models.
-        settings: of `Batches`.
-        labels: `{model: {label: version}}`; labelled versions are served as well.
+        folder: the folder of models.
+        settings: how requests are batched.
+        labels: versions that are served too, under a label.
         poll: seconds between looks at the folder.
+
+    Attributes:
+        served: `{model: {version number: version}}`.
     """
 
-    def __init__(self, folder, settings, labels=None, poll=1.0):
-        self.folder, self.settings, self.labels, self.poll = Path(folder), settings, labels or {}, poll
-        self.served, self.states, self.failed = {}, {}, {}
+    def __init__(self, folder: FilePath, settings: Settings, labels: Labels | None = None, poll: float = 1.0) -> None:
+        self._folder, self._settings, self._labels, self._poll = Path(folder), settings, labels or {}, poll
+        self.served: dict[str, dict[int, Version]] = {}
+        self._states: dict[str, dict[int, str]] = {}
+        self._failed: dict[tuple[str, int], int] = {}  # when the folder was last modified, by model and version
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
 
-    def start(self):
-        """Loads what is there, then goes on looking."""
+    def start(self) -> None:
+        """Load all models, then watch the folder in the background."""
         self.look()
         self._thread.start()
 
-    def stop(self):
+    def stop(self) -> None:
+        """Stop watching, and unload all versions after their last requests."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
         for name in list(self.served):
             for version in list(self.served[name].values()):
-                self._let_go(version)
+                self._unload(version)
 
-    def _watch(self):
-        while not self._stop.wait(self.poll):
+    def _watch(self) -> None:
+        while not self._stop.wait(self._poll):
             try:
                 self.look()
             except Exception:
                 log.exception("looking for new versions failed")
 
-    def look(self):
-        """Loads new versions, and lets go those that are wanted no more."""
-        for place in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
-            if place.is_dir() and NAME.fullmatch(place.name) and not place.name.startswith("."):
-                self._look_at(place.name, place)
+    def look(self) -> None:
+        """Load new versions, and unload those that are no longer served."""
+        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            if folder.is_dir() and NAME.fullmatch(folder.name) and not folder.name.startswith("."):
+                self._update(folder.name, folder)
 
-    def _look_at(self, name, place):
-        present = versions(place)
+    def _update(self, name: str, folder: Path) -> None:
+        """Load the newest version of a model and its labelled ones; unload the others."""
+        present = versions(folder)
         loaded = self.served.get(name, {})
-        labelled = [each for each in self.labels.get(name, {}).values() if each in present]
-        newest = None
-        for number in sorted(present, reverse=True):
-            if number in loaded or self._load(name, number, place / str(number)):
-                newest = number
-                break
+        labelled = [number for number in self._labels.get(name, {}).values() if number in present]
+        newest = next(
+            (
+                number
+                for number in reversed(present)
+                if number in loaded or self._load(name, number, folder / str(number))
+            ),
+            None,
+        )
         for number in labelled:
             if number not in self.served.get(name, {}):
-                self._load(name, number, place / str(number))
-        wanted = {newest, *labelled}
+                self._load(name, number, folder / str(number))
         if newest is None:
-            # Nothing that loads is left; what is served goes on being served.
+            # No version can be loaded any more; keep serving the one that was.
             return
         for number, version in list(self.served.get(name, {}).items()):
-            if number not in wanted:
+            if number not in (newest, *labelled):
                 with self._lock:
                     self.served[name] = {n: v for n, v in self.served[name].items() if n != number}
-                self.states[name][number] = "UNLOADING"
-                threading.Thread(target=self._let_go, args=(version,), daemon=True).start()
+                self._states[name][number] = "UNLOADING"
+                threading.Thread(target=self._unload, args=(version,), daemon=True).start()
 
-    def _load(self, name, number, folder):
-        stamp = folder.stat().st_mtime_ns
-        if self.failed.get((name, number)) == stamp:
+    def _load(self, name: str, number: int, folder: Path) -> bool:
+        """Load and warm up a version, unless that failed before; return whether it is served."""
+        modified = folder.stat().st_mtime_ns
+        if self._failed.get((name, number)) == modified:
             return False
-        states = self.states.setdefault(name, {})
+        states = self._states.setdefault(name, {})
         states[number] = "LOADING"
         began = time.perf_counter()
         version = None
         try:
-            version = Version(name, number, folder, self.settings)
+            version = Version(name, number, folder, self._settings)
             version.warm_up()
         except Exception as error:
             if version is not None:
                 version.close()
-            self.failed[name, number] = stamp
+            self._failed[name, number] = modified
             states[number] = "END"
-            log.error("%s version %d: cannot be loaded, skipped (%s)", name, number, str(error).splitlines()[0][:300])
+            log.error("%s version %d: cannot be loaded, skipped (%s)", name, number, first_line(error, 300))
             return False
         with self._lock:
             self.served[name] = {**self.served.get(name, {}), number: version}
@@ -196,27 +240,36 @@ class Models:
         log.info("%s version %d: serving after %.1f s", name, number, time.perf_counter() - began)
         return True
 
-    def _let_go(self, version):
-        until = time.monotonic() + DRAIN
-        while version.busy and time.monotonic() < until:
+    def _unload(self, version: Version) -> None:
+        """Release a version after its last request."""
+        deadline = time.monotonic() + DRAIN
+        while version.busy and time.monotonic() < deadline:
             time.sleep(0.01)
         version.close()
-        self.states[version.name][version.number] = "END"
-        log.info("%s version %d: let go", version.name, version.number)
-        version.model = version.batches = None
+        self._states[version.name][version.number] = "END"
+        log.info("%s version %d: unloaded", version.name, version.number)
         gc.collect()
 
-    def find(self, name, number=None, label=None):
-        """The version that a request asks for.
+    def has(self, name: str) -> bool:
+        """Return whether there is such a model, served or not: only its requests are counted, not made-up names."""
+        return name in self._states
+
+    def find(self, name: str, number: int | None = None, label: str | None = None) -> Version:
+        """Return the version that a request refers to.
+
+        Args:
+            name: the name of the model.
+            number: the version; by default the newest one.
+            label: the label of a version, instead of its number.
 
         Raises:
-            Refused: NOT_FOUND.
+            Refused: there is no such version.
         """
         loaded = self.served.get(name)
         if not loaded:
             raise Refused("NOT_FOUND", f"Servable not found for request: Latest({name})")
         if label is not None:
-            number = self.labels.get(name, {}).get(label)
+            number = self._labels.get(name, {}).get(label)
             if number is None:
                 raise Refused("NOT_FOUND", f"Unrecognized servable version label: {label}")
         if number is None:
@@ -226,8 +279,8 @@ class Models:
         return loaded[number]
 
     @contextlib.contextmanager
-    def using(self, name, number=None, label=None):
-        """The version of a request, which is not let go before the request is answered."""
+    def using(self, name: str, number: int | None = None, label: str | None = None) -> Iterator[Version]:
+        """Yield the version that a request refers to (see `find`); it stays loaded during the block."""
         with self._lock:
             version = self.find(name, number, label)
             version.busy += 1
@@ -237,40 +290,66 @@ class Models:
             with self._lock:
                 version.busy -= 1
 
-    def predict(self, version, signature, inputs, deadline):
-        """A future of the outputs by name; `deadline` is of `time.monotonic`."""
-        known = version.signatures.get(signature)
-        if known is None:
+    def predict(self, version: Version, signature: str, inputs: Arrays, deadline: float) -> Answer:
+        """Queue a request; return a future of its outputs.
+
+        Args:
+            version: the version to ask.
+            signature: the name of the signature.
+            inputs: the inputs by name.
+            deadline: the time of `time.monotonic` after which nobody waits for the answer.
+
+        Raises:
+            Refused: the inputs do not fit the signature, or too many requests wait.
+        """
+        if signature not in version.signatures:
             names = ", ".join(sorted(version.signatures))
             refuse(f"Serving signature name: {signature!r} not found in signature def; it has {names}")
-        check_names(inputs, known["inputs"])
+        check_names(inputs, version.signatures[signature].inputs)
         rows = {len(array) for array in inputs.values() if np.ndim(array)}
         if len(rows) > 1:
             refuse(f"inputs differ in their first axis: {' and '.join(map(str, sorted(rows)))}")
         return version.batches[signature].submit(inputs, deadline)
 
-    def status(self, name):
-        """`{version: state}` of a model.
+    def status(self, name: str, number: int | None = None, label: str | None = None) -> dict[int, str]:
+        """Return the state of each version of a model, or of one version.
+
+        Args:
+            name: the name of the model.
+            number: only this version.
+            label: only the version with this label.
 
         Raises:
-            Refused: NOT_FOUND.
+            Refused: there is no such model or version.
         """
-        if name not in self.states:
+        if name not in self._states:
             raise Refused("NOT_FOUND", f"Could not find any versions of model {name}")
-        return dict(self.states[name])
+        states = dict(self._states[name])
+        if number is None and label is None:
+            return states
+        if number is None:
+            number = self.find(name, label=label).number
+        if number not in states:
+            raise Refused("NOT_FOUND", f"Could not find version {number} of model {name}")
+        return {number: states[number]}
 
 
-def labels_of(path):
-    """`{model: {label: version}}` of a `models.config`, the protobuf text that TensorFlow Serving reads.
+def labels_of(path: FilePath) -> dict[str, dict[str, int]]:
+    """Read the version labels of each model in a `models.config`, a text protobuf that TensorFlow Serving reads too.
+
+    Returns:
+        `{model: {label: version}}`.
 
     Raises:
-        InputError: it is no such file.
+        InputError: the file cannot be read or parsed.
     """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
     try:
         config = text_format.Parse(Path(path).read_text(), model_server_config_pb2.ModelServerConfig())
-    except (OSError, text_format.ParseError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except text_format.ParseError as error:
         raise InputError(f"{path}: {error}") from None
-    return {each.name: dict(each.version_labels) for each in config.model_config_list.config}
+    return {model.name: dict(model.version_labels) for model in config.model_config_list.config}

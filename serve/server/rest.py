@@ -4,52 +4,81 @@ import asyncio
 import json
 import re
 import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, NamedTuple, TypeAlias
 
-from trellis.serve.server.models import NAME
-from trellis.serve.server.requests import HTTP, Refused, answer, parse, tensors
+from trellis.components.types import JSON
+from trellis.serve.server.models import NAME, Models, Version
+from trellis.serve.server.prometheus import Metrics
+from trellis.serve.server.requests import HTTP, Refused, Spec, answer, parse, tensors
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]+)|/labels/([^/:]+))?(?:(/metadata)|(:[a-z]+))?")
+
+
+class _Target(NamedTuple):
+    """What a path refers to: a model, maybe one of its versions, and what is asked about it."""
+
+    name: str
+    number: int | None
+    label: str | None
+    metadata: bool
+    verb: str | None
 
 
 class Application:
     """`/v1/models/NAME[/versions/N|/labels/L][/metadata|:predict]` and `/monitoring/prometheus/metrics`.
 
     Args:
-        models: a `Models`. metrics: a `Metrics`.
-        deadline: seconds for one request. body: bytes of a request, at most.
+        models: the models.
+        metrics: where to record requests.
+        deadline: the maximum seconds for a request.
+        body: the maximum bytes of a request.
     """
 
-    def __init__(self, models, metrics, deadline=60.0, body=16 << 20):
-        self.models, self.metrics, self.deadline, self.body = models, metrics, deadline, body
+    def __init__(self, models: Models, metrics: Metrics, deadline: float = 60.0, body: int = 16 << 20) -> None:
+        self._models, self._metrics, self._deadline, self._body = models, metrics, deadline, body
 
-    async def __call__(self, scope, receive, send):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        began, model, status, kind = time.monotonic(), "", "OK", b"application/json"
+        began, model, status, content_type = time.monotonic(), "", "OK", b"application/json"
+        code = 200
         try:
             if scope["path"] == "/monitoring/prometheus/metrics":
-                code, content, kind = 200, self.metrics.text(self.models).encode(), b"text/plain; version=0.0.4"
+                content, content_type = self._metrics.text(self._models).encode(), b"text/plain; version=0.0.4"
             else:
                 body = await self._read(scope, receive)
-                model, found = await self._answer(scope["method"], scope["path"], body, began)
-                code, content = 200, json.dumps(found, ensure_ascii=False).encode("utf-8", "replace")
-        except _TooLarge:
-            status, code, content = "INVALID_ARGUMENT", 413, _error(f"the body is over {self.body} bytes")
+                target = _parse_path(scope["method"], scope["path"])
+                model = target.name
+                content = _encode(await self._answer(target, body, began + self._deadline))
+        except _BodyTooLarge:
+            status, code, content = "INVALID_ARGUMENT", 413, _error(f"the body is over {self._body} bytes")
         except Refused as error:
             status, code, content = error.code, HTTP[error.code], _error(error.message)
         except Exception as error:
             status, code, content = "INTERNAL", 500, _error(f"{type(error).__name__}: {error}"[:500])
-        if model:
-            self.metrics.record(model, "REST", status, time.monotonic() - began)
-        headers = [(b"content-type", kind), (b"content-length", str(len(content)).encode())]
+        if self._models.has(model):
+            self._metrics.record(model, "REST", status, time.monotonic() - began)
+        headers = [(b"content-type", content_type), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _read(self, scope, receive):
+    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the body of a request.
+
+        Raises:
+            _BodyTooLarge: it is larger than allowed.
+        """
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self.body:
-                raise _TooLarge
+            if name == b"content-length" and value.isdigit() and int(value) > self._body:
+                raise _BodyTooLarge
         parts, size, more = [], 0, True
         while more:
             message = await receive()
@@ -57,79 +86,64 @@ class Application:
                 break
             part = message.get("body", b"")
             size += len(part)
-            if size > self.body:
-                raise _TooLarge
+            if size > self._body:
+                raise _BodyTooLarge
             parts.append(part)
             more = message.get("more_body", False)
         return b"".join(parts)
 
-    async def _answer(self, method, path, body, began):
-        found = _PATH.fullmatch(path)
-        if not found or not NAME.fullmatch(found[1]):
-            raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
-        name, number, label, metadata, verb = found.groups()
-        if number is not None:
-            if not number.isascii() or not number.isdigit() or len(number) > 18:
-                raise Refused("INVALID_ARGUMENT", f"Malformed request: version {number[:40]!r} is no number")
-            number = int(number)
-        if verb is not None:
-            if verb != ":predict" or method != "POST":
-                raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
-            return name, await self._predict(name, number, label, body, began + self.deadline)
-        if method != "GET":
-            raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
-        if metadata:
-            return name, _metadata(self.models.find(name, number, label))
-        return name, self._status(name, number, label)
-
-    async def _predict(self, name, number, label, body, deadline):
-        signature, given, rows = parse(body)
-        with self.models.using(name, number, label) as version:
-            known = version.signatures.get(signature)
-            inputs = tensors(given, rows, known["inputs"]) if known else {}
-            future = self.models.predict(version, signature, inputs, deadline)
-            try:
-                outputs = await asyncio.wait_for(asyncio.wrap_future(future), max(deadline - time.monotonic(), 0))
-            except TimeoutError:
-                raise Refused("DEADLINE_EXCEEDED", f"no answer within {self.deadline:g} s") from None
-            return answer(outputs, rows)
-
-    def _status(self, name, number, label):
-        states = self.models.status(name)
-        if number is not None or label is not None:
-            number = self.models.find(name, number, label).number if number is None else number
-            if number not in states:
-                raise Refused("NOT_FOUND", f"Could not find version {number} of model {name}")
-            states = {number: states[number]}
+    async def _answer(self, target: _Target, body: bytes, deadline: float) -> JSON:
+        if target.verb is not None:
+            return await self._predict(target, body, deadline)
+        if target.metadata:
+            return _metadata(self._models.find(target.name, target.number, target.label))
+        states = self._models.status(target.name, target.number, target.label)
         return {
             "model_version_status": [
-                {"version": str(each), "state": state, "status": {"error_code": "OK", "error_message": ""}}
-                for each, state in sorted(states.items(), reverse=True)
+                {"version": str(number), "state": state, "status": {"error_code": "OK", "error_message": ""}}
+                for number, state in sorted(states.items(), reverse=True)
             ]
         }
 
+    async def _predict(self, target: _Target, body: bytes, deadline: float) -> JSON:
+        request = parse(body)
+        with self._models.using(target.name, target.number, target.label) as version:
+            signature = version.signatures.get(request.signature)
+            inputs = tensors(request.values, request.in_rows, signature.inputs) if signature else {}
+            future = self._models.predict(version, request.signature, inputs, deadline)
+            try:
+                outputs = await asyncio.wait_for(asyncio.wrap_future(future), max(deadline - time.monotonic(), 0))
+            except TimeoutError:
+                raise Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s") from None
+            return answer(outputs, request.in_rows)
 
-def _metadata(version):
-    def tensors_of(side):
-        return {
-            name: {
-                "dtype": f"DT_{dtype.upper().removesuffix('32') if dtype in ('float32', 'int32') else dtype.upper()}",
-                "tensor_shape": {
-                    "dim": [{"size": str(size), "name": ""} for size in shape or ()],
-                    "unknown_rank": shape is None,
-                },
-                "name": "",
-            }
-            for name, (dtype, shape) in side.items()
-        }
 
+def _parse_path(method: str, path: str) -> _Target:
+    """Return what a request refers to.
+
+    Raises:
+        Refused: there is no such path, or it takes another method.
+    """
+    match = _PATH.fullmatch(path)
+    if not match or not NAME.fullmatch(match[1]):
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
+    name, number, label, metadata, verb = match.groups()
+    if number is not None and not (number.isascii() and number.isdigit() and len(number) <= 18):
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: version {number[:40]!r} is not a number")
+    if (verb, method) not in ((None, "GET"), (":predict", "POST")):
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
+    return _Target(name, None if number is None else int(number), label, metadata is not None, verb)
+
+
+def _metadata(version: Version) -> JSON:
+    """Return the signatures of a version."""
     signatures = {
         name: {
-            "inputs": tensors_of(each["inputs"]),
-            "outputs": tensors_of(each["outputs"]),
+            "inputs": _describe(signature.inputs),
+            "outputs": _describe(signature.outputs),
             "method_name": "tensorflow/serving/predict",
         }
-        for name, each in version.signatures.items()
+        for name, signature in version.signatures.items()
     }
     return {
         "model_spec": {"name": version.name, "signature_name": "", "version": str(version.number)},
@@ -137,15 +151,34 @@ def _metadata(version):
     }
 
 
-class _TooLarge(Exception):
-    pass
+def _describe(specs: Mapping[str, Spec]) -> JSON:
+    return {
+        name: {
+            "dtype": f"DT_{dtype.upper().removesuffix('32') if dtype in ('float32', 'int32') else dtype.upper()}",
+            "tensor_shape": {
+                "dim": [{"size": str(size), "name": ""} for size in shape or ()],
+                "unknown_rank": shape is None,
+            },
+            "name": "",
+        }
+        for name, (dtype, shape) in specs.items()
+    }
 
 
-def _error(message):
-    return json.dumps({"error": message}, ensure_ascii=False).encode("utf-8", "replace")
+class _BodyTooLarge(Exception):
+    """The body of a request is larger than allowed."""
 
 
-async def _lifespan(receive, send):
+def _encode(content: JSON) -> bytes:
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _error(message: str) -> bytes:
+    return _encode({"error": message})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Acknowledge the start and the shutdown of the server."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

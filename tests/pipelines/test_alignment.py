@@ -13,7 +13,8 @@ from trellis.components.errors import InputError
 from trellis.components.layers import ibm1
 from trellis.components.readers import conll
 from trellis.pipelines.alignment import Alignment
-from trellis.serve import predict, project
+from trellis.serve import inference, predict, project
+from trellis.serve.export_model import LocalModel
 
 SAMPLE = ROOT / "samples" / "bitext"
 
@@ -81,11 +82,11 @@ def test_what_mlflow_has(trained):
     assert answer["alignment"].tolist() == ["0-0 1-1"]
 
 
-load = functools.cache(predict.load)
+load = functools.cache(LocalModel)
 
 
 def served(export, pairs):
-    return list(predict.align(load(export), [f"{source} ||| {target}".encode() for source, target in pairs]))
+    return list(inference.align(load(export), [f"{source} ||| {target}".encode() for source, target in pairs]))
 
 
 def test_the_export_gives_what_training_gave(trained):
@@ -139,7 +140,7 @@ def test_long_sentences(trained, capsys):
     assert last[2] == [(0, 0), (1, 1)]
     assert (len(long[0]), len(long[1])) == (5000, 5000)
     assert long[2:] == ([], None, None)
-    assert capsys.readouterr().err == "text 3: 5000 and 5000 words, over 1000; left without links\n"
+    assert capsys.readouterr().err == "text 3: 5000 and 5000 words, more than 1000; not aligned\n"
 
 
 def test_the_export_loads_with_tensorflow_alone(trained, tmp_path):

@@ -163,7 +163,7 @@ def test_the_command_line(trained, capsys):
     assert "perplexity" in capsys.readouterr().out
     assert generate.main([folder, "the king", "--beam", "3", "--count", "4"]) == 0
     assert predict.main([folder, "the king"]) == 2
-    assert "trellis generate asks it" in capsys.readouterr().err
+    assert "use trellis generate" in capsys.readouterr().err
 
 
 def test_the_export_needs_tensorflow_alone(trained, tmp_path):

@@ -1,4 +1,4 @@
-"""The local server through its sockets: TensorFlow Serving's answers, errors, versions under load, and its end."""
+"""The local server over its sockets: answers and errors as of TensorFlow Serving, versions under load, shutdown."""
 
 import asyncio
 import base64
@@ -24,14 +24,15 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 
 from tests.pipelines.runs import ROOT, run
 from trellis.components.saved_model import package
+from trellis.components.saved_model.export_module import ExportModule
 from trellis.serve import promote
 from trellis.serve.client import Client, ServingError
 from trellis.serve.server.batches import Batches, Settings
 from trellis.serve.server.requests import Refused
 
 
-class Echo(tf.Module):
-    """Texts in capitals, how long they are, their letters, and which version says so."""
+class Echo(ExportModule):
+    """Returns texts in capitals, their lengths and letters, and the version that answers."""
 
     def __init__(self, version):
         super().__init__()
@@ -63,27 +64,31 @@ class Echo(tf.Module):
             square = square @ square / tf.reduce_sum(square)
         return {"total": tf.fill(tf.shape(text), tf.reduce_sum(square))}
 
-    def save(self, path):
-        names = ("serving_default", "slow", "add", "tokens")
-        tf.saved_model.save(self, str(path), signatures={name: getattr(self, name) for name in names})
+    def signatures(self):
+        return {
+            "serving_default": self.serving_default,
+            "slow": self.slow,
+            "add": self.add,
+            "tokens": self.tokens,
+        }
 
     def examples(self, texts):
         return {"serving_default": {"text": texts}}
 
 
 def put(folder, version):
-    """Writes a version aside and renames it into place."""
+    """Write a version to a temporary folder, then rename it to its number."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = folder / f".aside-{version}"
     aside.mkdir()
     package.write(aside, Echo(version), folder.name, ["a", "some words", "a much longer text of several words"], {})
     aside.rename(folder / str(version))
-    package.put_beside(folder / str(version))
+    package.publish_metadata(folder / str(version))
     return folder / str(version)
 
 
 class Server:
-    """`serve.local` in a process of its own."""
+    """`trellis serve` in a process of its own."""
 
     def __init__(self, folder, *options):
         command = [sys.executable, "-m", "trellis", "serve", str(folder), "--rest-port", "0", "--grpc-port", "0"]
@@ -98,7 +103,7 @@ class Server:
         threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True).start()
 
     def send(self, path, body=None, method=None):
-        """Status and parsed answer."""
+        """Return the status and the parsed answer."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(self.rest + path, data=data, method=method)
         try:
@@ -127,7 +132,7 @@ def server(tmp_path_factory):
     made = Server(folder, "--config", str(config), "--body", "200000", "--deadline", "0.4")
     yield made
     assert made.stop() == 0
-    assert "ending: what was asked is still answered" in "".join(made.log)
+    assert "stopping: answering the requests in flight" in "".join(made.log)
 
 
 def stub(server):
@@ -149,7 +154,7 @@ def remote(server, inputs, model="echo", signature="", timeout=10, **spec):
 # Answers
 
 
-def test_rows_and_columns(server):
+def test_rows_and_columns_have_the_same_answers(server):
     status, answer = server.predict({"instances": ["ab", "ç"]})
     assert (status, [row["upper"] for row in answer["predictions"]]) == (200, ["AB", "Ç"])
     assert server.predict({"instances": [{"text": "ab"}, {"text": "ç"}]})[1] == answer
@@ -163,26 +168,26 @@ def test_rows_and_columns(server):
     assert found == {"outputs": [[2, 3.5]]}
 
 
-def test_bytes(server):
+def test_bytes_are_sent_as_base64(server):
     given = base64.b64encode(b"\xff\x00").decode()
     status, answer = server.predict({"signature_name": "tokens", "instances": [[{"b64": given}]]})
     assert status == 200 and base64.b64decode(answer["predictions"][0][0]["b64"]) == b"<\xff\x00>"
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "🙂" * 5, "x" * 100_000, "\ud800", ""])
-def test_texts_of_every_kind(server, text):
+def test_texts_of_every_kind_are_answered(server, text):
     status, answer = server.predict({"instances": [text]})
     assert status == 200 and len(answer["predictions"]) == 1
 
 
-def test_grpc_says_the_same(server):
+def test_grpc_has_the_same_answers(server):
     response = remote(server, {"text": ["ab", "c"]})
     assert tf.make_ndarray(response.outputs["upper"]).tolist() == [b"AB", b"C"]
     assert (response.model_spec.name, response.model_spec.version.value) == ("echo", 3)
     assert tf.make_ndarray(remote(server, {"text": ["ab"]}, label="stable").outputs["version"]).tolist() == [3]
 
 
-def test_status_and_metadata(server):
+def test_status_and_metadata_are_those_of_tensorflow_serving(server):
     status, answer = server.send("/v1/models/echo")
     assert status == 200 and answer["model_version_status"][0] == {
         "version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""},
@@ -200,7 +205,7 @@ def test_status_and_metadata(server):
     assert set(signatures.signature_def) == {"serving_default", "slow", "add", "tokens"}
 
 
-def test_metrics(server):
+def test_metrics_have_the_names_of_tensorflow_serving(server):
     server.predict({"instances": ["x"]})
     with urllib.request.urlopen(server.rest + "/monitoring/prometheus/metrics") as response:
         text = response.read().decode()
@@ -209,13 +214,24 @@ def test_metrics(server):
     assert re.search(r"process_resident_memory_bytes \d{8}", text)
 
 
+def test_metrics_count_refused_requests_but_no_made_up_models(server):
+    server.predict({"instances": [1]})
+    server.predict({"instances": ["x"]}, model="nobody")
+    with pytest.raises(grpc.RpcError):
+        remote(server, {"text": ["a"]}, model="nobody")
+    with urllib.request.urlopen(server.rest + "/monitoring/prometheus/metrics") as response:
+        text = response.read().decode()
+    assert re.search(r'request_count\{model_name="echo",entrypoint="REST",status="INVALID_ARGUMENT"\} \d', text)
+    assert "nobody" not in text
+
+
 # Refusals
 
 WRONG = [
-    ({"instances": [1]}, "is no string"),
+    ({"instances": [1]}, "is not a string"),
     ({"instances": [["a"]]}, "rank above 1"),
-    ({"instances": "a"}, "'instances' is not a list"),
-    ({"instances": []}, "'instances' is not a list with something in it"),
+    ({"instances": "a"}, "'instances' is not a non-empty list"),
+    ({"instances": []}, "'instances' is not a non-empty list"),
     ({"inputs": "a"}, "rank 0, expected 1"),
     ({"inputs": {"words": ["a"]}}, "input 'text' is missing"),
     ({"inputs": {"text": ["a"], "more": ["b"]}}, "no input 'more'"),
@@ -225,8 +241,8 @@ WRONG = [
     ({"signature_name": 3, "instances": ["a"]}, "'signature_name' is not a string"),
     ({"signature_name": "tokens", "instances": [["a"], ["b", "c"]]}, "ragged"),
     ({"signature_name": "add", "inputs": {"x": [[1, 2, 3]], "y": 1}}, "size 3 in axis 1, expected 2"),
-    ({"signature_name": "add", "inputs": {"x": [[1, 2]], "y": "one"}}, "is no float32"),
-    ({"signature_name": "add", "inputs": [[1, 2]]}, "inputs are to be named"),
+    ({"signature_name": "add", "inputs": {"x": [[1, 2]], "y": "one"}}, "is not a float32"),
+    ({"signature_name": "add", "inputs": [[1, 2]]}, "inputs must be named"),
     ({"instances": [{"b64": "%%"}]}, "not base64"),
     ({"instances": ["a"], "inputs": ["a"]}, "both 'inputs' and 'instances'"),
     ({}, "Missing 'inputs' or 'instances'"),
@@ -238,7 +254,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("body", "message"), WRONG, ids=range(len(WRONG)))
-def test_wrong_bodies(server, body, message):
+def test_wrong_bodies_are_refused_with_a_reason(server, body, message):
     status, answer = server.predict(body)
     assert status == 400 and message in answer["error"]
 
@@ -257,17 +273,17 @@ def test_wrong_bodies(server, body, message):
         ("/", 400),
     ],
 )
-def test_wrong_places(server, path, status):
+def test_wrong_paths_are_refused(server, path, status):
     assert server.send(path, {"instances": ["a"]})[0] == status
 
 
-def test_wrong_questions(server):
+def test_unknown_models_and_methods_are_refused(server):
     assert server.send("/v1/models/nobody")[0] == server.send("/v1/models/nobody/metadata")[0] == 404
     assert server.send("/v1/models/echo/versions/77")[0] == 404
     assert server.send("/v1/models/echo", b"{}", "DELETE")[0] == 400
 
 
-def test_too_large(server):
+def test_large_requests_are_refused(server):
     status, answer = server.predict({"instances": ["x" * 300_000]})
     assert status == 413 and "over 200000 bytes" in answer["error"]
     with pytest.raises(grpc.RpcError) as caught:
@@ -275,14 +291,14 @@ def test_too_large(server):
     assert caught.value.code().name == "RESOURCE_EXHAUSTED"
 
 
-def test_the_deadline(server):
+def test_requests_past_the_deadline_fail(server):
     began = time.monotonic()
     assert server.predict({"signature_name": "slow", "instances": ["a"]})[0] == 504
     assert time.monotonic() - began < 5
     with pytest.raises(grpc.RpcError) as caught:
         remote(server, {"text": ["a"]}, signature="slow", timeout=0.2)
     assert caught.value.code().name == "DEADLINE_EXCEEDED"
-    # What nobody waits for any more is still computed to its end.
+    # Computations that nobody waits for still run to their end.
     _until(lambda: all(server.predict({"instances": ["a"]})[0] == 200 for _ in range(5)))
 
 
@@ -299,7 +315,7 @@ def test_the_deadline(server):
         ({"text": ["a"], "more": ["a"]}, {}, "INVALID_ARGUMENT"),
     ],
 )
-def test_grpc_refuses_alike(server, inputs, options, code):
+def test_grpc_refuses_the_same_requests(server, inputs, options, code):
     with pytest.raises(grpc.RpcError) as caught:
         remote(server, inputs, **options)
     assert caught.value.code().name == code
@@ -308,7 +324,7 @@ def test_grpc_refuses_alike(server, inputs, options, code):
 ODD = [b"a\x00b", "🙂".encode() * 5, b"x" * 1_000_000, b"\xff\xfe", b"\xed\xa0\x80", b"", b" " * 1000]
 
 
-def test_a_full_queue_refuses_on_both_ways(tmp_path):
+def test_a_full_queue_refuses_over_both_protocols(tmp_path):
     put(tmp_path / "echo", 1)
     small = Server(tmp_path, "--queue", "2", "--workers", "1", "--batch", "1", "--deadline", "30")
     ask = {"signature_name": "slow", "instances": ["a"]}
@@ -330,7 +346,7 @@ def test_a_full_queue_refuses_on_both_ways(tmp_path):
     assert small.stop() == 0
 
 
-def test_a_tagger_answers_texts_of_every_kind_on_both_ways(tmp_path):
+def test_a_tagger_answers_texts_of_every_kind_over_both_protocols(tmp_path):
     run(
         tmp_path / "run", "model=bilstm_crf", "model.units=8", "limit.sentences=60", "trainer.epochs=1", "tracking=off",
         f"export.dir={tmp_path}/exports/tagger",
@@ -372,7 +388,7 @@ BODIES = st.one_of(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=BODIES, path=st.sampled_from(["/v1/models/echo:predict", "/v1/models/echo/versions/3:predict"]))
-def test_no_body_breaks_it(server, body, path):
+def test_no_body_breaks_the_server(server, body, path):
     status, answer = server.send(path, body, "POST")
     assert status in (200, 400) and isinstance(answer, dict)
 
@@ -381,7 +397,7 @@ def test_no_body_breaks_it(server, body, path):
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
-def test_client(server, kind):
+def test_the_client_speaks_both_protocols(server, kind):
     url = server.rest if kind == "rest" else f"grpc://{server.grpc}"
     with Client(url, "echo", label="stable" if kind == "rest" else None) as client:
         found = client.predict(text=["ab", "ç"])
@@ -403,7 +419,7 @@ def test_client(server, kind):
         Client(url, "nobody").predict(text=["a"])
 
 
-def test_the_client_tries_again(monkeypatch):
+def test_the_client_retries(monkeypatch):
     client = Client("http://127.0.0.1:1", "echo", timeout=5, attempts=3)
     times = []
 
@@ -424,7 +440,7 @@ def test_the_client_tries_again(monkeypatch):
 # Versions
 
 
-def test_a_swap_under_load(tmp_path):
+def test_no_request_fails_while_versions_change(tmp_path):
     put(tmp_path / "echo", 1)
     made = Server(tmp_path)
     problems, seen, stop = [], set(), threading.Event()
@@ -447,7 +463,7 @@ def test_a_swap_under_load(tmp_path):
         for version in (2, 3):
             put(tmp_path / "echo", version)
             _until(lambda version=version: version in seen)
-        _until(lambda: "echo version 2: let go" in "".join(made.log))
+        _until(lambda: "echo version 2: unloaded" in "".join(made.log))
     finally:
         stop.set()
         for thread in threads:
@@ -475,7 +491,7 @@ def test_a_corrupted_version_is_skipped(tmp_path):
 def _until(holds, seconds=30):
     end = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < end, "it did not come to pass"
+        assert time.monotonic() < end, "condition not met in time"
         time.sleep(0.05)
 
 
@@ -501,13 +517,13 @@ def test_a_registered_model_is_promoted_and_rolled_back(tmp_path, capsys):
     assert not (served / "echo" / "2").exists()
     assert promote.main(["echo", str(served), "--roll-back"]) == 2
     assert promote.main(["nobody@champion", str(served), "--tracking-uri", uri]) == 2
-    assert "no version to go back to" in capsys.readouterr().err
+    assert "no previous version to roll back to" in capsys.readouterr().err
 
 
 # Batches
 
 
-def test_what_waits_is_computed_together():
+def test_waiting_requests_are_computed_together():
     sizes, go = [], threading.Event()
 
     def run(inputs):
@@ -565,7 +581,7 @@ def test_one_bad_request_spoils_no_other():
     batches.close()
 
 
-def test_a_request_has_the_width_that_it_has_alone(tmp_path):
+def test_a_batched_answer_is_as_wide_as_on_its_own(tmp_path):
     from trellis.serve.server.models import Version
 
     version = Version("echo", 1, put(tmp_path / "echo", 1), Settings(workers=1))
@@ -587,18 +603,18 @@ def test_a_request_has_the_width_that_it_has_alone(tmp_path):
     ("arguments", "message"),
     [
         (["/nowhere/at/all"], "no such folder"),
-        ([".", "--tls-cert", "x.pem"], "go together"),
+        ([".", "--tls-cert", "x.pem"], "must be used together"),
         ([".", "--config", "/nowhere.config"], "nowhere.config"),
     ],
 )
-def test_what_cannot_be_served(arguments, message):
+def test_mistakes_are_one_line_and_exit_status_2(arguments, message):
     done = subprocess.run(
         [sys.executable, "-m", "trellis", "serve", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
-def test_tls(tmp_path):
+def test_tls_is_spoken_over_rest(tmp_path):
     key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
     openssl = shutil.which("openssl")
     if openssl is None:

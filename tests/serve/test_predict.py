@@ -1,4 +1,4 @@
-"""Asking an export from the command line."""
+"""`trellis predict`, and the version folders of an export."""
 
 import io
 import json
@@ -37,12 +37,12 @@ def test_json_and_standard_input(exports, capsys, monkeypatch):
     assert results[3]["tokens"] == ["bad", "\ufffd", "byte"]
 
 
-def test_tokens_as_they_are(exports, capsys):
+def test_tokens_are_not_split_further(exports, capsys):
     assert predict.main([str(exports), "--tokens", "--json", "do n't split:me"]) == 0
     assert json.loads(capsys.readouterr().out)["tokens"] == ["do", "n't", "split:me"]
 
 
-def test_what_is_wrong_is_one_line(exports, tmp_path, capsys):
+def test_mistakes_are_one_line(exports, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken/1").mkdir(parents=True)
     (tmp_path / "broken/1/saved_model.pb").write_bytes(b"nonsense")
@@ -53,7 +53,7 @@ def test_what_is_wrong_is_one_line(exports, tmp_path, capsys):
         assert said.err.count("\n") == 1
 
 
-def test_versions_count_upward_and_appear_whole(tmp_path):
+def test_versions_count_upwards_and_appear_atomically(tmp_path):
     folder = tmp_path / "it"
     seen = []
 

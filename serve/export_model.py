@@ -1,0 +1,105 @@
+"""Exports that answer requests: loaded into this process, or on a server."""
+
+import abc
+import enum
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from trellis.components.errors import InputError, first_line, one_line
+from trellis.components.quiet import captured_stderr
+from trellis.components.types import FilePath
+
+
+class Kind(enum.Enum):
+    """What a model does."""
+
+    TAGGER = "a tagger"
+    ALIGNER = "a word aligner"
+    CLASSIFIER = "a classifier"
+    LANGUAGE_MODEL = "a language model"
+
+
+class ExportModel(abc.ABC):
+    """An export that answers requests.
+
+    Attributes:
+        name: where it is, for messages.
+        inputs: the names of the inputs of each signature.
+    """
+
+    name: str
+    inputs: Mapping[str, Sequence[str]]
+
+    @abc.abstractmethod
+    def call(self, signature: str, **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
+        """Compute a signature.
+
+        Args:
+            signature: its name.
+            **inputs: the value of each input; strings are bytes in arrays of objects.
+
+        Returns:
+            the value of each output; strings are bytes in arrays of objects.
+
+        Raises:
+            InputError: the model rejects the inputs, or a server does not answer.
+        """
+
+    @property
+    def kind(self) -> Kind:
+        """What the model does, according to its signatures.
+
+        Raises:
+            InputError: it is not an export of Trellis.
+        """
+        if "target" in self.inputs.get("serving_default", ()):
+            return Kind.ALIGNER
+        for signature, kind in (
+            ("embed", Kind.CLASSIFIER),
+            ("generate", Kind.LANGUAGE_MODEL),
+            ("from_text", Kind.TAGGER),
+        ):
+            if signature in self.inputs:
+                return kind
+        raise InputError(f"{self.name}: not an export of trellis; its signatures are {', '.join(sorted(self.inputs))}")
+
+
+class LocalModel(ExportModel):
+    """A SavedModel in this process.
+
+    Args:
+        folder: a version of an export.
+
+    Raises:
+        InputError: the folder holds no export that can be loaded.
+    """
+
+    def __init__(self, folder: FilePath) -> None:
+        with captured_stderr():
+            import tensorflow as tf
+        self.name = str(folder)
+        try:
+            with captured_stderr():
+                # The loaded object must live as long as its signatures are called.
+                self._model = tf.saved_model.load(str(folder))
+            self._signatures = dict(self._model.signatures)
+            self._signatures["serving_default"]
+        except (OSError, KeyError, ValueError, AttributeError) as error:
+            raise InputError(f"{folder}: not an export ({first_line(error)})") from None
+        self._specs = {name: function.structured_input_signature[1] for name, function in self._signatures.items()}
+        self.inputs = {name: list(specs) for name, specs in self._specs.items()}
+
+    def call(self, signature: str, **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
+        """Compute a signature; see `ExportModel.call`."""
+        import tensorflow as tf
+
+        specs = self._specs[signature]
+        try:
+            outputs = self._signatures[signature](
+                **{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
+            )
+        except tf.errors.InvalidArgumentError as error:
+            raise InputError(one_line(error)) from None
+        return {name: value.numpy() for name, value in outputs.items()}

@@ -1,0 +1,270 @@
+"""Ask exports about any number of texts, in batches. Texts are bytes, which need not be valid UTF-8."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from trellis.components.errors import InputError
+from trellis.components.types import Link
+from trellis.serve.export_model import ExportModel
+
+BATCH = 64
+CELLS = 2**18  # maximum source words × target words of a batch of sentence pairs
+LONGEST = 1000  # maximum words of a sentence to align: memory grows with their square, an HMM's time with their cube
+
+Item = TypeVar("Item")
+
+
+class Tagged(NamedTuple):
+    """The tokens of a text, the tag of each, and the posterior probability of that tag."""
+
+    tokens: list[str]
+    tags: list[str]
+    confidence: list[float]
+
+
+class Aligned(NamedTuple):
+    """The alignment of a sentence pair.
+
+    Attributes:
+        source: the tokens of the source sentence.
+        target: the tokens of the target sentence.
+        links: `(source position, target position)`, from 0.
+        forward: posteriors of links where source words generate target words, `(source, target)`; None if a sentence
+            is too long to be aligned.
+        reverse: posteriors of links where target words generate source words, `(source, target)`, or None.
+    """
+
+    source: list[str]
+    target: list[str]
+    links: list[Link]
+    forward: np.ndarray | None
+    reverse: np.ndarray | None
+
+    @property
+    def posteriors(self) -> np.ndarray | None:
+        """The mean of both directions, `(source, target)`; None if a sentence is too long to be aligned."""
+        return None if self.forward is None or self.reverse is None else (self.forward + self.reverse) / 2
+
+
+class Classified(NamedTuple):
+    """The most probable label of a text, and the probability of every label."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class Scored(NamedTuple):
+    """The log-probability of a text in nats, its number of tokens (its end included), and how many are unknown."""
+
+    log_probability: float
+    tokens: int
+    unknown: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to generate text.
+
+    Attributes:
+        count: the maximum number of tokens.
+        temperature: divides the log-probabilities; 0 takes the most probable token at each step.
+        top_k: draw from that many most probable tokens; 0: from all.
+        top_p: draw from the most probable tokens that together reach this probability.
+        repetition: nats that a token loses for having been generated before.
+    """
+
+    count: int = 60
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 0.95
+    repetition: float = 0.0
+
+
+def tag(
+    model: ExportModel, texts: Iterable[bytes], tokenized: bool = False, batch_size: int = BATCH
+) -> Iterator[Tagged]:
+    """Yield the tags of each text.
+
+    Args:
+        model: a tagger.
+        texts: the texts.
+        tokenized: whether texts are tokens separated by spaces.
+        batch_size: the number of texts of a request.
+
+    Raises:
+        InputError: the tagger reads columns that a token lacks.
+    """
+    for batch in batches(texts, batch_size):
+        if tokenized:
+            rows = [_split(text) for text in batch]
+            width = max(1, *map(len, rows))
+            tokens = _strings([row + [b""] * (width - len(row)) for row in rows])
+            outputs = {"tokens": tokens, **model.call("serving_default", tokens=tokens)}
+        else:
+            outputs = model.call("from_text", text=_strings(batch))
+        for row, tags, confidence in zip(*(outputs[name] for name in Tagged._fields), strict=True):
+            length = sum(token != b"" for token in row)
+            yield Tagged(
+                [_decode(token) for token in row[:length]],
+                [_decode(name) for name in tags[:length]],
+                [float(value) for value in confidence[:length]],
+            )
+
+
+def align(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Aligned]:
+    """Yield the alignment of each sentence pair.
+
+    A pair with a sentence of more than `LONGEST` words gets no links and no posteriors; a line on standard error says
+    so.
+
+    Args:
+        model: a word aligner.
+        texts: `source ||| target`, tokens separated by spaces.
+        batch_size: the maximum number of pairs of a request.
+
+    Raises:
+        InputError: a text has another form.
+    """
+    for batch in _pair_batches(texts, batch_size):
+        source, target = (
+            _strings([b"" if _too_long(pair) else b" ".join(pair[side]) for pair in batch]) for side in (0, 1)
+        )
+        outputs = model.call("serving_default", source=source, target=target)
+        rows = (outputs[name] for name in ("alignment", "forward", "reverse"))
+        for pair, links, forward, reverse in zip(batch, *rows, strict=True):
+            words = [_decode(token) for token in pair[0]], [_decode(token) for token in pair[1]]
+            if _too_long(pair):
+                yield Aligned(*words, [], None, None)
+            else:
+                real = slice(len(pair[0])), slice(len(pair[1]))
+                yield Aligned(*words, [_link(link) for link in links.split()], forward[real], reverse[real])
+
+
+def _link(text: bytes) -> Link:
+    source, _, target = text.partition(b"-")
+    return int(source), int(target)
+
+
+Pair = tuple[list[bytes], list[bytes]]  # source and target tokens
+
+
+def _pair_batches(texts: Iterable[bytes], batch_size: int) -> Iterator[list[Pair]]:
+    """Yield batches of sentence pairs, with few pairs if they are long."""
+    line = 0
+    for batch_texts in batches(texts, batch_size):
+        batch: list[Pair] = []
+        source = target = 0  # lengths of the longest sentences in the batch
+        for text in batch_texts:
+            line += 1
+            sides = text.split(b"|||")
+            if len(sides) != 2:
+                raise InputError(f"text {line}: {len(sides) - 1} × |||, expected source ||| target")
+            pair = _split(sides[0]), _split(sides[1])
+            lengths = len(pair[0]), len(pair[1])
+            if _too_long(pair):
+                print(
+                    f"text {line}: {lengths[0]} and {lengths[1]} words, more than {LONGEST}; not aligned",
+                    file=sys.stderr,
+                )
+                lengths = 0, 0
+            wider, longer = max(source, lengths[0]), max(target, lengths[1])
+            if batch and (len(batch) + 1) * wider * longer > CELLS:
+                yield batch
+                batch, wider, longer = [], *lengths
+            batch.append(pair)
+            source, target = wider, longer
+        yield batch
+
+
+def _too_long(pair: Pair) -> bool:
+    return max(map(len, pair)) > LONGEST
+
+
+def classify(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Classified]:
+    """Yield the label of each text, and the probability of every label."""
+    for batch in batches(texts, batch_size):
+        outputs = model.call("serving_default", text=_strings(batch))
+        names = [_decode(label) for label in outputs["labels"][0]]
+        for label, probabilities in zip(outputs["label"], outputs["probabilities"].tolist(), strict=True):
+            yield Classified(_decode(label), dict(zip(names, probabilities, strict=True)))
+
+
+def embed(model: ExportModel, texts: Iterable[bytes]) -> np.ndarray:
+    """Return the sentence vectors of texts, `(texts, dim)`; `(0, 0)` without texts."""
+    vectors = [model.call("embed", text=_strings(batch))["vector"] for batch in batches(texts)]
+    return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
+
+
+def score(model: ExportModel, texts: Iterable[bytes]) -> Iterator[Scored]:
+    """Yield the log-probability of each text under a language model."""
+    for batch in batches(texts):
+        outputs = model.call("score", text=_strings(batch))
+        for total, tokens, unknown in zip(*(outputs[name] for name in Scored._fields), strict=True):
+            yield Scored(float(total), int(tokens), int(unknown))
+
+
+def next_tokens(model: ExportModel, prompts: Iterable[bytes], count: int) -> Iterator[dict[str, float]]:
+    """Yield the `count` most probable next tokens after each prompt, with their probabilities, in descending order."""
+    for batch in batches(prompts):
+        outputs = model.call("next", prompt=_strings(batch), count=np.int32(count))
+        for tokens, probabilities in zip(outputs["tokens"], outputs["probabilities"].tolist(), strict=True):
+            yield dict(zip(map(_decode, tokens), probabilities, strict=True))
+
+
+def generate(model: ExportModel, prompts: Sequence[bytes], sampling: Sampling, seed: int) -> Iterator[str]:
+    """Yield a continuation of each prompt, including the space before it.
+
+    Args:
+        model: a language model.
+        prompts: the prompts.
+        sampling: how to generate.
+        seed: the first prompt and this seed determine its continuation, the second prompt and the next seed the second
+            one, and so on.
+    """
+    settings = {
+        "count": np.int32(sampling.count),
+        "temperature": np.float32(sampling.temperature),
+        "top_k": np.int32(sampling.top_k),
+        "top_p": np.float32(sampling.top_p),
+        "repetition": np.float32(sampling.repetition),
+    }
+    for batch in batches(prompts):
+        seeds = np.arange(seed, seed + len(batch), dtype=np.int64)
+        for text in model.call("generate", prompt=_strings(batch), seed=seeds, **settings)["text"]:
+            yield _decode(text)
+        seed += len(batch)
+
+
+def beam_search(model: ExportModel, prompt: bytes, count: int, width: int) -> tuple[str, float]:
+    """Return the most probable continuation that a beam of some width finds, and its log-probability in nats."""
+    outputs = model.call("beam", prompt=_strings([prompt]), count=np.int32(count), width=np.int32(width))
+    return _decode(outputs["text"][0]), float(outputs["log_probability"][0])
+
+
+def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
+    """Yield items in batches."""
+    batch: list[Item] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _split(text: bytes) -> list[bytes]:
+    return [token for token in text.split(b" ") if token]
+
+
+def _strings(values: Sequence[bytes] | Sequence[list[bytes]]) -> np.ndarray:
+    """Return bytes as an array of objects; NumPy's own strings would lose trailing null bytes."""
+    return np.array(values, object)
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "replace")

@@ -1,0 +1,159 @@
+"""`trellis.load`: every kind of export, single texts and several, and the same answers as the commands give."""
+
+import json
+
+import numpy as np
+import pytest
+
+import trellis
+from tests.pipelines.runs import run
+from trellis.components.errors import InputError
+from trellis.serve import generate, predict
+from trellis.serve.model import Aligned, Classified, Scored, Tagged
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """A function that trains a small model and returns the folder of its export."""
+
+    def train(model, *overrides):
+        folder = tmp_path_factory.mktemp(model)
+        run(folder / "run", f"model={model}", *overrides, "tracking=off", f"export.dir={folder}/exports")
+        return folder / "exports"
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def tagger(train):
+    return train("bilstm_crf", "model.units=8", "trainer.epochs=1", "limit.sentences=60")
+
+
+@pytest.fixture(scope="module")
+def aligner(train):
+    return train("ibm1", "limit.sentences=100")
+
+
+@pytest.fixture(scope="module")
+def classifier(train):
+    return train("lstm_classifier", "model.units=8", "model.dim=8", "trainer.epochs=1", "data.language=en")
+
+
+@pytest.fixture(scope="module")
+def language_model(train):
+    sizes = "model.units=8", "model.dim=8", "trainer.epochs=1", "limit.sentences=100", "report.mixture=null"
+    return train("gru_lm", *sizes)
+
+
+@pytest.fixture
+def ask(capsys):
+    """A function that runs a command with --json and returns its answers."""
+
+    def ask(command, export, *arguments):
+        assert command.main([str(export), *arguments, "--json"]) == 0
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return ask
+
+
+TEXTS = ["Mary Smith flew from Oslo to Lima.", "", "Bad \udcff byte and a very long second sentence, too."]
+
+
+def test_tagger_answers_as_the_command_does(tagger, ask):
+    model = trellis.load(tagger)
+    several = model.tag(TEXTS)
+    assert all(isinstance(tagged, Tagged) for tagged in several)
+    for tagged, answer in zip(several, ask(predict, tagger, *TEXTS), strict=True):
+        assert (tagged.tokens, tagged.tags) == (answer["tokens"], answer["tags"])
+        np.testing.assert_allclose(tagged.confidence, answer["confidence"], atol=1e-4)
+    single = model.tag(TEXTS[0])
+    assert (single.tokens, single.tags) == several[0][:2]
+    assert model.tag([]) == []
+    assert model.tag("do n't split:me", tokenized=True).tokens == ["do", "n't", "split:me"]
+    assert model.tag(("Oslo",))[0].tokens == ["Oslo"]
+
+
+def test_more_texts_than_a_batch_are_answered_in_order(tagger):
+    texts = [f"Oslo {number}" for number in range(150)]
+    assert [tagged.tokens for tagged in trellis.load(tagger).tag(texts)] == [text.split() for text in texts]
+
+
+def test_aligner_answers_as_the_command_does(aligner, ask):
+    model = trellis.load(aligner)
+    source, target = ["the house", "", "a ||| b"], ["la casa", "la casa", "c"]
+    several = model.align(source, target)
+    assert all(isinstance(aligned, Aligned) for aligned in several)
+    pairs = ["the house ||| la casa", " ||| la casa", "a | b ||| c"]  # three bars would separate the sides
+    for aligned, answer in zip(several, ask(predict, aligner, *pairs, "--posteriors"), strict=True):
+        assert (aligned.source, aligned.target) == (answer["source"], answer["target"])
+        assert [list(link) for link in aligned.links] == answer["alignment"]
+        np.testing.assert_allclose(aligned.forward, np.reshape(answer["forward"], aligned.forward.shape), atol=1e-4)
+        np.testing.assert_allclose(aligned.posteriors, (aligned.forward + aligned.reverse) / 2)
+    assert model.align("the house", "la casa").links == several[0].links
+    assert model.align([], []) == []
+    with pytest.raises(InputError, match="2 source sentences, but 1 target sentences"):
+        model.align(["a", "b"], ["c"])
+
+
+def test_a_sentence_that_is_too_long_has_no_posteriors(aligner):
+    aligned = trellis.load(aligner).align("a " * 2000, "b")
+    assert (len(aligned.source), aligned.links, aligned.posteriors) == (2000, [], None)
+
+
+def test_classifier_answers_as_the_command_does(classifier, ask):
+    model = trellis.load(classifier)
+    several = model.classify(TEXTS)
+    assert all(isinstance(classified, Classified) for classified in several)
+    for classified, answer in zip(several, ask(predict, classifier, *TEXTS), strict=True):
+        assert classified.label == answer["label"] == max(answer["probabilities"], key=answer["probabilities"].get)
+        assert classified.probabilities == pytest.approx(answer["probabilities"], abs=1e-4)
+    assert model.classify(TEXTS[0]).label == several[0].label
+    assert model.classify([]) == []
+    vectors = model.embed(TEXTS)
+    assert vectors.shape == (3, model.embed(TEXTS[0]).size)
+    np.testing.assert_allclose(model.embed(TEXTS[0]), vectors[0], atol=1e-5)
+    assert len(model.embed([])) == 0
+
+
+def test_language_model_answers_as_the_command_does(language_model, ask):
+    model = trellis.load(language_model)
+    prompts = ["the king", "zzz"]
+    assert model.generate("the king", count=5) == ask(generate, language_model, "the king", "--count", "5")[0]["text"]
+    sampled = ask(generate, language_model, "the king", "--samples", "2", "--seed", "7")
+    assert model.generate(["the king"] * 2, seed=7) == [answer["text"] for answer in sampled]
+    scores = model.score(prompts)
+    assert all(isinstance(score, Scored) for score in scores)
+    for score, answer in zip(scores, ask(generate, language_model, *prompts, "--score"), strict=True):
+        assert score.log_probability == pytest.approx(answer["log_probability"], abs=1e-4)
+        assert score.tokens == answer["tokens"]
+    assert scores[1].unknown == 1
+    assert model.score("the king").tokens == 3
+    answers = ask(generate, language_model, "the king", "--next", "3")
+    assert model.next("the king", 3) == pytest.approx({each["next"]: each["probability"] for each in answers})
+    assert [len(tokens) for tokens in model.next(prompts)] == [10, 10]
+    assert model.generate([]) == model.score([]) == model.next([]) == []
+    assert isinstance(model.generate(count=3), str)
+
+
+def test_wrong_methods_are_refused_with_the_right_ones(tagger, aligner, classifier, language_model):
+    for export, wrong, methods in (
+        (tagger, "classify", "a tagger cannot classify; it has tag"),
+        (aligner, "tag", "a word aligner cannot tag; it has align"),
+        (classifier, "generate", "a classifier cannot generate; it has classify, embed"),
+        (language_model, "embed", "a language model cannot embed; it has generate, score, next"),
+    ):
+        model = trellis.load(export)
+        with pytest.raises(InputError, match=methods):
+            getattr(model, wrong)("text")
+        assert all(callable(getattr(model, method)) and method in repr(model) for method in model.methods)
+
+
+def test_folders_without_an_export_are_refused(tmp_path):
+    with pytest.raises(InputError, match="no such export"):
+        trellis.load(tmp_path / "absent")
+    with pytest.raises(InputError, match="no SavedModel here"):
+        trellis.load(tmp_path)
+
+
+def test_a_version_or_the_newest_one_is_loaded(tagger):
+    assert trellis.load(tagger / "1").version == trellis.load(str(tagger)).version == tagger / "1"
