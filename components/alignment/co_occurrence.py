@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 
 from trellis.components.alignment.array_store import ArrayStore
@@ -307,6 +306,8 @@ def _distinct_pairs(source: np.ndarray, target: np.ndarray, sizes: tuple[int, in
     This is a counting sort in two passes, done by converting a sparse matrix from rows to columns: faster than sorting
     by comparisons.
     """
+    import scipy.sparse  # from the extra `train`, while layers that need only the types above must work without it
+
     order = np.arange(len(source), dtype=np.int32)
     matrix = scipy.sparse.coo_matrix((order, (target, source)), shape=(sizes[1], sizes[0] + 1))
     matrix.has_canonical_format = True  # otherwise scipy would sum equal pairs
