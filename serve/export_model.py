@@ -52,7 +52,7 @@ class ExportModel(abc.ABC):
         """What the model does, according to its signatures.
 
         Raises:
-            InputError: it is not an export of Trellis.
+            InputError: its signatures are not those of a model of Trellis.
         """
         if "target" in self.inputs.get("serving_default", ()):
             return Kind.ALIGNER
@@ -63,7 +63,10 @@ class ExportModel(abc.ABC):
         ):
             if signature in self.inputs:
                 return kind
-        raise InputError(f"{self.name}: not an export of trellis; its signatures are {', '.join(sorted(self.inputs))}")
+        raise InputError(
+            f"{self.name}: its signatures ({', '.join(sorted(self.inputs))}) are not those of a tagger, word aligner, "
+            "classifier or language model; ask it with tf.saved_model.load or trellis.serve.client"
+        )
 
 
 class LocalModel(ExportModel):

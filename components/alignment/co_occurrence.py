@@ -188,8 +188,8 @@ class CoOccurrence:
 
     def batches_with(self, rows: Iterable[int]) -> list[int]:
         """Return the indices of the batches that hold any of these rows of the bitext, ascending."""
-        wanted = np.fromiter(rows, np.int64)
-        return [index for index, batch_rows in enumerate(self._rows) if np.isin(batch_rows, wanted).any()]
+        ids = np.fromiter(rows, np.int64)
+        return [index for index, batch_rows in enumerate(self._rows) if np.isin(batch_rows, ids).any()]
 
     def class_pairs(self, source_class: np.ndarray, target_class: np.ndarray) -> ClassPairs:
         """Return which classes of words co-occur.

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import trellis
 from tests.pipelines.runs import run
@@ -153,6 +154,14 @@ def test_folders_without_an_export_are_refused(tmp_path):
         trellis.load(tmp_path / "absent")
     with pytest.raises(InputError, match="no SavedModel here"):
         trellis.load(tmp_path)
+
+
+def test_signatures_of_other_models_are_named(tmp_path):
+    module = tf.Module()
+    module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None], name="x")])
+    tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.double})
+    with pytest.raises(InputError, match=r"1: its signatures \(serving_default\) are not those of a tagger"):
+        trellis.load(tmp_path).tag("text")
 
 
 def test_a_version_or_the_newest_one_is_loaded(tagger):
