@@ -1,76 +1,95 @@
-"""Text from language models, in graph: sampling and beam search over any reader of `trellis.components.models`.
+"""Text from language models, in graph: sampling and beam search for any `LanguageModel`."""
 
-A reader has `initial_states(batch)`, `read(tokens, states, lengths) -> features, states` and
-`log_probabilities(features)`; see `trellis.components.models.language_model`.
-"""
+from collections.abc import Iterable
 
 import tensorflow as tf
+
+from trellis.components.models.language_model import LanguageModel
+from trellis.components.types import Lengths, States, Tensor, TokenIds
 
 _NEVER = -1e9
 
 
-def after(reader, tokens, lengths):
-    """Reads prompts: the features after their last token `(batch, …)`, and the states.
+def after(model: LanguageModel, tokens: TokenIds, lengths: Lengths) -> tuple[Tensor, States]:
+    """Read prompts.
 
     Args:
-        tokens: `(batch, time)` ids, padded on the right; lengths: `(batch,)`, at least 1.
+        tokens: `(batch, time)` ids, padded on the right.
+        lengths: `(batch,)`, at least 1.
+
+    Returns:
+        The features after the last token of each prompt, `(batch, …)`, and the states.
     """
-    features, states = reader.read(tokens, reader.initial_states(tf.shape(tokens)[0]), lengths)
+    features, states = model.read(tokens, model.initial_states(tf.shape(tokens)[0]), lengths)
     return tf.gather(features, lengths - 1, batch_dims=1), states
 
 
 def sample(
-    reader, tokens, lengths, seeds, *, count, temperature=1.0, top_k=0, top_p=1.0, repetition=0.0, banned=(), end=None
-):
-    """Goes on with prompts, word by word drawn from the model.
+    model: LanguageModel,
+    tokens: TokenIds,
+    lengths: Lengths,
+    seeds: Tensor,
+    *,
+    count: int | Tensor,
+    temperature: float | Tensor = 1.0,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 1.0,
+    repetition: float | Tensor = 0.0,
+    banned: Iterable[int] = (),
+    end: int | None = None,
+) -> TokenIds:
+    """Continue prompts, word by word drawn from the model.
 
-    A row depends on its prompt and its seed alone, not on the rows beside it.
+    A row depends on its prompt and its seed only, not on the other rows of the batch.
 
     Args:
-        reader: the model. tokens: `(batch, time)` ids; lengths: `(batch,)`, at least 1.
-        seeds: `(batch,)` whole numbers.
-        count: tokens to generate, at most.
-        temperature: what log-probabilities are divided by; 0: always the most probable word.
-        top_k: draw from that many most probable words (Fan et al. 2018); 0: from all.
+        tokens: `(batch, time)` ids of the prompts, padded on the right.
+        lengths: `(batch,)`, at least 1.
+        seeds: `(batch,)` integers.
+        count: number of tokens to generate, at most.
+        temperature: divisor of the log-probabilities; 0: always take the most probable word.
+        top_k: draw from this many most probable words (Fan et al. 2018); 0: from all.
         top_p: draw from the most probable words that together reach this probability (Holtzman et al. 2020).
         repetition: nats that a word loses for having been generated before.
         banned: ids that are never generated.
-        end: id after which a row is finished; None: it never is.
+        end: id after which a row is finished; None: no row finishes early.
 
     Returns:
-        ids `(batch, generated)`, 0 after the end; the end itself is among them.
+        Ids `(batch, generated)`, the end included, 0 after it.
     """
     batch = tf.shape(tokens)[0]
-    temperature, top_p, repetition = (tf.cast(each, tf.float32) for each in (temperature, top_p, repetition))
+    temperature, top_p, repetition = (tf.cast(value, tf.float32) for value in (temperature, top_p, repetition))
     top_k, count = tf.cast(top_k, tf.int32), tf.cast(count, tf.int32)
-    # One number a word: where in the cumulated probabilities it lies.
+    # One uniform number per word: its position in the cumulative probabilities.
     pairs = tf.stack([tf.cast(seeds, tf.int64), tf.zeros_like(seeds, tf.int64)], axis=1)
     draws = tf.map_fn(
         lambda pair: tf.random.stateless_uniform([count], pair),
         pairs,
         fn_output_signature=tf.TensorSpec([None], tf.float32),
     )
-    never = _never(reader, banned)
+    never = _never(model, banned)
 
-    def step(number, features, states, finished, seen, generated):
-        scores = reader.log_probabilities(features) + never - repetition * seen
+    def step(
+        index: Tensor, features: Tensor, states: States, finished: Tensor, seen: Tensor, generated: Tensor
+    ) -> tuple[Tensor, Tensor, States, Tensor, Tensor, Tensor]:
+        scores = model.log_probabilities(features) + never - repetition * seen
         word = tf.cond(
             temperature > 0,
-            lambda: _draw(_likely(scores / temperature, top_k, top_p), draws[:, number]),
+            lambda: _draw(_truncated(scores / temperature, top_k, top_p), draws[:, index]),
             lambda: tf.argmax(scores, axis=-1, output_type=tf.int32),
         )
         word = tf.where(finished, 0, word)
         if end is not None:
             finished |= word == end
-        seen = tf.cond(repetition > 0, lambda: tf.maximum(seen, tf.one_hot(word, reader.vocabulary)), lambda: seen)
-        following, states = reader.read(word[:, tf.newaxis], states)
-        return number + 1, following[:, 0], states, finished, seen, generated.write(number, word)
+        seen = tf.cond(repetition > 0, lambda: tf.maximum(seen, tf.one_hot(word, model.vocabulary)), lambda: seen)
+        following, states = model.read(word[:, tf.newaxis], states)
+        return index + 1, following[:, 0], states, finished, seen, generated.write(index, word)
 
-    features, states = after(reader, tokens, lengths)
-    # Which words were generated: a row of zeros will do where nobody asks.
-    seen = tf.zeros([tf.where(repetition > 0, batch, 1), reader.vocabulary])
+    features, states = after(model, tokens, lengths)
+    # Which words were generated; a single row of zeros if repetition costs nothing.
+    seen = tf.zeros([tf.where(repetition > 0, batch, 1), model.vocabulary])
     *_, generated = tf.while_loop(
-        lambda number, features, states, finished, *_: (number < count) & ~tf.reduce_all(finished),
+        lambda index, features, states, finished, *_: (index < count) & ~tf.reduce_all(finished),
         step,
         (
             0,
@@ -85,73 +104,85 @@ def sample(
             tf.TensorShape([None, *features.shape[1:]]),
             [tf.TensorShape([None, *state.shape[1:]]) for state in states],
             tf.TensorShape([None]),
-            tf.TensorShape([None, reader.vocabulary]),
+            tf.TensorShape([None, model.vocabulary]),
             tf.TensorShape(None),
         ),
     )
     return tf.transpose(tf.reshape(generated.stack(), [-1, batch]))
 
 
-def _never(reader, banned):
-    """What keeps padding and banned ids from being generated, to be added to scores."""
-    return tf.reduce_sum(tf.one_hot([0, *banned], reader.vocabulary, on_value=_NEVER), axis=0)
+def _never(model: LanguageModel, banned: Iterable[int]) -> Tensor:
+    """Return what to add to scores `(batch, vocabulary)` to rule out padding and banned ids."""
+    return tf.reduce_sum(tf.one_hot([0, *banned], model.vocabulary, on_value=_NEVER), axis=0)
 
 
-def _likely(scores, top_k, top_p):
-    """Scores `(batch, vocabulary)`, low for words that top-k and top-p leave out."""
+def _truncated(scores: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+    """Lower the scores `(batch, vocabulary)` of the words that top-k and top-p exclude."""
 
-    def cut():
+    def truncate() -> Tensor:
         ordered = tf.sort(scores, direction="DESCENDING")
         size = tf.shape(scores)[1]
         kth = tf.where(top_k > 0, tf.minimum(top_k, size), size) - 1
         lowest = ordered[:, kth]
         probabilities = tf.nn.softmax(ordered)
-        # The words before which less than top_p was reached; the first one always.
+        # The words before which less than top_p was reached; always the first one.
         kept = tf.cumsum(probabilities, axis=1, exclusive=True) < top_p
         last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) - 1, 0)
         lowest = tf.maximum(lowest, tf.gather(ordered, last, batch_dims=1))
         return tf.where(scores >= lowest[:, tf.newaxis], scores, _NEVER)
 
-    return tf.cond((top_k > 0) | (top_p < 1), cut, lambda: scores)
+    return tf.cond((top_k > 0) | (top_p < 1), truncate, lambda: scores)
 
 
-def _draw(scores, draws):
-    """An id for each row: the one in whose share of the cumulated probabilities the draw, in [0, 1), lies."""
-    cumulated = tf.cumsum(tf.nn.softmax(scores), axis=1)
-    below = tf.cast(cumulated <= draws[:, tf.newaxis] * cumulated[:, -1:], tf.int32)
-    # Rounding may leave the last share a hair too small: the last word with any probability then.
+def _draw(scores: Tensor, draws: Tensor) -> Tensor:
+    """Return an id for each row: the one whose share of the cumulative probabilities contains the draw, in [0, 1)."""
+    cumulative = tf.cumsum(tf.nn.softmax(scores), axis=1)
+    below = tf.cast(cumulative <= draws[:, tf.newaxis] * cumulative[:, -1:], tf.int32)
+    # Rounding may leave the last share slightly too small; then take the last word that has any probability.
     possible = tf.cast(scores > _NEVER / 2, tf.int32)
     last = tf.reduce_max(possible * tf.range(tf.shape(scores)[1]), axis=1)
     return tf.minimum(tf.reduce_sum(below, axis=1), last)
 
 
-def beam_search(reader, tokens, lengths, *, count, width=4, banned=(), end=None):
-    """The most probable continuation that a beam finds.
+def beam_search(
+    model: LanguageModel,
+    tokens: TokenIds,
+    lengths: Lengths,
+    *,
+    count: int | Tensor,
+    width: int | Tensor = 4,
+    banned: Iterable[int] = (),
+    end: int | None = None,
+) -> tuple[TokenIds, Tensor]:
+    """Return the most probable continuation that a beam finds.
 
-    With an `end`, hypotheses that have reached it compete by log-probability a word, so that length is no handicap.
+    With an `end`, hypotheses that have reached it compete by log-probability per word, so that length is no handicap.
 
     Args:
-        reader, tokens, lengths, count, banned, end: as of `sample`. width: hypotheses that are kept.
+        model, tokens, lengths, count, banned, end: as for `sample`.
+        width: number of hypotheses to keep.
 
     Returns:
-        ids `(batch, count)`, 0 after the end; log-probabilities `(batch,)`, in nats.
+        Ids `(batch, count)`, 0 after the end; and log-probabilities `(batch,)`, in nats.
     """
-    batch, vocabulary = tf.shape(tokens)[0], reader.vocabulary
+    batch, vocabulary = tf.shape(tokens)[0], model.vocabulary
     count, width = tf.cast(count, tf.int32), tf.cast(width, tf.int32)
-    never = _never(reader, banned)
-    # A finished hypothesis goes on with padding alone, for nothing.
+    never = _never(model, banned)
+    # A finished hypothesis continues with padding only, at no cost.
     padding = tf.one_hot(0, vocabulary, on_value=0.0, off_value=_NEVER)
 
-    def spread(values):
+    def repeat_rows(values: Tensor) -> Tensor:
         return tf.repeat(values, width, axis=0)
 
-    features, states = after(reader, tokens, lengths)
-    features, states = spread(features), [spread(state) for state in states]
+    features, states = after(model, tokens, lengths)
+    features, states = repeat_rows(features), [repeat_rows(state) for state in states]
     scores = tf.tile(tf.concat([[0.0], tf.fill([width - 1], _NEVER)], 0)[tf.newaxis], [batch, 1])
 
-    def step(number, features, states, scores, finished, words):
+    def step(
+        index: Tensor, features: Tensor, states: States, scores: Tensor, finished: Tensor, words: Tensor
+    ) -> tuple[Tensor, Tensor, States, Tensor, Tensor, Tensor]:
         flat = tf.reshape(finished, [-1])
-        following = reader.log_probabilities(features) + never
+        following = model.log_probabilities(features) + never
         following = tf.where(flat[:, tf.newaxis], padding, following)
         total = tf.reshape(scores[:, :, tf.newaxis] + tf.reshape(following, [batch, width, vocabulary]), [batch, -1])
         lengths = tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=2)
@@ -165,11 +196,11 @@ def beam_search(reader, tokens, lengths, *, count, width=4, banned=(), end=None)
         finished = tf.gather(finished, parents, batch_dims=1)
         if end is not None:
             finished |= word == end
-        after_word, states = reader.read(tf.reshape(word, [-1, 1]), [tf.gather(state, rows) for state in states])
-        return number + 1, after_word[:, 0], states, scores, finished, words
+        after_word, states = model.read(tf.reshape(word, [-1, 1]), [tf.gather(state, rows) for state in states])
+        return index + 1, after_word[:, 0], states, scores, finished, words
 
     _, _, _, scores, _, words = tf.while_loop(
-        lambda number, features, states, scores, finished, words: (number < count) & ~tf.reduce_all(finished),
+        lambda index, features, states, scores, finished, words: (index < count) & ~tf.reduce_all(finished),
         step,
         (0, features, states, scores, tf.zeros([batch, width], tf.bool), tf.zeros([batch, width, 0], tf.int32)),
         shape_invariants=(

@@ -14,7 +14,7 @@ import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
-from trellis.components.models.language_model import RecurrentLanguageModel, forgotten
+from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
 from trellis.components.readers import dataset, running_text
 from trellis.components.saved_model.language_model_module import LanguageModelModule
@@ -229,7 +229,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
 
         @tf.function(reduce_retracing=True, autograph=False)
         def of_segment(tokens: Any, targets: Any, starts: Any, states: Any) -> Any:
-            features, states = model.read(tokens, forgotten(states, starts))
+            features, states = model.read(tokens, reset_states(states, starts))
             return model.token_log_probabilities(features, targets), states
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2, autograph=False)

@@ -1,4 +1,7 @@
-"""Classifiers of sentences: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
+"""Sentence classifiers: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 
@@ -7,36 +10,40 @@ from trellis.components.layers.pooling import Pooling
 from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.models.recurrent_stack import recurrent_stack
+from trellis.components.types import JSON, Shape, Tensor
 
 
 def classifier(
-    features,
-    classes,
+    features: Mapping[str, int],
+    classes: int,
     *,
-    cell,
-    bidirectional,
-    layers,
-    units,
-    pooling,
-    dim,
-    dropout,
-    auxiliary=0.0,
-    name="classifier",
-):
-    """A classifier as an ordinary functional `keras.Model`.
+    cell: str,
+    bidirectional: bool,
+    layers: int,
+    units: int,
+    pooling: str,
+    dim: int,
+    dropout: Mapping[str, float],
+    auxiliary: float = 0.0,
+    name: str = "classifier",
+) -> keras.Model:
+    """Build a classifier as an ordinary functional `keras.Model`.
 
-    Input: `words (batch, time)`, ids with 0 for padding on the right. Output: `scores (batch, classes)`, of which the
-    softmax are the probabilities. The layer `sentence` gives the sentence's vector.
+    Input: `words (batch, time)`, ids with 0 for padding on the right. Output: `scores (batch, classes)`, whose softmax
+    gives the probabilities. The layer `sentence` gives the vector of the sentence.
 
     Args:
         features: sizes of the id spaces: `{"words": …}`.
-        classes: how many.
-        cell: `rnn`, `lstm`, `gru`, or `none` for bags of words; layers: how many; units: width in each direction.
-        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum`,
-            `attention`, or several: `last+mean+max`.
-        dim: width of the word vectors; 0: a score for each class instead, which are added up.
+        classes: number of classes.
+        cell: `rnn`, `lstm`, `gru`, or `none` for a bag of words.
+        bidirectional: read in both directions.
+        layers: number of recurrent layers.
+        units: width of each in each direction.
+        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum`, `attention`, or
+            several: `last+mean+max`.
+        dim: width of the word vectors; 0 gives each word a score for each class instead, which pooling adds up.
         dropout: rates `{"word", "input", "recurrent", "output"}`.
-        auxiliary: weight of the loss of a language model that shares the states; 0: none.
+        auxiliary: weight of the loss of a language model that shares the states; 0 for none.
     """
     words = keras.Input((None,), dtype="int32", name="words")
     mask = keras.ops.not_equal(words, 0)
@@ -60,34 +67,35 @@ def classifier(
 
 @keras.saving.register_keras_serializable("trellis")
 class SmoothedCrossentropy(keras.losses.Loss):
-    """Cross-entropy of labels of which a share goes to all classes alike (Szegedy et al. 2016).
+    """Cross-entropy with label smoothing (Szegedy et al. 2016).
 
     Args:
-        share: of each label, at least 0 and below 1; with 0 it is the ordinary cross-entropy.
+        share: the part of each label that is spread evenly over all classes, at least 0 and below 1; 0 is the ordinary
+            cross-entropy.
 
-    Labels `(batch,)` are numbers of classes, scores `(batch, classes)` logits.
+    Labels are class ids `(batch,)`, scores are logits `(batch, classes)`.
     """
 
-    def __init__(self, share, name="smoothed_crossentropy", **kwargs):
+    def __init__(self, share: float, name: str = "smoothed_crossentropy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         if not 0.0 <= share < 1.0:
             raise ValueError(f"share={share}: must be at least 0 and below 1")
         self.share = share
 
-    def call(self, labels, scores):
+    def call(self, labels: Tensor, scores: Tensor) -> Tensor:
         labels = keras.ops.one_hot(keras.ops.cast(labels, "int32"), scores.shape[-1], dtype=scores.dtype)
         return keras.losses.categorical_crossentropy(labels, scores, from_logits=True, label_smoothing=self.share)
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         return {**super().get_config(), "share": self.share}
 
 
 @keras.saving.register_keras_serializable("trellis")
 class _Bias(keras.layers.Layer):
-    """Adds a weight for each class."""
+    """Add a weight for each class."""
 
-    def build(self, shape):
+    def build(self, shape: Shape) -> None:
         self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")
 
-    def call(self, scores):
+    def call(self, scores: Tensor) -> Tensor:
         return scores + self.bias

@@ -1,38 +1,42 @@
 """The hidden Markov model, trained by counting: an epoch of `fit` is an iteration of EM."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
-from trellis.components.layers.hmm import HMM, CategoricalEmissions
+from trellis.components.layers.hmm import HMM, CategoricalEmissions, CountedTables
 from trellis.components.layers.sequence_head import allowed_only, lengths_of
 from trellis.components.text.templates import parse
+from trellis.components.types import JSON, Emissions, Lengths, Tensor
 
 
 @keras.saving.register_keras_serializable("trellis")
 class ExpectationMaximization(keras.Model):
-    """A functional model of `CategoricalEmissions` and `HMM`, its layers `emissions` and `head`; trained by Baum-Welch.
+    """A functional model of `CategoricalEmissions` (layer `emissions`) and `HMM` (layer `head`), trained by Baum-Welch.
 
-    `fit(inputs, tags)`: `tags (batch, time)`, where -1 means unknown; or `(batch, time, tags)`, nonzero for each tag
-    that is allowed; or None: nothing is known. With all tags known one epoch is the maximum-likelihood estimate. The
-    loss is the negative log-likelihood of words and known tags together, in nats a sequence, before the epoch's update;
-    without smoothing it never rises.
+    `fit(inputs, tags)` takes `tags (batch, time)`, where -1 means unknown; or `(batch, time, tags)`, nonzero for each
+    tag that is allowed; or None, where nothing is known. If all tags are known, one epoch is the maximum-likelihood
+    estimate. The loss is the negative log-likelihood of words and known tags together, in nats per sequence, before the
+    epoch's update; without smoothing it never rises.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._mean_loss = keras.metrics.Mean(name="loss")
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[Any]:
         return [self._mean_loss]
 
-    def fit(self, *args, callbacks=None, **kwargs):
-        """As every `fit`; the tables are updated at the end of each epoch."""
+    def fit(self, *args: Any, callbacks: Sequence[keras.callbacks.Callback] | None = None, **kwargs: Any) -> Any:
+        """Train as every `fit` does; the tables are updated at the end of each epoch."""
         return super().fit(*args, callbacks=[_Update(), *(callbacks or ())], **kwargs)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         inputs, tags, _ = keras.utils.unpack_x_y_sample_weight(data)
         head, emissions = self.get_layer("head"), self.get_layer("emissions")
         words, attributes = inputs["words"], inputs["attributes"]
@@ -47,35 +51,46 @@ class ExpectationMaximization(keras.Model):
         return {"loss": self._mean_loss.result()}
 
 
-def _known_only(scores, tags, lengths):
+def _known_only(scores: Emissions, tags: Tensor, lengths: Lengths) -> Emissions:
+    """Forbid the tags that contradict the known ones."""
     if len(tags.shape) == 3:
         return allowed_only(scores, tags)
     known = valid_steps(scores, lengths) & (tags >= 0)
-    wrong = ~tf.one_hot(tags, scores.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
-    return tf.where(known[..., tf.newaxis] & wrong, FORBIDDEN, scores)
+    other = ~tf.one_hot(tags, scores.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    return tf.where(known[..., tf.newaxis] & other, FORBIDDEN, scores)
 
 
 class _Update(keras.callbacks.Callback):
-    def _layers(self):
+    """Reset counts before each epoch and maximise after it."""
+
+    def _layers(self) -> list[CountedTables]:
         return [self.model.get_layer(name) for name in ("emissions", "head")]
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: JSON | None = None) -> None:
         for layer in self._layers():
             layer.reset_counts()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: JSON | None = None) -> None:
         for layer in self._layers():
             layer.maximize()
 
 
-def hmm(features, tags, *, templates, smoothing, name="hmm"):
-    """A part-of-speech tagger by counting.
+def hmm(
+    features: Mapping[str, int],
+    tags: int,
+    *,
+    templates: Sequence[str],
+    smoothing: Mapping[str, float],
+    name: str = "hmm",
+) -> ExpectationMaximization:
+    """Build a part-of-speech tagger that is trained by counting.
 
     Inputs, by name: `words (batch, time)` and `attributes (batch, time, attributes)`. Output: best tags.
 
     Args:
-        features: sizes of the id spaces; tags: number of tags.
-        templates: what an unknown word is known by: its shape, then its endings, the longest first.
+        features: sizes of the id spaces, `{"words": …, "attributes": …}`.
+        tags: number of tags.
+        templates: the attributes of unknown words: the shape, then the endings, the longest first.
         smoothing: `{"words", "transitions"}`, added to every count.
     """
     words = keras.Input((None,), dtype="int32", name="words")

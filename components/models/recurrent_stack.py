@@ -1,21 +1,37 @@
-"""Recurrent layers one above the other, as taggers and classifiers have them."""
+"""A stack of recurrent layers, as taggers and classifiers have it."""
+
+from collections.abc import Mapping
 
 import keras
 
 from trellis.components.layers.recurrent import GRU, LSTM, SimpleRNN
+from trellis.components.types import Mask, Tensor
 
 CELLS = {"rnn": SimpleRNN, "lstm": LSTM, "gru": GRU}
 
 
-def recurrent_stack(x, mask, cell, bidirectional, layers, units, dropout):
-    """States `(batch, time, units)`, or twice as wide, of a functional model.
-
-    Layers are named `lstm_1` or `bilstm_1`, and so on.
+def recurrent_stack(
+    x: Tensor,
+    mask: Mask,
+    cell: str,
+    bidirectional: bool,
+    layers: int,
+    units: int,
+    dropout: Mapping[str, float],
+) -> Tensor:
+    """Add recurrent layers to a functional model; they are named `lstm_1` or `bilstm_1`, and so on.
 
     Args:
-        x: `(batch, time, dim)`. mask: `(batch, time)`.
-        cell: one of `CELLS`; layers: how many; units: width in each direction.
+        x: `(batch, time, dim)`.
+        mask: `(batch, time)`.
+        cell: one of `CELLS`.
+        bidirectional: read in both directions.
+        layers: number of layers.
+        units: width in each direction.
         dropout: rates `{"input", "recurrent"}`.
+
+    Returns:
+        States `(batch, time, units)`, or twice as wide if bidirectional.
     """
     for depth in range(layers):
         x = keras.layers.Dropout(dropout["input"], name=f"input_dropout_{depth + 1}")(x)

@@ -1,4 +1,4 @@
-"""What `tensorflow_addons` offered for conditional random fields, for Keras 3: the same names, arguments and results.
+"""The conditional random fields of `tensorflow_addons` for Keras 3: the same names, arguments and results.
 
     from trellis.components import tensorflow_addons as tfa
 

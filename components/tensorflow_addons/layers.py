@@ -1,41 +1,44 @@
 """`tensorflow_addons.layers.CRF` for Keras 3: the same arguments, outputs and weights, in the same order."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from trellis.components.layers.crf import CRF as Head
+from trellis.components.types import JSON, Mask, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("trellis_addons")
 class CRF(keras.layers.Layer):
     """A dense layer and a linear-chain CRF in one.
 
-    Weights saved by `tensorflow_addons` load into this layer: `set_weights(theirs.get_weights())`, or `load_weights`
-    of an `.h5` file into a model with the same layers. `NegativeLogLikelihood` takes the first output, and so does the
-    loss of those who called `crf_log_likelihood` with the others.
+    Weights saved by `tensorflow_addons` load into this layer: `set_weights(theirs.get_weights())`, or `load_weights` of
+    an `.h5` file into a model with the same layers. `NegativeLogLikelihood` takes the first output; code that called
+    `crf_log_likelihood` with the other outputs still works.
 
     Args:
         units: number of tags.
-        chain_initializer: of the transitions.
-        use_boundary: whether there are scores for the first and the last tag.
-        boundary_initializer: of these.
-        use_kernel: whether the dense layer is there.
+        chain_initializer: initializer of the transitions.
+        use_boundary: whether the first and the last tag have scores.
+        boundary_initializer: initializer of these.
+        use_kernel: whether to apply the dense layer.
 
     Input: `(batch, time, features)` and mask `(batch, time)`.
 
-    Output: tags `(batch, time)` int32, potentials `(batch, time, tags)` with the boundary scores in them, lengths
+    Output: tags `(batch, time)` int32, potentials `(batch, time, tags)` that include the boundary scores, lengths
     `(batch,)` and transitions `(tags, tags)`.
     """
 
     def __init__(
         self,
-        units,
-        chain_initializer="orthogonal",
-        use_boundary=True,
-        boundary_initializer="zeros",
-        use_kernel=True,
-        **kwargs,
-    ):
+        units: int,
+        chain_initializer: Any = "orthogonal",
+        use_boundary: bool = True,
+        boundary_initializer: Any = "zeros",
+        use_kernel: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.units, self.use_boundary, self.use_kernel = units, use_boundary, use_kernel
@@ -44,18 +47,18 @@ class CRF(keras.layers.Layer):
         self._head = Head(boundaries=use_boundary, dtype="float32")
         self._dense_layer = keras.layers.Dense(units, dtype=self.dtype_policy) if use_kernel else None
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self._head.build((*input_shape[:-1], self.units))
         self._head.transitions.assign(self.chain_initializer((self.units, self.units)))
-        if self.use_boundary:
-            for boundary in (self._head.start, self._head.end):
+        for boundary in (self._head.start, self._head.end):
+            if boundary is not None:
                 boundary.assign(self.boundary_initializer((self.units,)))
-        if self.use_kernel:
+        if self._dense_layer is not None:
             self._dense_layer.build(input_shape)
         self.built = True
 
-    def call(self, inputs, mask=None):
-        emissions = self._dense_layer(inputs) if self.use_kernel else inputs
+    def call(self, inputs: Tensor, mask: Mask | None = None) -> list[Tensor]:
+        emissions = inputs if self._dense_layer is None else self._dense_layer(inputs)
         emissions = ops.cast(emissions, "float32")
         tags = self._head(emissions, mask=mask)
         batch, time = ops.shape(emissions)[:2]
@@ -67,7 +70,7 @@ class CRF(keras.layers.Layer):
         potentials = emissions + ops.where(first[..., None], start, 0.0) + ops.where(last[..., None], end, 0.0)
         return [tags, potentials, ops.sum(ops.cast(valid, "int64"), axis=1), transitions]
 
-    def compute_output_spec(self, inputs, mask=None):
+    def compute_output_spec(self, inputs: Tensor, mask: Mask | None = None) -> list[Tensor]:
         batch, time, _ = inputs.shape
         return [
             keras.KerasTensor((batch, time), "int32"),
@@ -76,10 +79,10 @@ class CRF(keras.layers.Layer):
             keras.KerasTensor((self.units, self.units), "float32"),
         ]
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Mask | None = None) -> list[Mask | None]:
         return [mask, mask, None, None]
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         return {
             **super().get_config(),
             "units": self.units,

@@ -2,9 +2,11 @@
 
 Shapes: `inputs` or `potentials` `(batch, time, tags)`, `sequence_lengths` `(batch,)`, `transition_params`
 `(tags, tags)`, `tag_indices` `(batch, time)`, `tag_bitmap` `(batch, time, tags)` booleans. Scores `(batch,)` have the
-type of the inputs. Corner cases are theirs: a sequence of length 0 scores 0, except that decoding treats it as one time
-step, and so does `crf_multitag_sequence_score` where there is only one.
+type of the inputs. Corner cases are those of tensorflow-addons: a sequence of length 0 scores 0, except that decoding
+treats it as one time step, and so does `crf_multitag_sequence_score` if there is only one.
 """
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,6 +15,7 @@ from trellis.components.lattice import linear_chain, paths
 from trellis.components.lattice.recursion import argmax, scan
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.tensorflow_addons.layers import CRF
+from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, TagScores, Tensor, TensorTree
 
 __all__ = [
     "CRFModelWrapper",
@@ -32,36 +35,42 @@ __all__ = [
 ]
 
 
-def crf_filtered_inputs(inputs, tag_bitmap):
-    """The inputs with -inf where a tag is not allowed."""
+def crf_filtered_inputs(inputs: Emissions, tag_bitmap: Mask) -> Emissions:
+    """Return the inputs with -inf where a tag is not allowed."""
     inputs = tf.convert_to_tensor(inputs)
     return tf.where(tf.cast(tag_bitmap, tf.bool), inputs, tf.constant(float("-inf"), inputs.dtype))
 
 
-def crf_sequence_score(inputs, tag_indices, sequence_lengths, transition_params):
-    """Unnormalised score of the tag sequences."""
+def crf_sequence_score(
+    inputs: Emissions, tag_indices: TagIds, sequence_lengths: Lengths, transition_params: Tensor
+) -> Tensor:
+    """Return the unnormalised score of the tag sequences."""
     inputs = tf.convert_to_tensor(inputs)
     score = linear_chain.path_score(inputs, tag_indices, *_chain(inputs, sequence_lengths, transition_params))
     return tf.cast(score, inputs.dtype)
 
 
-def crf_multitag_sequence_score(inputs, tag_bitmap, sequence_lengths, transition_params):
-    """Log of the summed exp-scores of all tag sequences that `tag_bitmap` allows."""
+def crf_multitag_sequence_score(
+    inputs: Emissions, tag_bitmap: Mask, sequence_lengths: Lengths, transition_params: Tensor
+) -> Tensor:
+    """Return the log of the summed exp-scores of all tag sequences that `tag_bitmap` allows."""
     inputs = tf.convert_to_tensor(inputs)
     lengths = tf.cast(sequence_lengths, tf.int32)
     lengths = tf.where(tf.shape(inputs)[1] == 1, tf.maximum(lengths, 1), lengths)
     return crf_log_norm(crf_filtered_inputs(inputs, tag_bitmap), lengths, transition_params)
 
 
-def crf_log_norm(inputs, sequence_lengths, transition_params):
-    """Log of the summed exp-scores of all tag sequences."""
+def crf_log_norm(inputs: Emissions, sequence_lengths: Lengths, transition_params: Tensor) -> Tensor:
+    """Return the log of the summed exp-scores of all tag sequences."""
     inputs = tf.convert_to_tensor(inputs)
     total = linear_chain.log_partition(inputs, *_chain(inputs, sequence_lengths, transition_params))
     return tf.cast(total, inputs.dtype)
 
 
-def crf_log_likelihood(inputs, tag_indices, sequence_lengths, transition_params=None):
-    """Log-likelihood of the tag sequences, and the transitions: a new variable if none are given."""
+def crf_log_likelihood(
+    inputs: Emissions, tag_indices: TagIds, sequence_lengths: Lengths, transition_params: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return the log-likelihood of the tag sequences, and the transitions: a new variable by default."""
     inputs = tf.convert_to_tensor(inputs)
     if transition_params is None:
         size = inputs.shape[2]
@@ -71,30 +80,30 @@ def crf_log_likelihood(inputs, tag_indices, sequence_lengths, transition_params=
     return score - crf_log_norm(inputs, sequence_lengths, transition_params), transition_params
 
 
-def crf_unary_score(tag_indices, sequence_lengths, inputs):
-    """The part of the score that comes from the inputs."""
+def crf_unary_score(tag_indices: TagIds, sequence_lengths: Lengths, inputs: Emissions) -> Tensor:
+    """Return the part of the score that comes from the inputs."""
     size = tf.shape(inputs)[-1]
     return crf_sequence_score(inputs, tag_indices, sequence_lengths, tf.zeros([size, size]))
 
 
-def crf_binary_score(tag_indices, sequence_lengths, transition_params):
-    """The part of the score that comes from the transitions."""
+def crf_binary_score(tag_indices: TagIds, sequence_lengths: Lengths, transition_params: Tensor) -> Tensor:
+    """Return the part of the score that comes from the transitions."""
     transition_params = tf.convert_to_tensor(transition_params)
     shape = [*tf.unstack(tf.shape(tag_indices)), transition_params.shape[0]]
     inputs = tf.zeros(shape, transition_params.dtype)
     return crf_sequence_score(inputs, tag_indices, sequence_lengths, transition_params)
 
 
-def crf_forward(inputs, state, transition_params, sequence_lengths):
-    """Alpha values `(batch, tags)` at the last time step.
+def crf_forward(inputs: Emissions, state: Tensor, transition_params: Tensor, sequence_lengths: Lengths) -> Tensor:
+    """Return the alpha values `(batch, tags)` at the last time step.
 
     Args:
         inputs: `(batch, time - 1, tags)`, from the second time step on.
-        state: `(batch, tags)`, the inputs of the first one.
+        state: `(batch, tags)`, the inputs of the first time step.
     """
     transition_params = tf.convert_to_tensor(transition_params)
 
-    def step(alphas, inputs):
+    def step(alphas: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
         alphas = inputs + tf.reduce_logsumexp(alphas[:, :, tf.newaxis] + transition_params, axis=1)
         return alphas, alphas
 
@@ -105,8 +114,8 @@ def crf_forward(inputs, state, transition_params, sequence_lengths):
     return tf.gather(alphas, last, batch_dims=1)
 
 
-def viterbi_decode(score, transition_params):
-    """The best tags of one sequence, a list, and their score.
+def viterbi_decode(score: Tensor, transition_params: Tensor) -> tuple[list[int], Any]:
+    """Return the best tags of one sequence, a list, and their score.
 
     Args:
         score: `(time, tags)`.
@@ -116,17 +125,19 @@ def viterbi_decode(score, transition_params):
     return tags.numpy()[0].tolist(), best.numpy()[0]
 
 
-def crf_decode_forward(inputs, state, transition_params, sequence_lengths):
-    """Backpointers `(batch, time, tags)`, 0 at padded positions, and the last scores `(batch, tags)`.
+def crf_decode_forward(
+    inputs: Emissions, state: Tensor, transition_params: Tensor, sequence_lengths: Lengths
+) -> tuple[Tensor, Tensor]:
+    """Return backpointers `(batch, time, tags)`, 0 at padding, and the last scores `(batch, tags)`.
 
     Args:
-        inputs: `(batch, time, tags)`, from the second time step on, with the lengths counted from there.
+        inputs: `(batch, time, tags)`, from the second time step on; the lengths are counted from there.
         state: `(batch, tags)`, the inputs of the first time step.
     """
     state, transition_params = tf.convert_to_tensor(state), tf.convert_to_tensor(transition_params)
     valid = tf.transpose(tf.sequence_mask(sequence_lengths, tf.shape(inputs)[1]))[..., tf.newaxis]
 
-    def step(state, values):
+    def step(state: Tensor, values: TensorTree) -> tuple[Tensor, TensorTree]:
         inputs, valid = values
         scores = state[:, tf.newaxis, :] + tf.transpose(transition_params)
         pointers = tf.where(valid, argmax(scores), 0)
@@ -138,15 +149,15 @@ def crf_decode_forward(inputs, state, transition_params, sequence_lengths):
     return tf.transpose(pointers, [1, 0, 2]), tf.concat([state[tf.newaxis], states], axis=0)[-1]
 
 
-def crf_decode_backward(inputs, state):
-    """Tags `(batch, time, 1)` from backpointers.
+def crf_decode_backward(inputs: Tensor, state: Tensor) -> Tensor:
+    """Return tags `(batch, time, 1)` from backpointers.
 
     Args:
-        inputs: backpointers `(batch, time, tags)`, last time step first.
+        inputs: backpointers `(batch, time, tags)`, the last time step first.
         state: `(batch, 1)`, the last tag.
     """
 
-    def step(tag, pointers):
+    def step(tag: Tensor, pointers: Tensor) -> tuple[Tensor, Tensor]:
         tag = tf.gather(pointers, tag, batch_dims=1)
         return tag, tag
 
@@ -155,27 +166,32 @@ def crf_decode_backward(inputs, state):
     return tf.transpose(scan(step, state, pointers, like=state), [1, 0, 2])
 
 
-def crf_decode(potentials, transition_params, sequence_length):
-    """The best tags `(batch, time)` int32 and their scores `(batch,)`."""
+def crf_decode(potentials: Emissions, transition_params: Tensor, sequence_length: Lengths) -> tuple[TagIds, Tensor]:
+    """Return the best tags `(batch, time)` int32 and their scores `(batch,)`."""
     potentials = tf.convert_to_tensor(potentials)
     lengths = tf.maximum(tf.cast(sequence_length, tf.int32), 1)
     tags, score = paths.viterbi(potentials, *_chain(potentials, lengths, transition_params))
     return tags, tf.cast(score, potentials.dtype)
 
 
-def crf_constrained_decode(potentials, tag_bitmap, transition_params, sequence_length):
-    """The best tags and their scores among the sequences that `tag_bitmap` allows."""
+def crf_constrained_decode(
+    potentials: Emissions, tag_bitmap: Mask, transition_params: Tensor, sequence_length: Lengths
+) -> tuple[TagIds, Tensor]:
+    """Return the best tags and their scores among the sequences that `tag_bitmap` allows."""
     return crf_decode(crf_filtered_inputs(potentials, tag_bitmap), transition_params, sequence_length)
 
 
-def _chain(inputs, sequence_lengths, transition_params):
-    nothing = tf.zeros(tf.shape(inputs)[-1:], inputs.dtype)
-    return tf.cast(sequence_lengths, tf.int32), transition_params, nothing, nothing
+def _chain(
+    inputs: Emissions, sequence_lengths: Lengths, transition_params: Tensor
+) -> tuple[Lengths, Tensor, TagScores, TagScores]:
+    """Return lengths, transitions and (zero) boundaries as the lattice expects them."""
+    zeros = tf.zeros(tf.shape(inputs)[-1:], inputs.dtype)
+    return tf.cast(sequence_lengths, tf.int32), transition_params, zeros, zeros
 
 
 @keras.saving.register_keras_serializable("trellis")
 class CRFModelWrapper(keras.Model):
-    """A model with a CRF on top of its outputs `(batch, time, features)`; compiled without a loss, it has the CRF's.
+    """A model with a CRF on top of its outputs `(batch, time, features)`, compiled with the CRF's loss by default.
 
     Args:
         base_model: the model below.
@@ -184,30 +200,36 @@ class CRFModelWrapper(keras.Model):
 
     def __init__(
         self,
-        base_model,
-        units,
-        chain_initializer="orthogonal",
-        use_boundary=True,
-        boundary_initializer="zeros",
-        use_kernel=True,
-        **kwargs,
-    ):
+        base_model: keras.Model,
+        units: int,
+        chain_initializer: Any = "orthogonal",
+        use_boundary: bool = True,
+        boundary_initializer: Any = "zeros",
+        use_kernel: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.base_model = base_model
         self.crf_layer = CRF(units, chain_initializer, use_boundary, boundary_initializer, use_kernel, name="crf")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         self.crf_layer.build(self.base_model.compute_output_shape(input_shape))
         self.built = True
 
-    def call(self, inputs, training=None, mask=None, return_crf_internal=False):
+    def call(
+        self,
+        inputs: Tensor,
+        training: bool | None = None,
+        mask: Mask | None = None,
+        return_crf_internal: bool = False,
+    ) -> TensorTree:
         tags, potentials, lengths, kernel = self.crf_layer(self.base_model(inputs, training=training))
         return ((potentials, lengths, kernel), tags) if return_crf_internal else tags
 
-    def compile(self, optimizer="rmsprop", loss=None, **kwargs):
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
         super().compile(optimizer, loss=NegativeLogLikelihood() if loss is None else loss, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         options = self.crf_layer.get_config()
         names = ("units", "chain_initializer", "use_boundary", "boundary_initializer", "use_kernel")
         return {
@@ -217,6 +239,6 @@ class CRFModelWrapper(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: JSON) -> "CRFModelWrapper":
         base_model = keras.saving.deserialize_keras_object(config.pop("base_model"))
         return cls(base_model, **config)

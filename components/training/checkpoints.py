@@ -1,47 +1,57 @@
-"""Checkpoints: everything that training needs to go on as if it had never been stopped."""
+"""Checkpoints: everything that training needs to continue as if it had not been interrupted."""
 
 import json
 import os
 import zipfile
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
+from trellis.components.types import JSON
 
 LAST, BEST = "last.npz", "best.keras"
 
 
-def save(model, folder, state):
-    """Writes the model's and the optimizer's variables and `state` (JSON) to `folder/last.npz`, whole or not at all."""
+def save(model: keras.Model, folder: Path, state: JSON) -> None:
+    """Write the variables of the model and of its optimizer to `folder/last.npz`, atomically.
+
+    Args:
+        state: JSON to store with them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
     with atomic_write(folder / LAST) as part, open(part, "wb") as file:
         np.savez(file, state=json.dumps(state), **arrays)
         file.flush()
         os.fsync(file.fileno())
 
 
-def save_best(model, folder):
-    """Writes the model as `folder/best.keras`, an ordinary Keras file, whole or not at all."""
+def save_best(model: keras.Model, folder: Path) -> None:
+    """Write the model to `folder/best.keras`, an ordinary Keras file, atomically."""
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / BEST) as part:
         model.save(part)
 
 
-def restore(model, folder):
-    """Puts the variables of `folder/last.npz` back and returns the state, or None if there is no checkpoint.
+def restore(model: keras.Model, folder: Path) -> JSON | None:
+    """Load the variables of `folder/last.npz` into the model and its optimizer.
+
+    Returns:
+        The stored state, or None if there is no checkpoint.
 
     Raises:
-        InputError: the file is damaged, or was written by a model of other shapes.
+        InputError: the file is damaged, or was written by a model with other shapes.
     """
     path = folder / LAST
     if not path.is_file():
         return None
     try:
         with np.load(path) as saved:
-            state = json.loads(str(saved["state"]))
+            state: JSON = json.loads(str(saved["state"]))
             arrays = [saved[f"v{index}"] for index in range(len(saved.files) - 1)]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
@@ -58,8 +68,8 @@ def restore(model, folder):
     return state
 
 
-def load_best(folder):
-    """The model of `folder/best.keras`.
+def load_best(folder: Path) -> keras.Model:
+    """Load the model of `folder/best.keras`.
 
     Raises:
         InputError: the file is missing or damaged.
@@ -71,6 +81,7 @@ def load_best(folder):
         raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]})") from None
 
 
-def _variables(model):
+def _variables(model: keras.Model) -> list[Any]:
+    """Return the variables of a model and of its optimizer, which is built first."""
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

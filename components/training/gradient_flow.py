@@ -3,44 +3,50 @@
 import numpy as np
 import tensorflow as tf
 
+from trellis.components.models.language_model import RecurrentLanguageModel
+from trellis.components.types import TokenIds
 
-def gradient_flow(model, tokens, targets, gain=1.0):
-    """Norms of the gradient of the last word's loss with respect to the states of each time step.
 
-    Pascanu, Mikolov and Bengio 2013. Norms are over all layers and states, averaged over the rows.
+def gradient_flow(
+    model: RecurrentLanguageModel, tokens: TokenIds, targets: TokenIds, gain: float = 1.0
+) -> tuple[np.ndarray, float]:
+    """Measure the gradient of the last word's loss with respect to the states of each time step.
+
+    After Pascanu, Mikolov and Bengio 2013. Norms are over all layers and states, averaged over the rows.
 
     Args:
-        model: a `RecurrentLanguageModel`.
+        model: the model; its weights are restored afterwards.
         tokens, targets: `(rows, time)` ids.
-        gain: factor on the recurrent weights; above 1 gradients explode sooner.
+        gain: factor on the recurrent weights; above 1, gradients explode sooner.
 
     Returns:
-        norms `(time,)`, the last step last; and the norm of the gradient of all weights.
+        The norms at all time steps but the last, whose output does not flow into its own state; and the norm of the
+        gradient of all weights.
     """
     kernels = [layer.cell.recurrent_kernel for layer in model.recurrent]
-    former = [kernel.numpy() for kernel in kernels]
-    for kernel, values in zip(kernels, former, strict=True):
+    original = [kernel.numpy() for kernel in kernels]
+    for kernel, values in zip(kernels, original, strict=True):
         kernel.assign(values * gain)
     try:
         tokens, targets = tf.constant(tokens), tf.constant(targets)
         with tf.GradientTape(persistent=True) as tape:
-            states, passed = model.initial_states(tf.shape(tokens)[0]), []
+            states, history = model.initial_states(tf.shape(tokens)[0]), []
             for step in range(tokens.shape[1]):
                 features, states = model.read(tokens[:, step : step + 1], states)
                 states = [tf.identity(state) for state in states]
-                passed.append(states)
-            # The features are read off the last states, so that these have a gradient too.
+                history.append(states)
             loss = -tf.reduce_mean(model.token_log_probabilities(features[:, 0], targets[:, -1]))
         rows = tf.cast(tf.shape(tokens)[0], tf.float32)
         norms = []
-        for at_step in passed:
-            gradients = [g for g in tape.gradient(loss, at_step) if g is not None]
-            squares = sum(tf.reduce_sum(tf.square(g), axis=-1) for g in gradients) if gradients else tf.zeros([1])
+        for states in history:
+            gradients = [gradient for gradient in tape.gradient(loss, states) if gradient is not None]
+            squares = tf.zeros([1])
+            if gradients:
+                squares = tf.add_n([tf.reduce_sum(tf.square(gradient), axis=-1) for gradient in gradients])
             norms.append(float(tf.reduce_mean(tf.sqrt(squares)) * rows))
         weights = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
-        whole = float(tf.linalg.global_norm([each for each in weights if each is not None]))
+        total = float(tf.linalg.global_norm([gradient for gradient in weights if gradient is not None]))
     finally:
-        for kernel, values in zip(kernels, former, strict=True):
+        for kernel, values in zip(kernels, original, strict=True):
             kernel.assign(values)
-    # Nothing flows from the last step's output into its own state; what is told ends one step before.
-    return np.array(norms[:-1]), whole
+    return np.array(norms[:-1]), total

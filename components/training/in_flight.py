@@ -1,22 +1,30 @@
-"""Work on several batches at once."""
+"""Process several batches at once."""
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Batch = TypeVar("Batch")
+Result = TypeVar("Result")
 
 
-def in_flight(function, batches, workers=None):
-    """`function(batch)` of each batch, in order, while the next ones are already being computed.
+def in_flight(
+    function: Callable[[Batch], Result], batches: Iterable[Batch], workers: int | None = None
+) -> Iterator[Result]:
+    """Yield `function(batch)` for each batch, in order, while the next ones are already being computed.
 
-    One batch alone does not keep several cores busy: parts of a recurrent model are one small product after another.
+    One batch does not keep several cores busy: parts of a recurrent model are one small product after another.
 
     Args:
-        function: what releases Python's lock while it works, such as a `tf.function`.
-        workers: how many at once; by default one a core.
+        function: a function that releases Python's lock while it works, such as a `tf.function`.
+        batches: its arguments.
+        workers: how many to process at once; one per core by default.
     """
-    workers = workers or os.cpu_count()
+    workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool:
-        running = deque()
+        running: deque[Future[Result]] = deque()
         for batch in batches:
             running.append(pool.submit(function, batch))
             if len(running) > workers:

@@ -1,15 +1,32 @@
-"""What a person sees while a model trains: one bar on a terminal, one line an epoch elsewhere."""
+"""The progress of training: a bar on a terminal, one line per epoch elsewhere."""
 
 import sys
+from typing import Protocol
 
 import keras
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
+
+from trellis.components.types import JSON
+
+
+class Watch(Protocol):
+    """What the bar reads while a model trains.
+
+    Attributes:
+        label: name of the score.
+        score: of the last epoch, or None before the first one has ended.
+        tokens_per_second: speed so far, or None before the first batch.
+    """
+
+    label: str
+    score: float | None
+    tokens_per_second: float | None
 
 
 class _TimeLeft(ProgressColumn):
-    def render(self, task):
+    def render(self, task: Task) -> Text:
         left = task.time_remaining
         if left is None:
             return Text("")
@@ -18,20 +35,24 @@ class _TimeLeft(ProgressColumn):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """Shows loss, dev score, tokens/s and time left.
+    """Show loss, dev score, tokens per second and the time left.
 
     Args:
-        epochs, steps: of the whole run, and of an epoch.
-        watch: an object with `tokens_per_second` and `score` (of the last epoch; None before) and `label`.
+        epochs: number of epochs of the whole run.
+        steps: number of batches in an epoch.
+        watch: what to show.
+        first_epoch: number of epochs that an earlier run has trained.
     """
 
-    def __init__(self, epochs, steps, watch, first_epoch=0):
+    def __init__(self, epochs: int, steps: int, watch: Watch, first_epoch: int = 0) -> None:
         super().__init__()
-        self.epochs, self.steps, self.watch, self.first_epoch = epochs, steps, watch, first_epoch
+        self.epochs, self.steps, self.watch = epochs, steps, watch
+        self.first_epoch = self.epoch = first_epoch
         self.console = Console(stderr=True, highlight=False)
-        self.bar = None
+        self.bar: Progress | None = None
+        self.task = TaskID(0)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: JSON | None = None) -> None:
         if not sys.stderr.isatty():
             return
         self.bar = Progress(
@@ -47,28 +68,29 @@ class ProgressBar(keras.callbacks.Callback):
             "", total=self.epochs * self.steps, completed=self.first_epoch * self.steps, shown=""
         )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: JSON | None = None) -> None:
         self.epoch = epoch
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: JSON | None = None) -> None:
         if self.bar is not None:
             self.bar.update(
                 self.task,
                 completed=self.epoch * self.steps + batch + 1,
                 description=f"epoch {self.epoch + 1}/{self.epochs}",
-                shown=self._shown(logs or {}),
+                shown=self._summary(logs or {}),
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: JSON | None = None) -> None:
         if self.bar is None:
-            print(f"epoch {epoch + 1}/{self.epochs}  {self._shown(logs or {})}", file=sys.stderr, flush=True)
+            print(f"epoch {epoch + 1}/{self.epochs}  {self._summary(logs or {})}", file=sys.stderr, flush=True)
 
-    def stop(self):
+    def stop(self) -> None:
+        """Remove the bar from the terminal."""
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
 
-    def _shown(self, logs):
+    def _summary(self, logs: JSON) -> str:
         parts = [f"loss {float(logs['loss']):.3f}"] if "loss" in logs else []
         if self.watch.score is not None:
             parts.append(f"{self.watch.label} {self.watch.score:.4f}")

@@ -1,27 +1,31 @@
-"""Learning rates over the steps of a training run; each returns a rate or a Keras schedule."""
+"""Learning rates over the steps of a training run; each function returns a rate or a Keras schedule."""
 
 import math
 
 import keras
 from keras import ops
 
+from trellis.components.types import JSON, Tensor
+
 
 @keras.saving.register_keras_serializable("trellis")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """A rate that rises over the warm-up steps from 0 and then falls along a curve.
+    """A rate that rises from 0 during the warm-up and then falls along a curve.
 
     Args:
         rate: the highest rate.
-        steps: training steps of the run; the curve ends there.
+        steps: training steps of the run, at which the curve ends.
         warmup: share of the steps that the rise takes.
         shape: `constant`, `linear`, `cosine` or `exponential`.
         final: the last rate, as a share of the highest.
     """
 
-    def __init__(self, rate, steps, warmup=0.0, shape="constant", final=1.0):
+    def __init__(
+        self, rate: float, steps: int, warmup: float = 0.0, shape: str = "constant", final: float = 1.0
+    ) -> None:
         self.rate, self.steps, self.warmup, self.shape, self.final = rate, steps, warmup, shape, final
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         rising = max(self.warmup * self.steps, 1e-9)
         done = ops.clip((step - self.warmup * self.steps) / max(self.steps - rising, 1.0), 0.0, 1.0)
@@ -37,7 +41,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
             factor *= ops.minimum((step + 1) / rising, 1.0)
         return self.rate * factor
 
-    def get_config(self):
+    def get_config(self) -> JSON:
         return {
             "rate": self.rate,
             "steps": self.steps,
@@ -47,21 +51,21 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def constant(rate, steps_per_epoch, epochs, warmup=0.0):
-    """The same rate throughout, after the warm-up."""
+def constant(rate: float, steps_per_epoch: int, epochs: int, warmup: float = 0.0) -> float | Schedule:
+    """Keep the same rate after the warm-up."""
     return Schedule(rate, steps_per_epoch * epochs, warmup) if warmup else rate
 
 
-def cosine(rate, steps_per_epoch, epochs, warmup=0.0, final=0.0):
-    """Half a cosine down to `final` × the rate (Loshchilov and Hutter 2017)."""
+def cosine(rate: float, steps_per_epoch: int, epochs: int, warmup: float = 0.0, final: float = 0.0) -> Schedule:
+    """Follow half a cosine down to `final` × the rate (Loshchilov and Hutter 2017)."""
     return Schedule(rate, steps_per_epoch * epochs, warmup, "cosine", final)
 
 
-def linear(rate, steps_per_epoch, epochs, warmup=0.0, final=0.0):
-    """A straight line down to `final` × the rate."""
+def linear(rate: float, steps_per_epoch: int, epochs: int, warmup: float = 0.0, final: float = 0.0) -> Schedule:
+    """Follow a straight line down to `final` × the rate."""
     return Schedule(rate, steps_per_epoch * epochs, warmup, "linear", final)
 
 
-def exponential(rate, steps_per_epoch, epochs, warmup=0.0, decay=0.95):
-    """Multiplied by `decay` each epoch."""
+def exponential(rate: float, steps_per_epoch: int, epochs: int, warmup: float = 0.0, decay: float = 0.95) -> Schedule:
+    """Multiply the rate by `decay` each epoch."""
     return Schedule(rate, steps_per_epoch * epochs, warmup, "exponential", decay**epochs)
