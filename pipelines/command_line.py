@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.errors import InputError, nearest
 from trellis.components.quiet import captured_stderr
+from trellis.pipelines import hints
 from trellis.pipelines.configuration import CONF, Tree, comparable
 from trellis.pipelines.settings import explain, shown, validate
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        sys.argv = [program, *_checked(arguments)]
+        sys.argv = [program, *checked(arguments)]
     except InputError as error:
         _stop(program, error)
 
@@ -63,7 +64,7 @@ def _stop(program: str, error: InputError) -> NoReturn:
     raise SystemExit(2)
 
 
-def _checked(arguments: list[str]) -> list[str]:
+def checked(arguments: list[str]) -> list[str]:
     """Return the arguments as Hydra takes them, after composing what they say.
 
     Raises:
@@ -71,15 +72,28 @@ def _checked(arguments: list[str]) -> list[str]:
     """
     arguments, topic = _topic(arguments)
     options, rest = get_args_parser().parse_known_args(arguments)
-    overrides = [*options.overrides, *(each for each in rest if not each.startswith("-"))]
-    if options.hydra_help or options.info or options.config_name or options.config_path:
+    if options.hydra_help or options.info:
         return arguments
+    if options.config_name or options.config_path:
+        flag = "--config-name" if options.config_name else "--config-path"
+        raise InputError(f"{flag}: there is one configuration; --config-dir FOLDER adds choices to it")
     tree = Tree([options.config_dir] if options.config_dir else [])
+    unknown = next((argument for argument in rest if argument.startswith("-")), None)
+    if unknown is not None:
+        following = arguments[arguments.index(unknown) + 1 :]
+        raise InputError(hints.for_argument(unknown, following, tree.keys))
     tree.make_importable()
-    flags = _without(arguments, overrides, options.config_dir)
+    flags = _without(arguments, options.overrides, options.config_dir)
+    overrides = tree.opened(options.overrides)
     if options.help or options.shell_completion:
         return [*flags, *overrides, *tree.overrides]
-    tree.check(overrides, options.multirun)
+    combinations = tree.combinations(overrides, options.multirun)
+    for chosen in combinations:
+        validate(tree.compose(chosen))
+    if options.cfg and options.multirun:
+        print(f"the first of {len(combinations)} jobs or more", file=sys.stderr)
+        flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
+        return [*flags, *combinations[0], *tree.overrides]
     if topic is not None:
         _explain(tree.compose(overrides), topic)
         raise SystemExit(0)

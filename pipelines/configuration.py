@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,12 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import (
-    ConfigCompositionException,
-    HydraException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from trellis.components.errors import InputError, nearest
+from trellis.components.errors import InputError
+from trellis.pipelines import hints
 
 CONF = Path(__file__).parents[1] / "conf"
 PLUGINS = "trellis.conf"  # entry points of packages that bring configurations
@@ -74,28 +71,72 @@ class Tree:
         with self._open():
             return self._compose([*overrides, *self.overrides], hydra)
 
+    def opened(self, overrides: Sequence[str]) -> list[str]:
+        """Return overrides with those that set several keys at once, `data.files={dev: …}`, allowed to add keys.
+
+        Hydra lets them only change keys that there are; which may be there, the schemas know.
+
+        Raises:
+            InputError: an override cannot be read.
+        """
+
+        def adds(override: Override) -> bool:
+            if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+                return False
+            return override.key_or_group not in self.groups and isinstance(override.value(), dict)
+
+        return [f"{'++' * adds(each)}{each.input_line}" for each in parse(overrides, self.keys)]
+
     def check(self, overrides: Sequence[str], multirun: bool = False) -> None:
         """Compose the configuration (for a sweep, with every choice of it).
 
         Raises:
             InputError: it cannot be composed.
         """
+        for chosen in self.combinations(overrides, multirun):
+            self.compose(chosen)
+
+    def combinations(self, overrides: Sequence[str], multirun: bool = False) -> list[list[str]]:
+        """Return overrides without sweeps: each choice of each sweep once, beside the first choices of the others.
+
+        Raises:
+            InputError: an override cannot be read, or is a sweep where `multirun` is false.
+        """
         plain: list[str] = []
         sweeps: list[list[str]] = []
-        for override in parse(overrides):
+        for override in parse(overrides, self.keys):
             if override.is_sweep_override():
                 if not multirun:
-                    raise InputError(f"{override.input_line}: several values need -m (python train.py -m …)")
+                    written = str(override.input_line)
+                    raise InputError(f"{written}: to try several values, add -m; to give one with a comma, quote it")
                 sweeps.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
             else:
+                self._check_choice(override)
                 plain.append(str(override.input_line))
-        plain += self.overrides
-        with self._open():
-            self._compose([*plain, *(choices[0] for choices in sweeps)])
-            for index, choices in enumerate(sweeps):
-                others = [c[0] for i, c in enumerate(sweeps) if i != index]
-                for choice in choices[1:]:
-                    self._compose([*plain, *others, choice])
+        chosen = [[*plain, *(choices[0] for choices in sweeps)]]
+        for index, choices in enumerate(sweeps):
+            others = [c[0] for i, c in enumerate(sweeps) if i != index]
+            chosen += [[*plain, *others, choice] for choice in choices[1:]]
+        return chosen
+
+    def _check_choice(self, override: Override) -> None:
+        """Raise InputError where a group is deleted, added, or given something that no name of a choice can be."""
+        group = override.key_or_group
+        if group not in self.groups:
+            return
+        written = str(override.input_line)
+        if override.type is OverrideType.DEL:
+            raise InputError(f"{written}: there must be a choice of {group}; {group}=… makes another")
+        if override.type is OverrideType.ADD:
+            raise InputError(f"{written}: there is a choice of {group} already; write {written.removeprefix('+')}")
+        value = override.value()
+        if isinstance(value, bool | int | float):
+            raise InputError(hints.for_choice(group, written.partition("=")[2], sorted(self.files(group))))
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The keys of the default configuration, and the groups."""
+        return [*self.groups, *flatten(self.compose())]
 
     def for_sweep(self, overrides: Sequence[str]) -> list[str]:
         """Return overrides as Hydra takes them in a sweep over models.
@@ -105,11 +146,10 @@ class Tree:
         """
         with self._open():
             base = self._compose(self.overrides)
-        groups = {path.name for folder in (CONF, *self.folders) for path in folder.iterdir() if path.is_dir()}
 
         def rewritten(override: Override) -> str:
             key = override.key_or_group
-            plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in groups
+            plain = override.type is OverrideType.CHANGE and not override.is_sweep_override() and key not in self.groups
             if not plain or re.match(r"hydra[./]", key) or OmegaConf.select(base, key) is not None:
                 return str(override.input_line)
             return str(override.input_line) if key in flatten(base) else f"++{override.input_line}"
@@ -124,10 +164,7 @@ class Tree:
             group, _, choice = missing.rpartition("/")
             if not error.options:
                 raise InputError(self._unknown_key(overrides, group or missing)) from None
-            raise InputError(
-                f"{group}={choice}: no such choice; did you mean {nearest(choice, error.options)}? "
-                "(python train.py --help lists them all)"
-            ) from None
+            raise InputError(hints.for_choice(group, choice, sorted(error.options))) from None
         except ConfigCompositionException as error:
             text = f"{error} {error.__cause__ or ''}"
             for override in parse(overrides):
@@ -146,12 +183,13 @@ class Tree:
             config = compose("config", overrides=groups)
         except HydraException:
             config = compose("config")
-        sections = ["model", "data", "trainer", "optimizer", "schedule", "tracking", "export", "debug"]
-        keys = [*flatten(config), *sections]
-        last = wrong.rpartition(".")[2]
-        # A key typed without its section is as likely as a misspelt one.
-        same = [key for key in keys if key.rpartition(".")[2] == last]
-        return f"{wrong}: no such key; did you mean {', '.join(same[:3]) if same else nearest(wrong, keys)}?"
+        return hints.for_key(wrong, [*flatten(config), *self.groups])
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups from which a choice is made."""
+        folders = [CONF, *self.folders]
+        return sorted({path.name for folder in folders for path in folder.iterdir() if path.is_dir()} - {"hydra"})
 
     def files(self, group: str) -> dict[str, Path]:
         """Return the file of each choice of a group; the user's own come before the package's."""
@@ -167,16 +205,24 @@ def tree_of_run() -> Tree:
     return Tree(source.path for source in sources if source.schema == "file" and Path(source.path) != CONF)
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
+def parse(overrides: Sequence[str], keys: Sequence[str] = ()) -> list[Override]:
     """Return overrides as Hydra reads them.
+
+    Args:
+        keys: the keys and groups that there are, for hints.
 
     Raises:
         InputError: one of them cannot be read.
     """
-    try:
-        return OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise InputError(f"{error.override}: {first_line(error)}") from None
+    parsed = []
+    for index, override in enumerate(overrides):
+        try:
+            parsed.append(OverridesParser.create().parse_override(override))
+        except HydraException:
+            split = index > 0 and overrides[index - 1].endswith("=") and "=" not in override
+            start = index - 1 if split else index
+            raise InputError(hints.for_argument(overrides[start], overrides[start + 1 :], keys)) from None
+    return parsed
 
 
 def first_line(error: Exception) -> str:

@@ -39,8 +39,9 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     """
     tree = Tree(config_dirs)
     tree.make_importable()
-    tree.check(overrides)
-    config = tree.compose(overrides, hydra=True)
+    opened = tree.opened(overrides)
+    tree.check(opened)
+    config = tree.compose(opened, hydra=True)
     place = Path(folder or config.hydra.run.dir)
     (place / ".hydra").mkdir(parents=True, exist_ok=True)
     with open_dict(config):

@@ -1,6 +1,7 @@
 """Schemas of everything that is not a model, a dataset or an optimizer; validation of a whole configuration."""
 
 import importlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -359,7 +360,12 @@ def _message(schema: type[Schema], values: Any, prefix: str, error: ValidationEr
         return f"{key}: no such key"
     if first["type"] == "missing":
         return f"{key}: not given"
-    return f"{key}={shown(value)}: must be {expectation(field) if field else 'another value'}"
+    section = section_of(field.annotation) if field else None
+    if section is not None and not isinstance(value, dict):
+        keys = list(fields_of(section))
+        return f"{key}={shown(value)}: is a section of {', '.join(keys)}; write {key}.{keys[0]}={shown(value)}"
+    several = " (several values: KEY=1,2,3 or KEY=range(1,4))" if re.fullmatch(r"\d+\.\.\d+", str(value)) else ""
+    return f"{key}={shown(value)}: must be {expectation(field) if field else 'another value'}{several}"
 
 
 def _field_at(schema: type[Schema], values: Any, location: tuple[Any, ...]) -> tuple[list[str], FieldInfo | None, Any]:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from tests.pipelines.runs import ROOT, configured, python
 from trellis.components.errors import InputError
 from trellis.pipelines import settings
+from trellis.pipelines.command_line import checked
 from trellis.pipelines.configuration import Tree
 
 CONF = ROOT / "conf"
@@ -48,17 +49,38 @@ def test_command_line_wins_over_experiment_and_model():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model=bilstm_crff"], r"model=bilstm_crff: no such choice; did you mean bilstm_crf"),
-        (["data=conl2003"], r"data=conl2003: no such choice; did you mean conll2003"),
-        (["modle=gru_crf"], r"modle: no such key; did you mean model"),
-        (["trainer.epocs=3"], r"trainer.epocs: no such key; did you mean trainer.epochs"),
-        (["epochs=3"], r"epochs: no such key; did you mean trainer.epochs"),
-        (["model=gru_crf,rnn_crf"], r"several values need -m"),
-        (["model=["], r"model=\["),
+        (["model=bilstm_crff"], "model=bilstm_crff: no such choice; did you mean bilstm_crf"),
+        (["data=conl2003"], "data=conl2003: no such choice; did you mean conll2003"),
+        (["model=bert"], "model=bert: no such choice among"),
+        (["model="], "model=: no such choice among"),
+        (["model=3"], "model=3: no such choice among"),
+        (["experiment=my"], "experiment=my: no such choice among"),
+        (["schedule=none"], "did you mean schedule=constant?"),
+        (["tracking=false"], "did you mean tracking=off?"),
+        (["export=false"], "did you mean export=off?"),
+        (["debug=true"], "did you mean debug=fast?"),
+        (["+model=gru_crf"], "write model=gru_crf"),
+        (["~model"], "~model: there must be a choice of model"),
+        (["modle=gru_crf"], "modle: no such key; did you mean model"),
+        (["trainer.epocs=3"], "trainer.epocs: no such key; did you mean trainer.epochs"),
+        (["epochs=3"], "epochs: no such key; did you mean trainer.epochs?"),
+        (["lr=0.1"], "lr: no such key; did you mean optimizer.learning_rate?"),
+        (["hidden_size=3"], "hidden_size: no such key; did you mean model.units?"),
+        (["model=gru_crf,rnn_crf"], "to try several values, add -m"),
+        (["model=["], "model=[: cannot be read"),
+        (["help"], "help: trellis train --help lists"),
+        (["model", "gru_crf"], "model: write model=gru_crf"),
+        (["model", "=", "gru_crf"], "write model=gru_crf, without spaces"),
+        (["trainer.epochs=", "3"], "write trainer.epochs=3, without a space"),
+        (["trainer.epochs", "=3"], "write trainer.epochs=3, without a space"),
+        (["data.path=a(b).conll"], """quote the value, for the shell too: 'data.path="a(b).conll"'"""),
+        (["data.path=über/a.conll"], "quote the value"),
+        (["data.path=it's"], "quote the value"),
+        (["data.path={train:a=b.conll}"], """'data.path={train:"a=b.conll"}'"""),
     ],
 )
 def test_misspelt_choices_and_keys(overrides, message):
-    with pytest.raises(InputError, match=message) as raised:
+    with pytest.raises(InputError, match=re.escape(message)) as raised:
         Tree().check(overrides)
     assert "\n" not in str(raised.value)
 
@@ -165,3 +187,30 @@ def test_a_sweep_may_set_a_key_that_the_default_model_has_not(tmp_path):
         config = OmegaConf.load(folder / number / ".hydra" / "config.yaml")
         assert (config.report.mixture, config.generation.top_p) == (2, 0.5)
         assert "++report.mixture=2" in OmegaConf.load(folder / number / ".hydra" / "overrides.yaml")
+
+
+def test_a_value_of_several_keys_may_add_some():
+    tree = Tree()
+    overrides = ["model=ibm1", "data=bitext", "data.path=somewhere", "data.files={dev: {source: a, target: b}}"]
+    config = tree.compose(tree.opened(overrides))
+    settings.validate(config)
+    assert set(config.data.files) == {"train", "dev"}
+
+
+def test_flags_that_do_not_exist():
+    for arguments, message in [
+        (["--epochs", "3"], "write trainer.epochs=3"),
+        (["--lr=0.1"], "write optimizer.learning_rate=0.1"),
+        (["--model", "gru_crf"], "write model=gru_crf"),
+        (["-x"], "-x: no such flag"),
+        (["--config-dir", "/nowhere"], "--config-dir /nowhere: no such folder"),
+        (["--config-name", "nope"], "--config-name: there is one configuration"),
+        (["-m", "model=gru_crf,gru_crff"], "model=gru_crff: no such choice"),
+    ]:
+        with pytest.raises(InputError, match=re.escape(message)):
+            checked(arguments)
+
+
+def test_a_sweep_can_be_shown_without_running(capsys):
+    assert checked(["-m", "seed=1,2", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
+    assert "the first of 2 jobs" in capsys.readouterr().err
