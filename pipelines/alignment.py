@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,7 @@ from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
 from trellis.pipelines import alignment_reports
 from trellis.pipelines.configuration import plain, tree_of_run
-from trellis.pipelines.task import Batches, Data, Encoded, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +113,12 @@ class AlignmentOutcome(Outcome):
     Attributes:
         links: of every scored pair and every shown pair, by row.
         posteriors: of the shown pairs, by row.
+        align: aligns a batch.
     """
 
     links: Mapping[int, Links]
     posteriors: Mapping[int, np.ndarray]
+    align: Aligner
 
 
 class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
@@ -244,36 +246,32 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
 
     # Evaluating
 
-    def dev_scorer(self, model: keras.Model, encoded: EncodedBitext) -> Callable[[], Metrics]:
-        """Return a function that scores the model on dev; without gold alignments there, it has no scores."""
-        rows = set(encoded.data.scored.get("dev", ()))
-        if not rows:
-            return dict
-        align = self._aligner(model, encoded.co_occurrence)
-        batches = encoded.co_occurrence.batches_with(rows)
-
-        def score() -> Metrics:
-            aligned = (pair for number in batches for pair in align(number))
-            return _scores("dev", encoded.data, {pair.row: _links(pair.links) for pair in aligned if pair.row in rows})
-
-        return score
-
-    def evaluate(self, model: keras.Model, encoded: EncodedBitext) -> AlignmentOutcome:
-        """Align the pairs that have gold alignments, and score each part that has."""
+    def evaluator(self, model: keras.Model, encoded: EncodedBitext) -> Evaluator[AlignmentOutcome]:
+        """Return what scores an aligner, on the parts that have gold alignments."""
         align, data = self._aligner(model, encoded.co_occurrence), encoded.data
-        shown = alignment_reports.shown(data.pairs, data.scored)
-        wanted = shown.union(*data.scored.values())
-        links, posteriors = {}, {}
-        for number in encoded.co_occurrence.batches_with(wanted):
-            for pair in align(number):
-                if pair.row in wanted:
-                    links[pair.row] = _links(pair.links)
+
+        def aligned(rows: Set[int]) -> Iterator[AlignedPair]:
+            for number in encoded.co_occurrence.batches_with(rows):
+                yield from (pair for pair in align(number) if pair.row in rows)
+
+        def dev() -> Metrics:
+            if "dev" not in data.scored:
+                return {}
+            return _scores("dev", data, {pair.row: _links(pair.links) for pair in aligned(set(data.scored["dev"]))})
+
+        def held_out() -> AlignmentOutcome:
+            shown = alignment_reports.shown(data.pairs, data.scored)
+            links, posteriors = {}, {}
+            for pair in aligned(shown.union(*data.scored.values())):
+                links[pair.row] = _links(pair.links)
                 if pair.row in shown:
                     posteriors[pair.row] = pair.posteriors
-        metrics: Metrics = {}
-        for part in data.scored:
-            metrics |= _scores(part, data, links)
-        return AlignmentOutcome(metrics=metrics, links=links, posteriors=posteriors)
+            metrics: Metrics = {}
+            for part in data.scored:
+                metrics |= _scores(part, data, links)
+            return AlignmentOutcome(metrics=metrics, links=links, posteriors=posteriors, align=align)
+
+        return Evaluator(dev=dev, held_out=held_out)
 
     def _aligner(self, model: keras.Model, co_occurrence: CoOccurrence) -> Aligner:
         """Return a function of the number of a batch that yields its pairs as they are aligned."""
@@ -296,12 +294,12 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
 
         return aligned
 
-    def _all_aligned(self, model: keras.Model, encoded: EncodedBitext) -> Iterator[tuple[np.ndarray | None, str]]:
+    def _all_aligned(self, align: Aligner, encoded: EncodedBitext) -> Iterator[tuple[np.ndarray | None, str]]:
         """Yield the posteriors and the links as text of every pair, in the order of the files.
 
         None and an empty text for pairs that were left out.
         """
-        align, done = self._aligner(model, encoded.co_occurrence), 0
+        done = 0
         for batches in encoded.co_occurrence.chunks:
             found = {pair.row: (pair.posteriors, pair.text) for number in batches for pair in align(number)}
             for row in range(done, max(found) + 1):
@@ -323,7 +321,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         settings, pairs = self.config.report, encoded.data.pairs
         folder.mkdir(parents=True, exist_ok=True)
         soft = folder / "posteriors.npz" if settings.posteriors else None
-        alignment_reports.write_alignments(folder / "alignments.txt", self._all_aligned(model, encoded), soft)
+        alignment_reports.write_alignments(folder / "alignments.txt", self._all_aligned(outcome.align, encoded), soft)
         for direction, name in enumerate(("forward", "reverse")):
             alignment_reports.write_lexicon(
                 folder / f"lexicon.{name}.tsv",

@@ -31,7 +31,7 @@ from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import classification_reports
-from trellis.pipelines.task import Batches, Data, Encoded, Loss, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
@@ -177,19 +177,18 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
 
     # Evaluating
 
-    def dev_scorer(self, model: keras.Model, encoded: EncodedTexts) -> Callable[[], Metrics]:
-        """Return a function that scores the model on dev."""
+    def evaluator(self, model: keras.Model, encoded: EncodedTexts) -> Evaluator[ClassificationOutcome]:
+        """Return what scores a classifier."""
         predict = self._predictor(model, encoded)
-        return lambda: _scores("dev", encoded, predict("dev"), detail=False)
 
-    def evaluate(self, model: keras.Model, encoded: EncodedTexts) -> ClassificationOutcome:
-        """Score a model on dev and test."""
-        predict = self._predictor(model, encoded)
-        probabilities = {part: predict(part) for part in encoded.corpora if part != "train"}
-        metrics: Metrics = {}
-        for part, rows in probabilities.items():
-            metrics |= _scores(part, encoded, rows, detail=True)
-        return ClassificationOutcome(metrics=metrics, probabilities=probabilities)
+        def held_out() -> ClassificationOutcome:
+            probabilities = {part: predict(part) for part in encoded.corpora if part != "train"}
+            metrics: Metrics = {}
+            for part, rows in probabilities.items():
+                metrics |= _scores(part, encoded, rows, detail=True)
+            return ClassificationOutcome(metrics=metrics, probabilities=probabilities)
+
+        return Evaluator(dev=lambda: _scores("dev", encoded, predict("dev"), detail=False), held_out=held_out)
 
     def _predictor(self, model: keras.Model, encoded: EncodedTexts) -> Callable[[str], np.ndarray]:
         """Return a function of a part that gives probabilities `(texts, classes)`, in the order of the file."""

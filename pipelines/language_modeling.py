@@ -22,7 +22,7 @@ from trellis.components.text.batching import Buckets, ordered_batches, sample_ac
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports
-from trellis.pipelines.task import Batches, Data, Encoded, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
@@ -203,23 +203,21 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
 
     # Evaluating
 
-    def dev_scorer(self, model: keras.Model, encoded: EncodedText) -> Callable[[], Metrics]:
-        """Return a function that scores the model on dev."""
-        score, stream = self._scorer(model), encoded.streams["dev"]
-        return lambda: _scores("dev", stream, score(stream))
+    def evaluator(self, model: keras.Model, encoded: EncodedText) -> Evaluator[LanguageModelingOutcome]:
+        """Return what scores a language model, alone and mixed with an n-gram model."""
+        score, dev = self._scorer(model), encoded.streams["dev"]
 
-    def evaluate(self, model: keras.Model, encoded: EncodedText) -> LanguageModelingOutcome:
-        """Score a model on dev and test, and mixed with an n-gram model."""
-        score = self._scorer(model)
-        held_out = {part: stream for part, stream in encoded.streams.items() if part != "train"}
-        found = {part: score(stream) for part, stream in held_out.items()}
-        metrics: Metrics = {}
-        for part, stream in held_out.items():
-            metrics |= _scores(part, stream, found[part])
-        order = self.config.report.mixture
-        if order and not isinstance(model, NGram) and not self.backwards:
-            metrics |= self._mixed(order, encoded, found)
-        return LanguageModelingOutcome(metrics=metrics, log_probabilities=found)
+        def held_out() -> LanguageModelingOutcome:
+            found = {part: score(stream) for part, stream in encoded.streams.items() if part != "train"}
+            metrics: Metrics = {}
+            for part, log_probabilities in found.items():
+                metrics |= _scores(part, encoded.streams[part], log_probabilities)
+            order = self.config.report.mixture
+            if order and not isinstance(model, NGram) and not self.backwards:
+                metrics |= self._mixed(order, encoded, found)
+            return LanguageModelingOutcome(metrics=metrics, log_probabilities=found)
+
+        return Evaluator(dev=lambda: _scores("dev", dev, score(dev)), held_out=held_out)
 
     def _scorer(self, model: keras.Model) -> Callable[[Stream], np.ndarray]:
         """Return a function of a stream that gives the log-probability of each token, in the order of the stream."""

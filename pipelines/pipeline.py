@@ -90,16 +90,16 @@ def run(config: DictConfig, folder: Path) -> Result:
             keeps_last=task.keeps_last or config.trainer.keep == "last",
             averaged=config.trainer.average is not None,
         )
-        place, score_dev = folder / "checkpoints", task.dev_scorer(model, encoded)
-        metrics = training.fit(model, batches, score_dev, policy, place, tracker, config.resume, callbacks)
+        evaluator, place = task.evaluator(model, encoded), folder / "checkpoints"
+        metrics = training.fit(model, batches, evaluator.dev, policy, place, tracker, config.resume, callbacks)
 
-        model = checkpoints.load_best(place)
+        model.load_weights(place / checkpoints.BEST)
         weights = exporter.compress(model)
         if weights:
             with weights.in_place():
-                scores = task.evaluate(model, encoded).metrics
+                scores = evaluator.held_out().metrics
             metrics |= {f"export/{name}": value for name, value in scores.items() if name.count("/") == 1}
-        outcome = task.evaluate(model, encoded)
+        outcome = evaluator.held_out()
         metrics |= outcome.metrics
         # One step past the epochs, so that a table of runs shows the best model.
         tracker.log_final(metrics, step=int(metrics["train/epochs"]) + 1)

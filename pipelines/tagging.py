@@ -34,7 +34,7 @@ from trellis.components.text.batching import (
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import tagging_reports
-from trellis.pipelines.task import Batches, Data, Encoded, Loss, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
 
@@ -299,22 +299,21 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     # Evaluating
 
-    def dev_scorer(self, model: keras.Model, encoded: EncodedSentences) -> Callable[[], Metrics]:
-        """Return a function that scores the model on dev."""
+    def evaluator(self, model: keras.Model, encoded: EncodedSentences) -> Evaluator[TaggingOutcome]:
+        """Return what scores a tagger."""
         predict = self._predictor(model, encoded)
-        return lambda: self._score("dev", encoded.data, predict("dev"), detail=False)
 
-    def evaluate(self, model: keras.Model, encoded: EncodedSentences) -> TaggingOutcome:
-        """Score a model on dev and test."""
-        predict = self._predictor(model, encoded)
-        metrics: Metrics = {}
-        predictions = {}
-        for part, corpus in encoded.held_out.items():
-            began = time.perf_counter()
-            predictions[part] = predict(part)
-            log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
-            metrics |= self._score(part, encoded.data, predictions[part], detail=True)
-        return TaggingOutcome(metrics=metrics, predictions=predictions)
+        def held_out() -> TaggingOutcome:
+            metrics: Metrics = {}
+            predictions = {}
+            for part, corpus in encoded.held_out.items():
+                began = time.perf_counter()
+                predictions[part] = predict(part)
+                log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
+                metrics |= self._score(part, encoded.data, predictions[part], detail=True)
+            return TaggingOutcome(metrics=metrics, predictions=predictions)
+
+        return Evaluator(dev=lambda: self._score("dev", encoded.data, predict("dev"), detail=False), held_out=held_out)
 
     def _predictor(self, model: keras.Model, encoded: EncodedSentences) -> Callable[[str], Predictions]:
         """Return a function of a part that gives its predictions, in the order of the file."""

@@ -2,14 +2,14 @@
 
 `pipeline.run` calls the methods of a `Task` in this order; each returns what the next ones take:
 
-    data     = task.read()                          files → examples, a `Data`
-    encoded  = task.encode(data, keep)              examples → ids and vocabularies, an `Encoded`
-    batches  = task.batch(encoded)                  how the training part is fed, a `Batches`
-    model    = task.build(encoded, batches)         a `keras.Model` that is not compiled
-    score    = task.dev_scorer(model, encoded)      called after each epoch
-    outcome  = task.evaluate(model, encoded)        scores on dev and test, an `Outcome`
+    data      = task.read()                         files → examples, a `Data`
+    encoded   = task.encode(data, keep)             examples → ids and vocabularies, an `Encoded`
+    batches   = task.batch(encoded)                 how the training part is fed, a `Batches`
+    model     = task.build(encoded, batches)        a `keras.Model` that is not compiled
+    evaluator = task.evaluator(model, encoded)      scores dev after each epoch, and all held-out parts at the end
+    outcome   = evaluator.held_out()                those scores and what they are of, an `Outcome`
     task.report(folder, model, encoded, outcome)    tables and pictures for people
-    package  = task.package(model, encoded)         what is exported, a `Package`
+    package   = task.package(model, encoded)        what is exported, a `Package`
 
 A task keeps nothing between them but its configuration: it is complete when it is constructed.
 """
@@ -90,13 +90,16 @@ class Outcome:
     metrics: Metrics
 
 
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Package:
     """What is exported.
 
     Attributes:
         module: the model with its signatures.
-        texts: inputs of several lengths, which become warm-up requests and golden answers.
+        texts: inputs of several lengths, as `module.examples` takes them, which become warm-up requests and golden answers.
         facts: about the model, for its metadata: labels, sizes of vocabularies.
         command: the subcommand of `trellis` that asks such an export.
         example: an argument of it to try.
@@ -105,7 +108,7 @@ class Package:
     """
 
     module: ExportModule
-    texts: Sequence[str]
+    texts: Sequence[Any]
     facts: Mapping[str, Any]
     command: str = "predict"
     example: str
@@ -127,9 +130,21 @@ class Loss:
     of_epoch: keras.losses.Loss | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluator(Generic[OutcomeT]):
+    """Scores one model with the weights that it has when it is asked, through functions that are compiled once.
+
+    Attributes:
+        dev: scores on dev; called after each epoch.
+        held_out: scores on dev and test, with the details that reports show; called at the end.
+    """
+
+    dev: Callable[[], Metrics]
+    held_out: Callable[[], OutcomeT]
+
+
 DataT = TypeVar("DataT", bound=Data)
 EncodedT = TypeVar("EncodedT", bound=Encoded)
-OutcomeT = TypeVar("OutcomeT", bound=Outcome)
 
 
 class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
@@ -213,12 +228,8 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         return Loss()
 
     @abc.abstractmethod
-    def dev_scorer(self, model: keras.Model, encoded: EncodedT) -> Callable[[], Metrics]:
-        """Return a function that scores the model on dev, as it is when the function is called."""
-
-    @abc.abstractmethod
-    def evaluate(self, model: keras.Model, encoded: EncodedT) -> OutcomeT:
-        """Score a model on dev and test."""
+    def evaluator(self, model: keras.Model, encoded: EncodedT) -> Evaluator[OutcomeT]:
+        """Return what scores a model."""
 
     def diagnose(self, model: keras.Model, encoded: EncodedT) -> Mapping[str, Any] | None:
         """Measure something before training and again after it, for the reports; by default nothing."""

@@ -214,8 +214,8 @@ def test_a_language_model_goes_on_where_another_stopped(models, tmp_path, option
     found = json.loads((folder / "forwards" / "metrics.json").read_text())["dev/loss"]
     for place in ("forwards", "exports"):
         model, encoded, _ = language_modeling(*options, f"init_from={folder}/{place}")
-        score = LanguageModeling(configured(*LM, *options)).dev_scorer(model, encoded)
-        assert score()["dev/loss"] == pytest.approx(found, rel=1e-6)
+        evaluator = LanguageModeling(configured(*LM, *options)).evaluator(model, encoded)
+        assert evaluator.dev()["dev/loss"] == pytest.approx(found, rel=1e-6)
 
 
 def test_a_language_model_goes_on_with_other_words(models, write):

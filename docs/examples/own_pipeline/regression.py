@@ -15,7 +15,7 @@ from trellis.components.saved_model.export_module import ExportModule
 from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines.task import Batches, Data, Encoded, Loss, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Outcome, Package, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,15 +86,13 @@ class Regression(Task[Scored, EncodedTexts, Outcome]):
     def loss(self, encoded, batches):
         return Loss(keras.losses.MeanSquaredError())
 
-    def _score(self, model, encoded, part):
-        predicted = model(encoded.ids[part], training=False).numpy()
-        return {f"{part}/loss": float(np.mean((predicted - encoded.data.numbers[part][: len(predicted)]) ** 2))}
+    def evaluator(self, model, encoded):
+        def score(part):
+            predicted = model(encoded.ids[part], training=False).numpy()
+            gold = encoded.data.numbers[part][: len(predicted)]
+            return {f"{part}/loss": float(np.mean((predicted - gold) ** 2))}
 
-    def dev_scorer(self, model, encoded):
-        return lambda: self._score(model, encoded, "dev")
-
-    def evaluate(self, model, encoded):
-        return Outcome(metrics=self._score(model, encoded, "dev") | self._score(model, encoded, "test"))
+        return Evaluator(dev=lambda: score("dev"), held_out=lambda: Outcome(metrics=score("dev") | score("test")))
 
     def report(self, folder, model, encoded, outcome, diagnosis=None):
         folder.mkdir(parents=True, exist_ok=True)
