@@ -99,7 +99,7 @@ class Package:
 
     Attributes:
         module: the model with its signatures.
-        texts: inputs of several lengths, as `module.examples` takes them, which become warm-up requests and golden answers.
+        texts: inputs of several lengths, as `module.examples` takes them: warm-up requests and golden answers.
         facts: about the model, for its metadata: labels, sizes of vocabularies.
         command: the subcommand of `trellis` that asks such an export.
         example: an argument of it to try.
