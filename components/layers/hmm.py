@@ -29,8 +29,14 @@ class CountedTables(keras.layers.Layer):
         """Create a table and its counts."""
 
         def weight(suffix: str, initializer: Any) -> Any:
+            # float32 whatever the policy: counts outgrow the precision of bfloat16.
             return self.add_weight(
-                shape=(rows, columns), initializer=initializer, name=f"{name}{suffix}", trainable=False, dtype="float32"
+                shape=(rows, columns),
+                initializer=initializer,
+                name=f"{name}{suffix}",
+                trainable=False,
+                dtype="float32",
+                autocast=False,
             )
 
         return weight("", keras.initializers.RandomUniform(-1.0, 0.0)), weight("_counts", "zeros")

@@ -1,6 +1,6 @@
 """The LSTM whose gates also see the cell (Gers and Schmidhuber 2000)."""
 
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -48,9 +48,15 @@ class PeepholeLSTM(keras.layers.RNN):
     """
 
     def __init__(self, units: int, recurrent_dropout: float = 0.0, **kwargs: Any) -> None:
-        kwargs.pop("cell", None)
-        super().__init__(PeepholeLSTMCell(units, recurrent_dropout=recurrent_dropout), **kwargs)
+        cell = PeepholeLSTMCell(units, recurrent_dropout=recurrent_dropout, dtype=kwargs.get("dtype"))
+        super().__init__(cell, **kwargs)
 
     def get_config(self) -> JSON:
         config = super().get_config()
+        del config["cell"]  # this layer makes its own
         return {**config, "units": self.cell.units, "recurrent_dropout": self.cell.recurrent_dropout}
+
+    @classmethod
+    def from_config(cls, config: JSON, custom_objects: Any = None) -> Self:
+        del custom_objects
+        return cls(**config)

@@ -34,8 +34,8 @@ class Pooling(keras.layers.Layer):
 
     def build(self, shape: Shape) -> None:
         if "attention" in self._kinds:
-            self.score = keras.layers.Dense(1, use_bias=False, name="score")
-            self.hidden = keras.layers.Dense(shape[-1], activation="tanh", name="hidden")
+            self.score = keras.layers.Dense(1, use_bias=False, dtype=self.dtype_policy, name="score")
+            self.hidden = keras.layers.Dense(shape[-1], activation="tanh", dtype=self.dtype_policy, name="hidden")
             self.hidden.build(shape)
             self.score.build(shape)
         self.built = True

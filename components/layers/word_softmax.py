@@ -62,7 +62,8 @@ class WordSoftmax(keras.layers.Layer):
         head = (self.cutoffs[0] if self.cutoffs else self.vocabulary) + len(self.cutoffs)
         if not self._tied:
             self.kernel = self.add_weight(shape=(head, dim), initializer=small, name="kernel")
-        self.bias = self.add_weight(shape=(head,), initializer="zeros", name="bias")
+        # Not cast to half precision: scores are float32.
+        self.bias = self.add_weight(shape=(head,), initializer="zeros", name="bias", autocast=False)
         self.tails = []
         bounds = [*self.cutoffs, self.vocabulary]
         for group, (first, end) in enumerate(itertools.pairwise(bounds), 1):

@@ -375,7 +375,7 @@ class MaximumEntropyLanguageModel(WindowLanguageModel, TrainableLanguageModel):
         self.scores.bias.assign(np.log(counts / counts.sum()))
 
     def _without_padding(self, scores: Tensor) -> Tensor:
-        return scores + tf.one_hot(0, self.vocabulary, on_value=-1e9)
+        return tf.cast(scores, tf.float32) + tf.one_hot(0, self.vocabulary, on_value=-1e9)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         return tf.nn.log_softmax(self._without_padding(features))

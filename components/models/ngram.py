@@ -61,7 +61,9 @@ class NGram(WindowLanguageModel):
 
     def _add_tables(self, entries: Sequence[int]) -> None:
         def table(name: str, size: int, dtype: str = "float32") -> Any:
-            return self.add_weight(shape=(size,), dtype=dtype, initializer="zeros", trainable=False, name=name)
+            return self.add_weight(
+                shape=(size,), dtype=dtype, initializer="zeros", trainable=False, autocast=False, name=name
+            )
 
         for length, size in enumerate([self.vocabulary, *entries], 1):
             if length > 1:

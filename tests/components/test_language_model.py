@@ -161,6 +161,21 @@ def test_peephole_by_hand():
         assert float(got) == pytest.approx(hidden, rel=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["lstm", "feedforward", "maxent"])
+def test_mixed_precision(kind):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = reader(kind)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    features, _ = model.read(tf.constant(TOKENS), model.initial_states(2))
+    probabilities = tf.exp(model.log_probabilities(features))
+    assert probabilities.dtype == tf.float32
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), np.ones(TOKENS.shape), atol=1e-4)
+    loss, _ = trained(model, segment(0, [True, True]))
+    assert np.isfinite(loss)
+
+
 # Segments
 
 
