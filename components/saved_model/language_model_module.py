@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from trellis.components import generation, transfer
+from trellis.components.models.language_model import LanguageModel
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.text.stream import BOUNDARY, spellings
@@ -33,7 +33,7 @@ class LanguageModelModule(ExportModule):
     `next` maps `prompt` and the scalar `count` to the most probable `tokens (batch, count)` and their `probabilities`.
 
     Args:
-        model: a language model of `trellis.components.models`.
+        model: the language model.
         vectorizer: the vectorizer it was trained with.
         unit: `words` or `characters`.
         settings: the scalars of `generate` that `serving_default` uses.
@@ -43,7 +43,7 @@ class LanguageModelModule(ExportModule):
 
     def __init__(
         self,
-        model: keras.Model,
+        model: LanguageModel,
         vectorizer: TokenVectorizer,
         unit: str,
         settings: Mapping[str, float],
@@ -53,7 +53,7 @@ class LanguageModelModule(ExportModule):
         super().__init__(name="language_model")
         self.vectorizer = vectorizer
         # Inside a function, so that Keras objects are not stored.
-        self._model: Callable[[], keras.Model] = lambda: model
+        self._model: Callable[[], LanguageModel] = lambda: model
         self.parameters = [variable.value for variable in model.variables]
         self._characters = unit == "characters"
         self._words = tf.constant(spellings(vectorizer))
