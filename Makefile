@@ -15,10 +15,10 @@ test: $(VENV)/.installed
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Style, types, and the tests that train nothing: for the inner loop.
-check: lint types
+check: lint
 	$(RUN) -m pytest -n 2 --dist loadfile -m "not slow" tests/components $(ARGS)
 
-lint: $(VENV)/.installed
+lint: types
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 

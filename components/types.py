@@ -1,7 +1,7 @@
 """Names for what flows through the functions and layers of Trellis; axes are those of the docstrings.
 
-Tensors belong to the Keras backend (`tf.Tensor`, `jax.Array`, `torch.Tensor`), none of which is typed: to a type checker a
-`Tensor` is anything, and the aliases tell a reader which one it is.
+Tensors belong to the Keras backend (`tf.Tensor`, `jax.Array`, `torch.Tensor`), none of which is typed: to a type
+checker a `Tensor` is anything, and the aliases tell a reader which one it is.
 """
 
 import os

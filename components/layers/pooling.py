@@ -1,13 +1,14 @@
 """Pooling: turn a sequence of states into one vector."""
 
-from typing import Any
+from typing import Any, get_args
 
 import keras
 from keras import ops
 
+from trellis.components import choices
 from trellis.components.types import JSON, Mask, Shape, Tensor
 
-KINDS = ("last", "mean", "max", "sum", "attention")
+KINDS = get_args(choices.Pooling)
 
 
 @keras.saving.register_keras_serializable("trellis")

@@ -290,7 +290,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
 def _is_inferring_shapes() -> bool:
     """Return whether Keras calls with tensors of its own making to infer shapes, as it does under a strategy.
 
-    Keras has no public function for this; `test_distributed_over_two_replicas` fails if the private one moves.
+    Keras has no public function for this; `test_two_replicas_train_like_one` fails if the private one moves.
     """
     from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 

@@ -2,16 +2,17 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trellis.components import choices
 from trellis.components.types import Shape, Tensor
 
-KINDS = ("full", "sampled", "adaptive")
+KINDS = get_args(choices.WordSoftmax)
 _NEVER = -1e9  # score of padding
 
 

@@ -36,6 +36,8 @@ class ClassifierModule(ExportModule):
         self.parameters = [variable.value for variable in model.variables]
         self._labels, self._tokenizer = tf.constant(list(labels)), tokenizer
         text = [tf.TensorSpec([None], tf.string, name="text")]
+        # Both signatures call one function: the model is traced once.
+        self._encode = tf.function(self._apply, input_signature=text)
         self.serving_default = tf.function(batched(self._classify), input_signature=text)
         self.embed = tf.function(batched(self._embed), input_signature=text)
 
@@ -45,7 +47,7 @@ class ClassifierModule(ExportModule):
         return scores, vectors
 
     def _classify(self, text: Strings) -> dict[str, Tensor]:
-        scores, _ = self._apply(text)
+        scores, _ = self._encode(text)
         probabilities = tf.nn.softmax(scores)
         return {
             "label": tf.gather(self._labels, tf.argmax(probabilities, axis=-1)),
@@ -55,7 +57,7 @@ class ClassifierModule(ExportModule):
         }
 
     def _embed(self, text: Strings) -> dict[str, Tensor]:
-        _, vectors = self._apply(text)
+        _, vectors = self._encode(text)
         return {"vector": tf.cast(vectors, tf.float32)}
 
     def signatures(self) -> Mapping[str, Callable[..., dict[str, Any]]]:

@@ -70,7 +70,7 @@ class TaggerModule(ExportModule):
 
     def _tag_text(self, text: Strings) -> dict[str, Tensor]:
         tokens = tokenize(text, self._tokenizer)
-        return {"tokens": tokens, **self._tag_tokens(tokens)}
+        return {"tokens": tokens, **self.serving_default(tokens)}  # called, not traced again
 
     def signatures(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
         """Return the function of each signature."""

@@ -1,4 +1,4 @@
-"""Answers of the lattice and of the CRF layer, printed as JSON, on the backend that KERAS_BACKEND names."""
+"""Print results of the lattice and of the heads as JSON, on the backend that KERAS_BACKEND names."""
 
 import json
 
@@ -14,19 +14,19 @@ from trellis.components.layers.sequence_head import NegativeLogLikelihood
 
 def answers():
     rng = np.random.default_rng(0)
-    found = {}
+    results = {}
     lengths = np.array([6, 3, 1, 0], "int32")
     for name, scale, shape in (("same", 1.0, (4, 4)), ("large", 40.0, (4, 4)), ("varying", 1.0, (4, 5, 4, 4))):
         drawn = [(rng.normal(size=size) * scale).astype("float32") for size in ((4, 6, 4), shape, (4,), (4,))]
         emissions, *chain = map(ops.convert_to_tensor, drawn)
         potentials = (emissions, ops.convert_to_tensor(lengths), *chain)
-        found[name] = [
+        results[name] = [
             linear_chain.log_partition(*potentials),
             linear_chain.marginals(*potentials),
             linear_chain.pair_marginals(*potentials),
             linear_chain.entropy(*potentials),
             *paths.viterbi(*potentials),
-            *(ops.clip(ops.cast(each, "float32"), -1e6, 1e6) for each in paths.k_best(*potentials, k=3)),
+            *(ops.clip(ops.cast(values, "float32"), -1e6, 1e6) for values in paths.k_best(*potentials, k=3)),
         ]
         assert paths.sample(*potentials, samples=2, seed=1).shape == (4, 2, 6)
     words = np.array([[1, 2, 3, 4], [4, 3, 0, 0], [0, 0, 2, 2]])
@@ -38,8 +38,8 @@ def answers():
         model.layers[-1].set_weights([np.zeros(weight.shape) for weight in model.layers[-1].weights])
         model.compile(keras.optimizers.SGD(0.5), loss=NegativeLogLikelihood())
         losses = model.fit(words, words % 3, epochs=30, batch_size=3, verbose=0).history["loss"]
-        found[head.__name__] = [losses, model.predict(words, verbose=0)]
-    return {name: [ops.convert_to_numpy(each).tolist() for each in values] for name, values in found.items()}
+        results[head.__name__] = [losses, model.predict(words, verbose=0)]
+    return {name: [ops.convert_to_numpy(array).tolist() for array in values] for name, values in results.items()}
 
 
 if __name__ == "__main__":

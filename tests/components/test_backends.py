@@ -1,4 +1,4 @@
-"""The lattice, the CRF and the MEMM on the other Keras backends give what they give on TensorFlow."""
+"""The lattice, the CRF and the MEMM compute the same on every Keras backend."""
 
 import importlib.util
 import json
@@ -16,13 +16,13 @@ def expected():
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_backend(backend, expected):
+def test_a_backend_agrees_with_tensorflow(backend, expected):
     if not importlib.util.find_spec(backend):
         pytest.skip(f"{backend} is not installed")
     done = python(ROOT / "tests/components/backend_answers.py", cwd=ROOT, KERAS_BACKEND=backend)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found.keys() == expected.keys()
+    results = json.loads(done.stdout.splitlines()[-1])
+    assert results.keys() == expected.keys()
     for name in expected:
-        for ours, theirs in zip(found[name], expected[name], strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4, err_msg=name)
+        for values, reference in zip(results[name], expected[name], strict=True):
+            np.testing.assert_allclose(values, reference, rtol=1e-4, atol=1e-4, err_msg=name)

@@ -17,7 +17,7 @@ from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import TokenVectorizer
 
 
-def test_templates():
+def test_templates_are_parsed():
     parsed = parse(["lower[-1:1]", "suffix3", "shape[2]", "lower[-1] & lower[0]"])
     assert parsed.attributes == ("lower", "suffix3", "shape")
     assert parsed.singles == ((0, -1), (0, 0), (0, 1), (1, 0), (2, 2))
@@ -27,7 +27,7 @@ def test_templates():
 @pytest.mark.parametrize(
     "template", ["words", "suffix", "suffix0", "lower3", "lower[1:0]", "lower[a]", "lower[0]&", ""]
 )
-def test_templates_that_cannot_be_read(template):
+def test_malformed_templates_are_refused(template):
     with pytest.raises(ValueError, match="feature template"):
         parse([template])
 
@@ -44,13 +44,13 @@ def test_templates_that_cannot_be_read(template):
         ("suffix9", "Ödön-2021"),
     ],
 )
-def test_attributes(name, expected):
+def test_attributes_are_those_of_their_names(name, expected):
     assert attribute(name, tf.constant(["Ödön-2021", "a"])).numpy()[0].decode() == expected
     if name[-1].isdigit():
         assert attribute(name, tf.constant("a\nb")).numpy() == b"a\nb"[: int(name[-1])] or "suffix" in name
 
 
-def test_attribute_ids_know_what_training_had():
+def test_attribute_ids_are_those_of_training():
     tokens = ["Paris", "paris", "Rome", "Paris"]
     vectorizer = TokenVectorizer.adapt(
         tokens, features=("words", "attributes"), attributes=("lower", "shape"), min_value_count=2
@@ -60,7 +60,7 @@ def test_attribute_ids_know_what_training_had():
     assert (ids[0] > 0).all() and not ids[1:].any() and vectorizer.sizes["attributes"] == 3
 
 
-def test_what_other_columns_say():
+def test_other_columns_are_attributes():
     assert parse(["column(pos)[-1:1]", "column(chunk)&word"]).attributes == ("column(pos)", "column(chunk)", "word")
     tokens = ["flew\tVBD\tB-VP", "Oslo\tNNP\tB-NP", "Oslo\tNNP\t"]
     names = ("column(pos)", "column(chunk)", "suffix2")
@@ -74,9 +74,7 @@ def test_what_other_columns_say():
     }  # fmt: skip
     ids = vectorizer(tf.constant([["Oslo\tVBD\tI-NP", "flew\tNNP\tB-VP", ""]]))
     assert ids["words"].numpy().tolist() == [[2, 3, 0]]
-    known = [
-        [vectorizer.values[number - 1] if number else "" for number in row] for row in ids["attributes"].numpy()[0]
-    ]
+    known = [[vectorizer.values[index - 1] if index else "" for index in row] for row in ids["attributes"].numpy()[0]]
     assert known == [
         ["column(pos)=VBD", "", "suffix2=lo"],
         ["column(pos)=NNP", "column(chunk)=B-VP", "suffix2=ew"],
@@ -84,7 +82,7 @@ def test_what_other_columns_say():
     ]
 
 
-def test_words_in_a_list():
+def test_membership_in_a_list_is_an_attribute():
     lists = {"cities": ["Oslo", "Lima", "Paris"], "nobody": ["Zoe"]}
     names = ("in(cities)", "in(nobody)")
     assert parse(["in(cities)[-1:1]", "in(nobody)&in(cities)[1]"]).attributes == names
@@ -120,7 +118,7 @@ def test_feature_scores_are_sums_of_weights():
 
 
 @pytest.mark.parametrize("head", ["crf", "memm", "softmax"])
-def test_log_linear_model_learns_and_saves(head, tmp_path):
+def test_a_log_linear_model_learns_and_saves(head, tmp_path):
     rng = np.random.default_rng(0)
     words = rng.integers(1, 8, (12, 6)) * (np.arange(6) < rng.integers(1, 7, 12)[:, None])
     inputs = {"words": words, "attributes": words[:, :, None]}
@@ -167,7 +165,7 @@ def small_corpus(seed=0, words=6, tags=3):
 
 def probabilities(model):
     head, emissions = model.get_layer("head"), model.get_layer("emissions")
-    return [np.exp(each.numpy()) for each in (*head.scores(False), *emissions.tables)]
+    return [np.exp(table.numpy()) for table in (*head.scores(False), *emissions.tables)]
 
 
 def joint(model, inputs, row, length, path):
@@ -182,7 +180,7 @@ def joint(model, inputs, row, length, path):
     return value
 
 
-def test_supervised_hmm_counts():
+def test_a_supervised_hmm_counts():
     inputs, tags, lengths = small_corpus()
     model = small_hmm()
     model.fit(inputs, tags, epochs=1, batch_size=7, verbose=0)
@@ -208,7 +206,7 @@ def test_supervised_hmm_counts():
         np.testing.assert_allclose(after, before, atol=1e-6)
 
 
-def test_baum_welch_against_enumeration():
+def test_baum_welch_equals_enumeration():
     """One iteration of EM from all paths of all sentences."""
     inputs, _, lengths = small_corpus(1)
     model = small_hmm()
@@ -247,7 +245,7 @@ def test_the_likelihood_never_falls(known):
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_hmm_saves_loads_and_goes_on(tmp_path):
+def test_a_loaded_hmm_continues_training(tmp_path):
     inputs, tags, _ = small_corpus(3)
     model = small_hmm(smoothing=0.1)
     model.fit(inputs, tags, epochs=1, verbose=0)
@@ -260,7 +258,7 @@ def test_hmm_saves_loads_and_goes_on(tmp_path):
     )
 
 
-def test_label_bias():
+def test_a_memm_has_label_bias_and_a_crf_does_not():
     """The corpus of docs/structured_prediction.md: the MEMM cannot revise its first step, the CRF can."""
     letters = {"r": 1, "i": 2, "o": 3, "b": 4}
     words = np.array([[letters[letter] for letter in word] for word in ("rob", "rob", "rob", "rib")])

@@ -54,7 +54,7 @@ def test_a_row_depends_on_its_prompt_and_seed_alone(name, request):
 
 
 @pytest.mark.parametrize("name", ["ngram", "network"])
-def test_the_most_probable_word(name, request):
+def test_greedy_generation_takes_the_most_probable_word(name, request):
     model = request.getfixturevalue(name)
     greedy = sampled(model, temperature=0.0)
     np.testing.assert_array_equal(greedy, sampled(model, top_k=1))
@@ -67,12 +67,12 @@ def test_draws_follow_the_model(ngram):
     rows = 3000
     words = sampled(ngram, range(rows), tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows), count=1)[:, 0]
     features, _ = generation.after(ngram, PROMPTS[:1], LENGTHS[:1])
-    wanted = tf.exp(ngram.log_probabilities(features)).numpy()[0]
-    np.testing.assert_allclose(np.bincount(words, minlength=7) / rows, wanted, atol=0.03)
+    expected = tf.exp(ngram.log_probabilities(features)).numpy()[0]
+    np.testing.assert_allclose(np.bincount(words, minlength=7) / rows, expected, atol=0.03)
     colder = sampled(
         ngram, range(rows), tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows), count=1, temperature=0.5
     )[:, 0]
-    np.testing.assert_allclose(np.bincount(colder, minlength=7) / rows, wanted**2 / (wanted**2).sum(), atol=0.03)
+    np.testing.assert_allclose(np.bincount(colder, minlength=7) / rows, expected**2 / (expected**2).sum(), atol=0.03)
 
 
 def test_top_k_and_top_p_leave_the_rest_out(ngram):
@@ -86,7 +86,7 @@ def test_top_k_and_top_p_leave_the_rest_out(ngram):
     assert set(sampled(ngram, range(400), prompts, lengths, count=1, top_p=0.7)[:, 0]) == set(kept)
 
 
-def test_what_is_banned_and_padding_never_come(network):
+def test_banned_ids_and_padding_are_never_generated(network):
     words = sampled(network, range(3), banned=(1, 4, 5), count=40, end=None, temperature=3.0)
     assert not np.isin(words, [0, 1, 4, 5]).any() and words.shape == (3, 40)
 
@@ -99,7 +99,7 @@ def test_a_row_ends_at_the_end(ngram):
     assert words.shape[1] < 50
 
 
-def test_repetition_costs(network):
+def test_a_repetition_penalty_prevents_repetition(network):
     free = sampled(network, count=9, end=None, temperature=0.0)
     held = sampled(network, count=9, end=None, temperature=0.0, repetition=100.0)
     assert all(len(set(row)) == 9 for row in held)
@@ -112,12 +112,14 @@ def test_a_wide_beam_finds_the_best(name, request):
     words, scores = generation.beam_search(model, PROMPTS, LENGTHS, count=3, width=150)
     for row, length in enumerate(LENGTHS.numpy()):
         prompt = PROMPTS.numpy()[row, :length].tolist()
-        every = [list(each) for each in itertools.product(range(1, model.vocabulary), repeat=3)]
-        read = tf.constant([prompt + each[:-1] for each in every])
+        every = [list(continuation) for continuation in itertools.product(range(1, model.vocabulary), repeat=3)]
+        read = tf.constant([prompt + continuation[:-1] for continuation in every])
         features, _ = model.read(read, model.initial_states(len(every)))
-        found = tf.reduce_sum(model.token_log_probabilities(features[:, length - 1 :], tf.constant(every)), 1).numpy()
-        assert words[row].numpy().tolist() == every[int(found.argmax())]
-        assert float(scores[row]) == pytest.approx(found.max(), abs=1e-4)
+        log_probabilities = tf.reduce_sum(
+            model.token_log_probabilities(features[:, length - 1 :], tf.constant(every)), 1
+        ).numpy()
+        assert words[row].numpy().tolist() == every[int(log_probabilities.argmax())]
+        assert float(scores[row]) == pytest.approx(log_probabilities.max(), abs=1e-4)
 
 
 def test_a_beam_stops_at_the_end(ngram):

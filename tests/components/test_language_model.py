@@ -46,7 +46,7 @@ LENGTHS = np.array([6, 4])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_reading_on_is_reading_at_once(kind):
+def test_reading_in_parts_equals_reading_at_once(kind):
     model = reader(kind)
     whole, end = model.read(tf.constant(TOKENS), model.initial_states(2))
     states, parts = model.initial_states(2), []
@@ -54,8 +54,8 @@ def test_reading_on_is_reading_at_once(kind):
         features, states = model.read(tf.constant(cut), states)
         parts.append(features)
     np.testing.assert_allclose(tf.concat(parts, 1), whole, atol=1e-5)
-    for one, other in zip(states, end, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for state, expected in zip(states, end, strict=True):
+        np.testing.assert_allclose(state, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -64,24 +64,24 @@ def test_padding_is_not_read(kind):
     features, states = model.read(tf.constant(TOKENS), model.initial_states(2), tf.constant(LENGTHS))
     alone, end = model.read(tf.constant(TOKENS[1:, :4]), model.initial_states(1))
     np.testing.assert_allclose(features[1, :4], alone[0], atol=1e-5)
-    for one, other in zip(states, end, strict=True):
-        np.testing.assert_allclose(one[1], other[0], atol=1e-5)
+    for state, expected in zip(states, end, strict=True):
+        np.testing.assert_allclose(state[1], expected[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_probabilities_add_up_to_one_and_padding_has_none(kind):
+def test_probabilities_sum_to_one_without_padding(kind):
     model = reader(kind)
     features, _ = model.read(tf.constant(TOKENS), model.initial_states(2))
     every = tf.exp(model.log_probabilities(features)).numpy()
     np.testing.assert_allclose(every.sum(-1), 1, atol=1e-5)
     assert every[..., 0].max() == 0
     for word in (1, 4, 11):
-        one = model.token_log_probabilities(features, tf.fill(TOKENS.shape, word))
-        np.testing.assert_allclose(tf.exp(one), every[..., word], rtol=1e-4)
+        log_probability = model.token_log_probabilities(features, tf.fill(TOKENS.shape, word))
+        np.testing.assert_allclose(tf.exp(log_probability), every[..., word], rtol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded(kind, tmp_path):
+def test_a_loaded_model_scores_as_the_saved_one(kind, tmp_path):
     model = reader(kind)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -91,7 +91,7 @@ def test_saved_and_loaded(kind, tmp_path):
 @pytest.mark.parametrize(
     "options", [{"tied": True}, {"tied": True, "dim": 4}, {"softmax": FULL | {"kind": "adaptive"}}]
 )
-def test_other_softmaxes(options, tmp_path):
+def test_other_softmaxes_load_and_sum_to_one(options, tmp_path):
     model = recurrent(**options)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -118,8 +118,8 @@ def test_adaptive_softmax_of_one_word_is_its_share():
 
 def test_sampled_softmax_learns_what_the_full_one_learns():
     keras.utils.set_random_seed(3)
-    wanted = np.array([0, 0, 0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0])
-    targets = np.random.default_rng(0).choice(VOCABULARY, size=4000, p=wanted)
+    expected = np.array([0, 0, 0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0])
+    targets = np.random.default_rng(0).choice(VOCABULARY, size=4000, p=expected)
     softmax = WordSoftmax(VOCABULARY, "sampled", samples=6)
     features = tf.ones([100, 4])
     softmax(features)
@@ -131,7 +131,7 @@ def test_sampled_softmax_learns_what_the_full_one_learns():
         optimizer.apply(
             tape.gradient(loss, [v.value for v in softmax.trainable_variables]), softmax.trainable_variables
         )
-    np.testing.assert_allclose(tf.exp(softmax(features))[0], wanted, atol=0.08)
+    np.testing.assert_allclose(tf.exp(softmax(features))[0], expected, atol=0.08)
 
 
 def test_a_tied_adaptive_softmax_is_refused():
@@ -139,7 +139,7 @@ def test_a_tied_adaptive_softmax_is_refused():
         recurrent(tied=True, softmax=FULL | {"kind": "adaptive"})
 
 
-def test_peephole_without_peepholes_is_an_lstm():
+def test_a_peephole_lstm_without_peepholes_is_an_lstm():
     inputs = tf.random.stateless_normal([2, 5, 3], [0, 1])
     ours, theirs = PeepholeLSTM(4, return_sequences=True), keras.layers.LSTM(4, return_sequences=True)
     ours(inputs), theirs(inputs)
@@ -147,7 +147,7 @@ def test_peephole_without_peepholes_is_an_lstm():
     np.testing.assert_allclose(ours(inputs), theirs(inputs), atol=1e-6)
 
 
-def test_peephole_by_hand():
+def test_a_peephole_lstm_equals_its_definition():
     layer = PeepholeLSTM(1, return_sequences=True)
     inputs = tf.constant([[[1.0], [2.0]]])
     layer(inputs)
@@ -162,7 +162,7 @@ def test_peephole_by_hand():
 
 
 @pytest.mark.parametrize("kind", ["lstm", "feedforward", "maxent"])
-def test_mixed_precision(kind):
+def test_mixed_precision_gives_float32_probabilities(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = reader(kind)
@@ -189,19 +189,19 @@ def stream(backwards=False):
 def test_the_stream_is_the_text():
     text = stream()
     words = ["", "<unk>", *vocabulary(DOCUMENTS, "words").words]
-    assert [words[each] for each in text.ids] == [*"abcab", "</s>", *"ca", "</s>", "b", "</s>", *"abba", "</s>"]
+    assert [words[index] for index in text.ids] == [*"abcab", "</s>", *"ca", "</s>", "b", "</s>", *"abba", "</s>"]
     assert text.documents.tolist() == [0, 9] and text.lines.tolist() == [0, 6, 9, 11]
     assert text.characters == len("a b c a b\nc a\nb\na b b a\n")
     backwards = stream(backwards=True)
-    assert [words[each] for each in backwards.ids[:9]] == [*"ac", "</s>", *"bacba", "</s>"]
+    assert [words[index] for index in backwards.ids[:9]] == [*"ac", "</s>", *"bacba", "</s>"]
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 3), (2, 3), (3, 4), (5, 50)])
 def test_every_token_is_a_target_once(rows, length):
     text = stream()
     segments = Segments(text, rows, length)
-    places = segments.positions[segments.positions >= 0]
-    assert sorted(places.tolist()) == list(range(len(text)))
+    positions = segments.positions[segments.positions >= 0]
+    assert sorted(positions.tolist()) == list(range(len(text)))
     np.testing.assert_array_equal(
         text.ids[segments.positions[segments.positions >= 0]], segments.targets[segments.targets > 0]
     )
@@ -218,14 +218,14 @@ def test_every_token_is_a_target_once(rows, length):
 def test_what_is_read_is_the_token_before():
     text = stream()
     segments = Segments(text, 2, 4)
-    for before, place in zip(segments.inputs.flat, segments.positions.flat, strict=True):
-        if place in text.documents:
+    for before, position in zip(segments.inputs.flat, segments.positions.flat, strict=True):
+        if position in text.documents:
             assert before == BOUNDARY
-        elif place >= 0:
-            assert before == text.ids[place - 1]
+        elif position >= 0:
+            assert before == text.ids[position - 1]
 
 
-def test_lines_alone():
+def test_lines_are_read_on_their_own():
     text = stream()
     lines = Lines(text)
     inputs, targets = lines.batch(tf.constant([1, 3, -1]), 6)
@@ -245,7 +245,7 @@ def segment(seed, starts):
 def trained(model, *segments):
     model.compile(keras.optimizers.SGD(0.0))
     model.carry(2)
-    return [model.train_step(each)["loss"] for each in segments][-1], [v.numpy() for v in model._carried]
+    return [model.train_step(data)["loss"] for data in segments][-1], [v.numpy() for v in model._carried]
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "feedforward"])
@@ -254,9 +254,9 @@ def test_states_are_carried_from_segment_to_segment(kind):
     model = reader(kind)
     _, carried = trained(model, first, second)
     tokens = tf.concat([first[0]["tokens"], second[0]["tokens"]], 1)
-    _, wanted = model.read(tokens, model.initial_states(2))
-    for one, other in zip(carried, wanted, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    _, expected = model.read(tokens, model.initial_states(2))
+    for state, reference in zip(carried, expected, strict=True):
+        np.testing.assert_allclose(state, reference, atol=1e-5)
 
 
 def test_nothing_leaks_into_a_new_document():
@@ -265,8 +265,8 @@ def test_nothing_leaks_into_a_new_document():
     _, after_one = trained(model, segment(0, [True, True]), second)
     _, after_other = trained(model, segment(5, [True, True]), second)
     assert np.abs(after_one[0][0] - after_other[0][0]).max() > 1e-4
-    for one, other in zip(after_one, after_other, strict=True):
-        np.testing.assert_array_equal(one[1], other[1])
+    for first, second in zip(after_one, after_other, strict=True):
+        np.testing.assert_array_equal(first[1], second[1])
 
 
 def test_the_loss_is_a_mean_over_real_tokens():

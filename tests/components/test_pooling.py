@@ -20,43 +20,43 @@ BY_HAND = {
 
 
 @pytest.mark.parametrize("kind", BY_HAND)
-def test_by_hand(kind):
-    found = Pooling(kind)(STATES, mask=MASK)
-    wanted = [BY_HAND[kind](STATES[row, :length]) for row, length in enumerate(LENGTHS)]
-    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+def test_pooling_equals_numpy(kind):
+    pooled = Pooling(kind)(STATES, mask=MASK)
+    expected = [BY_HAND[kind](STATES[row, :length]) for row, length in enumerate(LENGTHS)]
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5)
 
 
-def test_several_side_by_side():
-    found = np.array(Pooling("last+mean+max")(STATES, mask=MASK))
+def test_several_kinds_are_concatenated():
+    pooled = np.array(Pooling("last+mean+max")(STATES, mask=MASK))
     for row, length in enumerate(LENGTHS):
         alone = [BY_HAND[kind](STATES[row, :length]) for kind in ("last", "mean", "max")]
-        np.testing.assert_allclose(found[row], np.concatenate(alone), rtol=1e-5)
-    assert Pooling("last+mean+max").compute_output_shape((3, 5, 4)) == found.shape
+        np.testing.assert_allclose(pooled[row], np.concatenate(alone), rtol=1e-5)
+    assert Pooling("last+mean+max").compute_output_shape((3, 5, 4)) == pooled.shape
 
 
-def test_the_last_state_of_both_directions():
-    found = np.array(Pooling("last", bidirectional=True)(STATES, mask=MASK))
+def test_last_takes_the_last_state_of_each_direction():
+    pooled = np.array(Pooling("last", bidirectional=True)(STATES, mask=MASK))
     for row, length in enumerate(LENGTHS):
-        np.testing.assert_allclose(found[row], [*STATES[row, length - 1, :2], *STATES[row, 0, 2:]], rtol=1e-6)
+        np.testing.assert_allclose(pooled[row], [*STATES[row, length - 1, :2], *STATES[row, 0, 2:]], rtol=1e-6)
 
 
 def test_attention_is_a_weighted_mean_of_real_steps():
     layer = Pooling("attention")
-    found = np.array(layer(STATES, mask=MASK))
+    pooled = np.array(layer(STATES, mask=MASK))
     hidden, score = (np.array(part.get_weights()[0]) for part in (layer.hidden, layer.score))
     for row, length in enumerate(LENGTHS):
         states = STATES[row, :length]
         weights = np.exp(np.tanh(states @ hidden + layer.hidden.get_weights()[1]) @ score)[:, 0]
-        np.testing.assert_allclose(found[row], (weights / weights.sum()) @ states, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(pooled[row], (weights / weights.sum()) @ states, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [*BY_HAND, "attention"])
 def test_a_sentence_without_words_is_zero(kind):
-    found = Pooling(kind)(STATES, mask=np.zeros((3, 5), bool))
-    np.testing.assert_array_equal(found, np.zeros((3, 4)))
+    pooled = Pooling(kind)(STATES, mask=np.zeros((3, 5), bool))
+    np.testing.assert_array_equal(pooled, np.zeros((3, 4)))
 
 
-def test_an_unknown_kind():
+def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="must be one of last, mean"):
         Pooling("mean+median")
 

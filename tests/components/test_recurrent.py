@@ -21,59 +21,59 @@ MASKS = {
 def pair(cell, **options):
     """Our layer and Keras's with the same weights."""
     ours = getattr(recurrent, cell)(5, **options)
-    other = getattr(keras.layers, cell)(5, **options)
+    reference = getattr(keras.layers, cell)(5, **options)
     ours.build((None, None, 3))
-    other.build((None, None, 3))
+    reference.build((None, None, 3))
     rng = np.random.default_rng(0)
-    weights = [rng.normal(size=each.shape) * 0.5 for each in ours.get_weights()]
+    weights = [rng.normal(size=weight.shape) * 0.5 for weight in ours.get_weights()]
     ours.set_weights(weights)
-    other.set_weights(weights)
-    return ours, other
+    reference.set_weights(weights)
+    return ours, reference
 
 
 def outputs_and_gradients(layer, inputs, mask, initial=None):
-    variables = [each.value for each in layer.trainable_variables]
+    variables = [variable.value for variable in layer.trainable_variables]
 
     @tf.function
     def compute():
         with tf.GradientTape() as tape:
             tape.watch([inputs, *(initial or [])])
             outputs = layer(inputs, mask=mask, initial_state=initial, training=True)
-            loss = sum(tf.reduce_sum(tf.sin(each * (n + 1.0))) for n, each in enumerate(tf.nest.flatten(outputs)))
+            loss = sum(tf.reduce_sum(tf.sin(values * (n + 1.0))) for n, values in enumerate(tf.nest.flatten(outputs)))
         return outputs, tape.gradient(loss, [inputs, *variables, *(initial or [])])
 
-    return [each.numpy() for each in tf.nest.flatten(compute())]
+    return [values.numpy() for values in tf.nest.flatten(compute())]
 
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_equals_keras(cell, backwards, mask):
-    ours, other = pair(cell, return_sequences=True, return_state=True, go_backwards=backwards)
+def test_outputs_and_gradients_equal_those_of_keras(cell, backwards, mask):
+    ours, reference = pair(cell, return_sequences=True, return_state=True, go_backwards=backwards)
     inputs = tf.constant(np.random.default_rng(2).normal(size=(4, 6, 3)), tf.float32)
     mask = None if MASKS[mask] is None else tf.constant(MASKS[mask])
-    for mine, theirs in zip(
-        outputs_and_gradients(ours, inputs, mask), outputs_and_gradients(other, inputs, mask), strict=True
+    for values, expected in zip(
+        outputs_and_gradients(ours, inputs, mask), outputs_and_gradients(reference, inputs, mask), strict=True
     ):
-        if mask is not None and mine.shape == (4, 6, 5):
-            # At masked steps Keras repeats the last output, or has zeros before the first; nobody reads them.
+        if mask is not None and values.shape == (4, 6, 5):
+            # At masked steps Keras repeats the last output, or returns zeros before the first; they are not compared.
             steps = mask.numpy()[:, ::-1] if backwards else mask.numpy()
-            mine, theirs = mine[steps], theirs[steps]
-        np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=5e-6)
+            values, expected = values[steps], expected[steps]
+        np.testing.assert_allclose(values, expected, rtol=2e-6, atol=5e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_initial_state_and_no_bias(cell):
-    ours, other = pair(cell, use_bias=False, return_state=True)
+def test_initial_states_without_bias_equal_keras(cell):
+    ours, reference = pair(cell, use_bias=False, return_state=True)
     rng = np.random.default_rng(3)
     inputs = tf.constant(rng.normal(size=(2, 4, 3)), tf.float32)
     initial = [tf.constant(rng.normal(size=(2, 5)), tf.float32) for _ in range(2 if cell == "LSTM" else 1)]
-    for mine, theirs in zip(
+    for values, expected in zip(
         outputs_and_gradients(ours, inputs, None, initial),
-        outputs_and_gradients(other, inputs, None, initial),
+        outputs_and_gradients(reference, inputs, None, initial),
         strict=True,
     ):
-        np.testing.assert_allclose(mine, theirs, rtol=2e-6, atol=5e-6)
+        np.testing.assert_allclose(values, expected, rtol=2e-6, atol=5e-6)
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -88,8 +88,8 @@ def test_bidirectional_ignores_padding(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_recurrent_dropout(cell):
-    """One mask a sequence: the gradient under dropout is that of finite differences with the same mask."""
+def test_the_gradient_under_dropout_equals_finite_differences(cell):
+    """With the same dropout mask, which all time steps of a sequence share."""
     keras.utils.set_random_seed(5)
     layer = getattr(recurrent, cell)(4, recurrent_dropout=0.5, dropout=0.3, return_sequences=True)
     inputs = tf.random.stateless_normal((2, 5, 3), (1, 2))
@@ -114,7 +114,7 @@ def test_recurrent_dropout(cell):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_saves_and_loads_without_custom_objects(cell, tmp_path):
+def test_a_model_loads_without_custom_objects(cell, tmp_path):
     inputs = keras.Input((None, 3))
     model = keras.Model(inputs, getattr(recurrent, cell)(4, return_sequences=True)(inputs))
     model.save(tmp_path / "m.keras")
@@ -124,14 +124,14 @@ def test_saves_and_loads_without_custom_objects(cell, tmp_path):
 
 
 def test_unusual_activations_fall_back_to_keras():
-    ours, other = pair("LSTM", activation="relu", return_sequences=True)
+    ours, reference = pair("LSTM", activation="relu", return_sequences=True)
     assert not ours._runs_fast()
     inputs = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
-    np.testing.assert_allclose(ours(inputs), other(inputs), atol=1e-6)
+    np.testing.assert_allclose(ours(inputs), reference(inputs), atol=1e-6)
 
 
 def by_definition(kind, parameters, sequences, hidden, lengths, backwards):
-    """What cuDNN's documentation says a layer does with its vector of parameters: `(time, batch, units)`."""
+    """Return the outputs `(time, batch, units)` that follow from the parameters by cuDNN's documentation."""
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     time, batch, dim = sequences.shape
     units = hidden.shape[1]
@@ -162,7 +162,7 @@ def by_definition(kind, parameters, sequences, hidden, lengths, backwards):
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
-def test_the_parameters_that_cudnn_gets(kind, backwards):
+def test_cudnn_parameters_follow_its_documentation(kind, backwards):
     layer = getattr(recurrent, kind)(4, return_sequences=True, go_backwards=backwards)
     sequences = np.random.default_rng(1).normal(size=(2, 5, 3)).astype("float32")
     lengths = np.array([5, 3])
@@ -170,13 +170,13 @@ def test_the_parameters_that_cudnn_gets(kind, backwards):
     for weight in layer.weights:
         weight.assign(np.random.default_rng(len(weight.shape)).normal(size=weight.shape))
     mask = np.arange(5) < lengths[:, np.newaxis]
-    found = np.array(layer(sequences, mask=tf.constant(mask)))
-    found = found[:, ::-1] if backwards else found
+    outputs = np.array(layer(sequences, mask=tf.constant(mask)))
+    outputs = outputs[:, ::-1] if backwards else outputs
     cell = layer.cell
     parameters = both_devices.cudnn_parameters(kind, cell.kernel, cell.recurrent_kernel, *layer._biases("float32"))
     zeros = np.zeros((2, 4))
-    wanted = by_definition(kind, parameters.numpy(), sequences.swapaxes(0, 1), zeros, lengths, backwards)
-    np.testing.assert_allclose(found[mask], wanted.swapaxes(0, 1)[mask], atol=1e-5)
+    expected = by_definition(kind, parameters.numpy(), sequences.swapaxes(0, 1), zeros, lengths, backwards)
+    np.testing.assert_allclose(outputs[mask], expected.swapaxes(0, 1)[mask], atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
@@ -184,7 +184,7 @@ def test_an_export_has_both_implementations(kind, tmp_path):
     layer = keras.layers.Bidirectional(getattr(recurrent, kind)(4, return_sequences=True))
     inputs = tf.random.stateless_normal([2, 5, 3], [0, 1])
     mask = tf.constant([[True] * 5, [True] * 3 + [False] * 2])
-    wanted = layer(inputs, mask=mask)
+    expected = layer(inputs, mask=mask)
     module = tf.Module()
     module.parameters = [variable.value for variable in layer.variables]
     module.f = tf.function(
@@ -197,11 +197,11 @@ def test_an_export_has_both_implementations(kind, tmp_path):
     functions = definition.meta_graphs[0].graph_def.library.function
     operations = [{node.op for node in function.node_def} for function in functions]
     # For each direction a choice by device, and cuDNN in a function that nothing inlines.
-    assert sum("DeviceIndex" in each for each in operations) >= 1
-    apart = [function for function, each in zip(functions, operations, strict=True) if "CudnnRNNV3" in each]
+    assert sum("DeviceIndex" in names for names in operations) >= 1
+    apart = [function for function, names in zip(functions, operations, strict=True) if "CudnnRNNV3" in names]
     assert len(apart) == 2 and all(function.attr["_noinline"].b for function in apart)
     loaded = tf.saved_model.load(str(tmp_path))
-    np.testing.assert_allclose(loaded.f(inputs, mask), wanted, atol=1e-6)
+    np.testing.assert_allclose(loaded.f(inputs, mask), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("in_loop", [False, True])
@@ -223,10 +223,10 @@ def test_a_session_chooses_by_the_device_that_it_runs_on(in_loop, tmp_path, monk
     definition = saved_model_pb2.SavedModel.FromString((tmp_path / "saved_model.pb").read_bytes())
     signature = definition.meta_graphs[0].signature_def["serving_default"]
     session = Session(tmp_path)
-    (found,) = session.run({signature.inputs["x"].name: np.zeros(2, np.float32)}, [signature.outputs["y"].name])
-    np.testing.assert_array_equal(found, [6.0, 6.0] if in_loop else [2.0, 2.0])
+    (result,) = session.run({signature.inputs["x"].name: np.zeros(2, np.float32)}, [signature.outputs["y"].name])
+    np.testing.assert_array_equal(result, [6.0, 6.0] if in_loop else [2.0, 2.0])
     eager = tf.saved_model.load(str(tmp_path)).signatures["serving_default"](x=tf.zeros([2]))["y"]
-    np.testing.assert_array_equal(eager, found)
+    np.testing.assert_array_equal(eager, result)
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -240,5 +240,5 @@ def test_a_row_without_steps_keeps_its_state_in_cudnn(kind, monkeypatch):
     monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", operation)
     outputs, last = both_devices.cudnn(kind, tf.zeros([4, 2, 5]), None, states, tf.constant([4, 0]), False)
     assert not outputs[:, 1].numpy().any() and (outputs[:, 0].numpy() == 7.0).all()
-    for number, state in enumerate(last):
-        np.testing.assert_array_equal(state, [[7.0 + number] * 3, [1.0] * 3])
+    for index, state in enumerate(last):
+        np.testing.assert_array_equal(state, [[7.0 + index] * 3, [1.0] * 3])

@@ -1,4 +1,4 @@
-"""CRF and independent tags as Keras layers: everything that one does with a layer."""
+"""The sequence heads as Keras layers: training, saving, masks, labels, constraints and errors."""
 
 import itertools
 
@@ -49,7 +49,7 @@ class Subclassed(keras.Model):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_fit_evaluate_predict_save_load_clone(head, tmp_path):
+def test_a_model_trains_saves_loads_and_clones(head, tmp_path):
     keras.utils.set_random_seed(0)
     model = compiled(functional(head))
     losses = model.fit(WORDS, TAGS, epochs=60, batch_size=6, verbose=0).history["loss"]
@@ -72,21 +72,21 @@ def test_fit_evaluate_predict_save_load_clone(head, tmp_path):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_export(head, tmp_path):
+def test_an_export_predicts_what_the_model_predicts(head, tmp_path):
     model = functional(head)
     model.export(tmp_path / "export", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "export")
     np.testing.assert_array_equal(loaded.serve(tf.constant(WORDS, tf.int32)), model.predict(WORDS, verbose=0))
 
 
-def test_in_a_subclassed_model():
+def test_a_subclassed_model_trains():
     model = compiled(Subclassed())
     losses = model.fit(WORDS, TAGS, epochs=40, batch_size=6, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_mixed_precision(head):
+def test_mixed_precision_trains_with_float32_weights(head):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = compiled(functional(head))
@@ -97,8 +97,8 @@ def test_mixed_precision(head):
     assert all(weight.dtype == "float32" for weight in model.layers[-1].weights)
 
 
-def test_distributed_over_two_replicas():
-    """The devices that conftest made: the first step's loss is that of one replica over the same batch."""
+def test_two_replicas_train_like_one():
+    """On the two devices of conftest, the loss of the first step is that of one replica over the same batch."""
     keras.utils.set_random_seed(3)
     alone = compiled(functional("crf"))
     strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
@@ -112,25 +112,25 @@ def test_distributed_over_two_replicas():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_loss_is_that_of_the_definition(head):
+def test_the_loss_equals_its_definition(head):
     emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
     layer = HEADS[head]()
     tags = layer(emissions, mask=tf.sequence_mask(LENGTHS, 5))
-    each = NegativeLogLikelihood(reduction="none")(TAGS, tags)
+    losses = NegativeLogLikelihood(reduction="none")(TAGS, tags)
     probabilities = layer.marginals(emissions, LENGTHS)
     if head == "independent":
         for row, length in enumerate(LENGTHS):
             chosen = probabilities.numpy()[row, range(length), TAGS[row, :length]]
-            np.testing.assert_allclose(each[row], -np.log(chosen).sum(), rtol=1e-5)
+            np.testing.assert_allclose(losses[row], -np.log(chosen).sum(), rtol=1e-5)
     # The likelihoods of every tag of a sequence of length 1 sum to one.
-    one = [NegativeLogLikelihood(reduction="none")(np.full_like(TAGS, tag), tags)[2] for tag in range(4)]
-    np.testing.assert_allclose(np.exp(-np.array(one)).sum(), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(NegativeLogLikelihood()(TAGS, tags), np.mean(each), rtol=1e-6)
-    np.testing.assert_allclose(NegativeLogLikelihood(reduction="sum")(TAGS, tags), np.sum(each), rtol=1e-6)
+    certain = [NegativeLogLikelihood(reduction="none")(np.full_like(TAGS, tag), tags)[2] for tag in range(4)]
+    np.testing.assert_allclose(np.exp(-np.array(certain)).sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(NegativeLogLikelihood()(TAGS, tags), np.mean(losses), rtol=1e-6)
+    np.testing.assert_allclose(NegativeLogLikelihood(reduction="sum")(TAGS, tags), np.sum(losses), rtol=1e-6)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_dummy_rows_and_weights(head):
+def test_dummy_rows_and_zero_weights_do_not_count(head):
     emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
     layer = HEADS[head]()
     loss = NegativeLogLikelihood()
@@ -176,25 +176,25 @@ def test_memm_is_normalised_at_each_time_step():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_left_padding(head):
+def test_left_padding_equals_right_padding(head):
     emissions = RNG.normal(size=(6, 5, 4)).astype(np.float32)
     layer, loss = HEADS[head](), NegativeLogLikelihood(reduction="none")
-    turned = lambda values: np.stack([np.roll(v, 5 - n, axis=0) for v, n in zip(values, LENGTHS, strict=True)])  # noqa: E731
-    right, left = layer(emissions, mask=tf.constant(VALID)), layer(turned(emissions), mask=tf.constant(turned(VALID)))
-    np.testing.assert_array_equal(turned(right.numpy()), left)
-    np.testing.assert_allclose(loss(TAGS, right), loss(turned(TAGS), left), rtol=1e-6)
+    shifted = lambda values: np.stack([np.roll(v, 5 - n, axis=0) for v, n in zip(values, LENGTHS, strict=True)])  # noqa: E731
+    right, left = layer(emissions, mask=tf.constant(VALID)), layer(shifted(emissions), mask=tf.constant(shifted(VALID)))
+    np.testing.assert_array_equal(shifted(right.numpy()), left)
+    np.testing.assert_allclose(loss(TAGS, right), loss(shifted(TAGS), left), rtol=1e-6)
     for output in ("marginals",) if head == "independent" else ("marginals", "k_best"):
         outputs = [
             layer(x, mask=tf.constant(m), output=output, k=2)
-            for x, m in ((emissions, VALID), (turned(emissions), turned(VALID)))
+            for x, m in ((emissions, VALID), (shifted(emissions), shifted(VALID)))
         ]
         if output == "k_best":
             outputs = [np.moveaxis(tags.numpy(), 1, 2) for tags in outputs]
-        np.testing.assert_allclose(turned(np.array(outputs[0])), outputs[1], rtol=1e-5)
+        np.testing.assert_allclose(shifted(np.array(outputs[0])), outputs[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_partial_labels(head):
+def test_partial_labels_sum_over_the_paths_they_allow(head):
     emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
     tags = HEADS[head]()(emissions, mask=tf.constant(VALID))
     loss = NegativeLogLikelihood(reduction="none")
@@ -213,7 +213,7 @@ def test_partial_labels(head):
 
 @pytest.mark.parametrize("head", [CRF, MEMM])
 @pytest.mark.parametrize("scheme", ["bio", "iobes"])
-def test_constraints(head, scheme, tmp_path):
+def test_constraints_rule_out_impossible_sequences(head, scheme, tmp_path):
     names = ["O", "B-A", "I-A", "B-B", "I-B"]
     names += ["E-A", "S-A", "E-B", "S-B"] if scheme == "iobes" else []
     emissions = RNG.normal(size=(200, 5, len(names))).astype(np.float32) * 5
@@ -225,8 +225,8 @@ def test_constraints(head, scheme, tmp_path):
         fails = 0
         for row, valid in zip(tags.numpy(), mask.numpy(), strict=True):
             sequence = tuple(names[tag] for tag in row[valid])
-            wanted = tag_schemes.convert(sequence, "bio2" if scheme == "bio" else "iobes")
-            fails += sequence != wanted
+            repaired = tag_schemes.convert(sequence, "bio2" if scheme == "bio" else "iobes")
+            fails += sequence != repaired
     assert fails == 0
     # Trained with the constraints, impossible sequences have no probability, and all others sum to one.
     every = np.array(list(itertools.product(range(len(names)), repeat=2)))
@@ -241,7 +241,7 @@ def test_constraints(head, scheme, tmp_path):
     assert again.get_config() == layer.get_config()
 
 
-def test_class_weights():
+def test_class_weights_weigh_a_sequence_by_their_mean():
     emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
     tags = CRF()(emissions, mask=tf.constant(VALID))
     plain = NegativeLogLikelihood(reduction="none")(TAGS, tags).numpy()
@@ -253,20 +253,20 @@ def test_class_weights():
     assert again.class_weights == [1.0, 1.0, 5.0]
 
 
-def test_outputs_in_a_functional_model(tmp_path):
+def test_a_functional_model_can_have_every_output(tmp_path):
     words = keras.Input((None,), dtype="int32")
     emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))
     crf = CRF()
-    asked = ({}, {"output": "marginals"}, {"output": "k_best", "k": 3}, {"output": "k_best_scores", "k": 3})
-    model = keras.Model(words, [crf(emissions, **each) for each in asked])
+    requests = ({}, {"output": "marginals"}, {"output": "k_best", "k": 3}, {"output": "k_best_scores", "k": 3})
+    model = keras.Model(words, [crf(emissions, **options) for options in requests])
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
     outputs = loaded.predict(WORDS, verbose=0)
-    assert [each.shape for each in outputs] == [(6, 5), (6, 5, 4), (6, 3, 5), (6, 3)]
+    assert [values.shape for values in outputs] == [(6, 5), (6, 5, 4), (6, 3, 5), (6, 3)]
     np.testing.assert_array_equal(outputs[0], outputs[2][:, 0])
 
 
-def test_checks_name_the_place():
+def test_checks_name_the_position():
     emissions = np.zeros((2, 3, 4), np.float32)
     broken = emissions.copy()
     broken[1, 2, 0] = np.nan
@@ -290,7 +290,7 @@ def test_checks_name_the_place():
         NegativeLogLikelihood()(np.zeros((2, 4)), CRF()(emissions))
 
 
-def test_constraints_that_cannot_be_met():
+def test_constraints_that_cannot_be_met_are_refused():
     with pytest.raises(ValueError, match="no path for a sentence of 2 tokens"):
         CRF(constraints=np.zeros((3, 3)))
     with pytest.raises(ValueError, match="need the names"):
@@ -303,7 +303,7 @@ def test_constraints_that_cannot_be_met():
         NegativeLogLikelihood(label_smoothing=0.1)
 
 
-def test_clear_refusals():
+def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="output of a CRF"):
         NegativeLogLikelihood()(TAGS, tf.zeros((6, 5)))
     with pytest.raises(ValueError, match="one per sequence"):

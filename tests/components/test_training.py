@@ -14,7 +14,7 @@ def rates(schedule, steps):
     return [float(schedule(step)) for step in range(steps + 1)]
 
 
-def test_schedules():
+def test_schedules_follow_their_curves():
     assert schedules.constant(0.5, 10, 10) == 0.5
     warm = rates(schedules.constant(1.0, 10, 10, warmup=0.1), 100)
     np.testing.assert_allclose(warm[:11], [*np.arange(1, 11) / 10, 1.0], rtol=1e-5)
@@ -32,7 +32,7 @@ def compiled(units=3):
     return model
 
 
-def test_everything_comes_back(tmp_path):
+def test_a_restored_run_continues_exactly(tmp_path):
     model = compiled()
     x, y = np.ones((8, 2)), np.ones((8, 3))
     model.fit(x, y, epochs=3, verbose=0)
@@ -44,7 +44,7 @@ def test_everything_comes_back(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last.npz"]
 
 
-def test_of_another_model(tmp_path):
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     assert checkpoints.restore(compiled(), tmp_path) is None
     checkpoints.save(compiled(), tmp_path, {})
     with pytest.raises(InputError, match=r"last.npz: .*kernel is \(2, 3\) there, \(2, 4\) in this model"):
@@ -80,7 +80,7 @@ def test_lbfgs_finds_the_optimum():
     assert (again.steps, again.memory) == (3, 6)
 
 
-def test_lbfgs_wants_gradients_as_they_are():
+def test_lbfgs_refuses_clipping_and_averaging():
     for options, key in (({"global_clipnorm": 5.0}, "trainer.clip_norm=null"), ({"use_ema": True}, "trainer.average")):
         with pytest.raises(ValueError, match=key):
             LBFGS(steps=1, **options)
