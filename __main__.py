@@ -6,6 +6,7 @@ import sys
 from typing import NamedTuple
 
 from trellis import __version__
+from trellis.components.quiet import captured_stderr
 
 
 class Command(NamedTuple):
@@ -68,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     command = COMMANDS[name]
     try:
-        module = importlib.import_module(command.module)
+        with captured_stderr():  # TensorFlow's start-up messages
+            module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:
         return _missing(name, command, error)
     try:

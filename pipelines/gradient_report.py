@@ -14,6 +14,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError
 from trellis.components.training.gradient_flow import gradient_flow
 from trellis.pipelines.pictures import figure
@@ -72,28 +73,22 @@ def draw(path: Path | str, runs: Mapping[str, Mapping[str, Flow]]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `trellis gradients`; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis gradients",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser("trellis gradients", __doc__)
     parser.add_argument("runs", nargs="+", help="folders of runs")
     parser.add_argument("--picture", default="gradient_flow.png", help="file to draw to")
-    options = parser.parse_args(arguments)
+    return run_command(parser, _draw_runs, parser.parse_args(arguments))
+
+
+def _draw_runs(options: argparse.Namespace) -> None:
     found = {}
-    try:
-        for folder in options.runs:
-            try:
-                run = json.loads((Path(folder) / "reports" / FILE).read_text())
-            except (OSError, ValueError):
-                raise InputError(f"{folder}: no reports/{FILE}; run with diagnostics.gradient_flow=true") from None
-            found[run["name"]] = run
-        draw(options.picture, found)
-    except InputError as error:
-        print(f"trellis gradients: error: {error}", file=sys.stderr)
-        return 2
+    for folder in options.runs:
+        try:
+            run = json.loads((Path(folder) / "reports" / FILE).read_text())
+        except (OSError, ValueError):
+            raise InputError(f"{folder}: no reports/{FILE}; run with diagnostics.gradient_flow=true") from None
+        found[run["name"]] = run
+    draw(options.picture, found)
     print(options.picture)
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trellis.components.command import CommandParser, port, positive_float, positive_int, run_command
 from trellis.components.errors import InputError
 from trellis.components.quiet import captured_stderr
 from trellis.serve.client import as_json
-from trellis.serve.exit_status import run_command
 
 if TYPE_CHECKING:
     from trellis.serve.server.models import Models
@@ -33,26 +33,26 @@ REST_WARM_UP = 4  # requests to each model over the server's own socket, before 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis serve", __doc__)
     parser.add_argument("folder", type=Path, help="the folder of models: FOLDER/NAME/VERSION/")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
-    parser.add_argument("--rest-port", type=int, default=8501, help="0: any free port (8501)")
-    parser.add_argument("--grpc-port", type=int, default=8500, help="0: any free port (8500)")
+    parser.add_argument("--rest-port", type=port, default=8501, help="0: any free port (8501)")
+    parser.add_argument("--grpc-port", type=port, default=8500, help="0: any free port (8500)")
     parser.add_argument("--config", type=Path, help="a models.config of TensorFlow Serving, for its version labels")
-    parser.add_argument("--poll", type=float, default=1.0, help="seconds between looks at the folder (1)")
-    parser.add_argument("--batch", type=int, default=64, help="maximum rows of a batch (64)")
-    parser.add_argument("--queue", type=int, default=4096, help="maximum rows that wait for a signature (4096)")
-    parser.add_argument("--workers", type=int, default=2, help="batches of a signature at the same time (2)")
-    parser.add_argument("--deadline", type=float, default=60.0, help="maximum seconds for a request (60)")
-    parser.add_argument("--body", type=int, default=16 << 20, help="maximum bytes of a request (16 MiB)")
+    parser.add_argument("--poll", type=positive_float, default=1.0, help="seconds between looks at the folder (1)")
+    parser.add_argument("--batch", type=positive_int, default=64, help="maximum rows of a batch (64)")
+    parser.add_argument(
+        "--queue", type=positive_int, default=4096, help="maximum rows that wait for a signature (4096)"
+    )
+    parser.add_argument("--workers", type=positive_int, default=2, help="batches of a signature at the same time (2)")
+    parser.add_argument("--deadline", type=positive_float, default=60.0, help="maximum seconds for a request (60)")
+    parser.add_argument("--body", type=positive_int, default=16 << 20, help="maximum bytes of a request (16 MiB)")
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM; with --tls-key")
     parser.add_argument("--tls-key", type=Path, help="private key, PEM")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    return run_command("trellis serve", serve, options)
+    return run_command(parser, serve, options)
 
 
 def serve(options: argparse.Namespace) -> None:

@@ -10,19 +10,17 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
+from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError
 from trellis.serve import inference
 from trellis.serve.arguments import add_model_arguments, batch_size, open_model, read_texts
-from trellis.serve.exit_status import run_command
 from trellis.serve.export_model import ExportModel, Kind
 from trellis.serve.inference import Tagged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis predict", __doc__)
     add_model_arguments(parser)
     parser.add_argument("text", nargs="+", help="a text, or - for lines of standard input")
     parser.add_argument("--json", action="store_true", help="print one JSON object per text, for machines")
@@ -30,13 +28,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--posteriors", action="store_true", help="with --json and a word aligner: probabilities of all links"
     )
-    return run_command("trellis predict", _predict, parser.parse_args(arguments))
+    return run_command(parser, _predict, parser.parse_args(arguments))
 
 
 def _predict(options: argparse.Namespace) -> None:
     model = open_model(options)
     if model.kind is Kind.LANGUAGE_MODEL:
         raise InputError(f"{options.export}: a language model; use trellis generate")
+    if options.tokens and model.kind is not Kind.TAGGER:
+        raise InputError(f"--tokens: {options.export} is {model.kind.value}; only a tagger takes tokens")
+    if options.posteriors and model.kind is not Kind.ALIGNER:
+        raise InputError(f"--posteriors: {options.export} is {model.kind.value}; only a word aligner has links")
+    if options.posteriors and not options.json:
+        raise InputError("--posteriors: probabilities of links are printed as JSON only; add --json")
     print_lines = {Kind.TAGGER: _tag, Kind.ALIGNER: _align, Kind.CLASSIFIER: _classify}[model.kind]
     for line in print_lines(model, options):
         print(line, flush=True)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from trellis.components.alignment.projection import project_entities, project_tags
+from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.readers import conll
@@ -20,15 +21,12 @@ from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.saved_model.versions import latest
 from trellis.serve import inference
-from trellis.serve.exit_status import run_command
 from trellis.serve.export_model import ExportModel, Kind, LocalModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis project", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis project", __doc__)
     parser.add_argument("export", help="an export folder of a word aligner (its newest version), or one version")
     parser.add_argument("tagged", help="CoNLL file of the source language")
     parser.add_argument("translations", help="text file of the target language, one sentence per line")
@@ -37,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--word-column", type=int, default=0, help="index of the column of words (0)")
     parser.add_argument("--tag-column", type=int, default=-1, help="index of the column of tags (-1, the last)")
     parser.add_argument("--unlinked", default="X", help="with --task pos, the tag of words without a link (X)")
-    return run_command("trellis project", _project, parser.parse_args(arguments))
+    return run_command(parser, _project, parser.parse_args(arguments))
 
 
 def _project(options: argparse.Namespace) -> None:

@@ -6,29 +6,28 @@ Copies the export of a registered model to the next version of FOLDER/NAME, atom
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trellis.components.errors import InputError, first_line
+from trellis.components.command import CommandParser, run_command
+from trellis.components.errors import InputError, first_line, nearest
 from trellis.components.quiet import captured_stderr
 from trellis.components.saved_model.verification import verify
 from trellis.components.saved_model.versions import EXTRA, latest, versions, write_version
-from trellis.serve.exit_status import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis promote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis promote", __doc__)
     parser.add_argument("model", help="NAME@ALIAS or NAME/VERSION in MLflow's registry; with --roll-back, NAME")
     parser.add_argument("folder", type=Path, help="the folder of the models that are served")
     parser.add_argument("--name", help="the name to serve the model under (its name in the registry)")
     parser.add_argument("--tracking-uri", help="the MLflow server or database (mlflow.db in the current folder)")
     parser.add_argument("--roll-back", action="store_true", help="remove the newest version")
-    return run_command("trellis promote", _promote, parser.parse_args(arguments))
+    return run_command(parser, _promote, parser.parse_args(arguments))
 
 
 def _promote(options: argparse.Namespace) -> None:
@@ -36,31 +35,58 @@ def _promote(options: argparse.Namespace) -> None:
     if options.roll_back:
         print(f"{roll_back(options.folder / name)} is served again")
     else:
-        uri = options.tracking_uri or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-        print(f"{promote(options.model, options.folder / name, uri)} is ready to be served")
+        print(f"{promote(options.model, options.folder / name, options.tracking_uri)} is ready to be served")
 
 
-def promote(model: str, folder: Path, tracking_uri: str) -> Path:
+def _database() -> str:
+    """Return the database of runs in the current folder.
+
+    Raises:
+        InputError: there is none; MLflow would make an empty one.
+    """
+    path = Path.cwd() / "mlflow.db"
+    if not path.is_file():
+        raise InputError(f"{path}: no such database; run this where trellis train ran, or use --tracking-uri")
+    return f"sqlite:///{path}"
+
+
+def promote(model: str, folder: Path, tracking_uri: str | None = None) -> Path:
     """Copy the export of a registered model into a folder of versions; return the new version.
 
     Args:
         model: `NAME@ALIAS` or `NAME/VERSION`.
         folder: the folder of versions.
-        tracking_uri: the MLflow server or database.
+        tracking_uri: the MLflow server or database; by default `MLFLOW_TRACKING_URI`, or `mlflow.db` in this folder.
 
     Raises:
         InputError: there is no such model, or its export cannot be verified.
     """
+    if not re.fullmatch(r"[^/@]+(@[^/@]+|/\d+)", model):
+        raise InputError(
+            f"{model}: must be NAME@ALIAS, such as {model.split('@')[0].split('/')[0]}@champion, or NAME/VERSION"
+        )
+    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or _database()
     import mlflow
-
-    from trellis.components.saved_model import package
 
     mlflow.set_tracking_uri(tracking_uri)
     try:
         with captured_stderr():
             artifacts = Path(mlflow.artifacts.download_artifacts(f"models:/{model}"))
     except mlflow.MlflowException as error:
+        with captured_stderr():
+            names = [known.name for known in mlflow.MlflowClient().search_registered_models()]
+        name = re.split("[@/]", model)[0]
+        if name not in names:
+            hint = (
+                f"did you mean {nearest(name, names)}?"
+                if names
+                else "none is registered; train with tracking.register=NAME"
+            )
+            raise InputError(f"{name}: no such registered model; {hint}") from None
         raise InputError(f"{model}: {first_line(error)}") from None
+    with captured_stderr():  # TensorFlow's start-up messages
+        from trellis.components.saved_model import package
+
     source = latest(artifacts / "artifacts")
     verify(source)
     version = write_version(folder, lambda path: shutil.copytree(source, path, dirs_exist_ok=True))

@@ -11,26 +11,24 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from trellis.components.command import CommandParser, positive_int, run_command
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.saved_model.versions import latest
 from trellis.serve import inference
 from trellis.serve.arguments import read_texts
-from trellis.serve.exit_status import run_command
 from trellis.serve.export_model import ExportModel, Kind, LocalModel
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis search", __doc__)
     parser.add_argument("export", help="an export folder of a classifier (its newest version), or one version")
     parser.add_argument("corpus", help="a text file, one sentence per line, plain or gzip")
     parser.add_argument("query", nargs="+", help="what to look for, or - for lines of standard input")
-    parser.add_argument("--count", type=int, default=5, help="sentences to show (5)")
+    parser.add_argument("--count", type=positive_int, default=5, help="sentences to show (5)")
     parser.add_argument("--json", action="store_true", help="print one JSON object per sentence, for machines")
-    return run_command("trellis search", _search, parser.parse_args(arguments))
+    return run_command(parser, _search, parser.parse_args(arguments))
 
 
 def _search(options: argparse.Namespace) -> None:

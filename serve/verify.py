@@ -8,18 +8,16 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from trellis.components.command import CommandParser, run_command
 from trellis.components.saved_model.verification import verify
 from trellis.components.saved_model.versions import latest
-from trellis.serve.exit_status import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="trellis verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = CommandParser("trellis verify", __doc__)
     parser.add_argument("export", help="an export folder (its newest version), or one version")
-    return run_command("trellis verify", _verify, parser.parse_args(arguments))
+    return run_command(parser, _verify, parser.parse_args(arguments))
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -72,3 +72,47 @@ def test_bash_completes_commands_and_overrides():
 def test_completion_for_an_unknown_shell(capsys):
     assert main(["--completion", "tcsh"]) == 2
     assert "must be bash, zsh or fish" in capsys.readouterr().err
+
+
+WRONG = {
+    "predict exports hi": "exports: a folder of exports; name one: exports/tagger, exports/tiger",
+    "predict exports/tager hi": "exports/tager: no such export; did you mean exports/tagger?",
+    "predict exports/x hi": "exports/x: no such export; trellis train writes exports under exports/",
+    "predict exports/tagger hi --jsn": "--jsn: no such option (did you mean --json?)",
+    "predict exports/tagger": "the following arguments are required: text",
+    "generate exports/tagger hi --temperature hot": "--temperature: 'hot' must be a number of at least 0",
+    "generate exports/tagger hi --temperature nan": "--temperature: 'nan' must be a number of at least 0",
+    "generate exports/tagger hi --top-p 0": "--top-p: '0' must be a number above 0 and at most 1",
+    "generate exports/tagger hi --count 2.5": "--count: '2.5' must be a whole number of at least 0",
+    "generate exports/tagger hi --samples 0": "--samples: '0' must be a whole number of at least 1",
+    "generate exports/tagger hi --beam 4 --temperature 2": "--temperature has no effect with --beam; use one of them",
+    "generate exports/tagger hi --beam 4 --seed 0": "--seed has no effect with --beam; use one of them",
+    "generate exports/tagger hi --score --count 9": "--count has no effect with --score; use one of them",
+    "generate exports/tagger hi --beam 4 --next 2": "--next: not allowed with argument --beam",
+    "search exports/tagger file query --count 0": "--count: '0' must be a whole number of at least 1",
+    "serve exports --port 80": "--port: no such option (did you mean --rest-port or --grpc-port?)",
+    "serve exports --rest-port 99999": "--rest-port: '99999' must be a port from 0 to 65535",
+    "serve exports here": "here: one argument too many; quote a text that has spaces",
+    "promote ner exports": "ner: must be NAME@ALIAS, such as ner@champion, or NAME/VERSION",
+    "promote ner@champion exports": "mlflow.db: no such database; run this where trellis train ran, or use --tracking-uri",
+    "gradients here": "here: no reports/gradient_flow.json; run with diagnostics.gradient_flow=true",
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_mistake_is_answered_in_one_line(command, tmp_path, monkeypatch, capsys):
+    for name in ("tagger", "tiger"):
+        (tmp_path / "exports" / name / "1").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    try:
+        status = main(command.split())
+    except SystemExit as stopped:
+        status = stopped.code
+    said = capsys.readouterr()
+    assert status == 2
+    assert said.out == ""
+    name = command.split()[0]
+    assert said.err.replace(f"{tmp_path}/", "").startswith(f"trellis {name}: error: {WRONG[command]}")
+    assert said.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exports"]

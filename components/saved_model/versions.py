@@ -1,5 +1,6 @@
 """Version folders of an export: `exports/NAME/1`, `exports/NAME/2`, …; each appears atomically."""
 
+import difflib
 import os
 import shutil
 import tempfile
@@ -85,10 +86,17 @@ def latest(folder: FilePath) -> Path:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such export; trellis train writes exports under exports/")
+        beside = folder.parent if folder.parent.is_dir() else None
+        known = [path.name for path in beside.iterdir() if path.is_dir() and versions(path)] if beside else []
+        meant = difflib.get_close_matches(folder.name, known, n=1)
+        hint = f"did you mean {folder.parent / meant[0]}?" if meant else "trellis train writes exports under exports/"
+        raise InputError(f"{folder}: no such export; {hint}")
     if (folder / "saved_model.pb").is_file():
         return folder
     present = versions(folder)
     if not present:
+        models = sorted(inner.name for inner in folder.iterdir() if inner.is_dir() and versions(inner))
+        if models:
+            raise InputError(f"{folder}: a folder of exports; name one: {', '.join(str(folder / m) for m in models)}")
         raise InputError(f"{folder}: no SavedModel here, neither saved_model.pb nor a version folder")
     return folder / str(present[-1])
