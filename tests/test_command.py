@@ -94,7 +94,7 @@ WRONG = {
     "serve exports --rest-port 99999": "--rest-port: '99999' must be a port from 0 to 65535",
     "serve exports here": "here: one argument too many; quote a text that has spaces",
     "promote ner exports": "ner: must be NAME@ALIAS, such as ner@champion, or NAME/VERSION",
-    "promote ner@champion exports": "mlflow.db: no such database; run this where trellis train ran, or use --tracking-uri",
+    "promote ner@champion exports": "mlflow.db: no such database; run this where trellis train ran",
     "gradients here": "here: no reports/gradient_flow.json; run with diagnostics.gradient_flow=true",
 }
 
