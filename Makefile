@@ -6,7 +6,7 @@ PYTHON ?= $(shell for each in python3.13 python3.12 python3.11 python3 python; d
 RUN := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: train test check lint types format wheel clean
+.PHONY: train test check lint types format docs wheel clean
 
 train: $(VENV)/.installed
 	$(RUN) train.py model=bilstm_crf $(ARGS)
@@ -30,6 +30,12 @@ types: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+# The documentation site, build/docs/html/index.html. Warnings are errors: broken links, public names without
+# documentation, tutorials that fail. Tutorials run again when they change; `make clean docs` runs all of them.
+docs: $(VENV)/.installed
+	@mkdir -p build
+	$(RUN) -m sphinx -W --keep-going -q -b html docs build/docs/html $(ARGS)
 
 # The wheel in an environment of its own, used from an empty folder, as somebody who installs it would.
 wheel: $(VENV)/.installed

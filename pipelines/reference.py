@@ -1,6 +1,6 @@
-"""The page of all settings, `docs/settings.md`, from the schemas and the configuration tree.
+"""The page of all settings, `docs/reference/settings.md`, from the schemas and the configuration tree.
 
-python -m trellis.pipelines.reference > docs/settings.md
+python -m trellis.pipelines.reference > docs/reference/settings.md
 """
 
 import sys

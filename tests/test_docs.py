@@ -9,7 +9,7 @@ from tests.pipelines.runs import ROOT
 from trellis.pipelines import reference
 from trellis.pipelines.configuration import Tree
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(page):
@@ -17,24 +17,24 @@ def commands(page):
         yield shlex.split(line.split("  #")[0])
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_compose(page):
     for arguments in commands(page):
         overrides = [argument for argument in arguments if "=" in argument]
         Tree().check(overrides, multirun="-m" in arguments)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_runs(page):
     for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S):
         exec(compile(code, page.name, "exec"), {})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
 
 
 def test_the_page_of_settings_is_the_one_that_the_schemas_make():
-    assert (ROOT / "docs" / "settings.md").read_text() == reference.page(Tree())
+    assert (ROOT / "docs" / "reference" / "settings.md").read_text() == reference.page(Tree())

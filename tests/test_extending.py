@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md: models, readers, datasets and tasks that are not in the package."""
+"""The examples of docs/how_to/extending.md: models, readers, datasets and tasks that are not in the package."""
 
 import json
 import shutil

@@ -1,6 +1,7 @@
 """Forward and backward messages of a linear chain, and the expected counts that follow from them.
 
-`docs/lattice.md` derives what is computed here, and why in this order, in these memory layouts and number spaces.
+`docs/explanation/lattice.md` derives what is computed here, and why in this order, in these memory layouts and number
+spaces.
 
 Messages are pairs `left, right` for each time step and tag. `left` is the weight of all paths up to and including the
 step, normalised to sum to one; `right` is the weight of all paths from the step on, its emission included, scaled such

@@ -1,7 +1,7 @@
 """Sums over all paths of a linear chain, by the forward and the backward recursion; the score of one path.
 
 The potentials and their shapes are those of `trellis.components.lattice.potentials`. Scores are in nats. The recursions
-themselves are in `trellis.components.lattice.forward_backward`; `docs/lattice.md` derives them.
+themselves are in `trellis.components.lattice.forward_backward`; `docs/explanation/lattice.md` derives them.
 
 Sources: Rabiner 1989 (forward-backward); Lafferty, McCallum and Pereira 2001 (linear-chain CRF); Hernando, Crespi and
 Cybenko 2005 (entropy).

@@ -1,7 +1,7 @@
 """The two number spaces in which messages are computed: probabilities, which are fast, and logs, which never underflow.
 
-Each is a semiring with division, so that one recursion serves both. `docs/lattice.md` derives when probabilities are
-exact enough.
+Each is a semiring with division, so that one recursion serves both. `docs/explanation/lattice.md` derives when
+probabilities are exact enough.
 """
 
 import abc

@@ -2,9 +2,10 @@
 
 Same arguments, weights and results as `keras.layers.SimpleRNN | LSTM | GRU`; a weight file of one loads into the other.
 On the TensorFlow backend they run the loop of `trellis.components.layers.recurrent_loop`, whose gradient is written by
-hand (`docs/recurrent_gradient.md`). On a GPU, cuDNN's kernels replace the loop, including those of SimpleRNN, and rows
-without any real time step are allowed. An export contains both, see `trellis.components.layers.both_devices`. Elsewhere
-(other backends, unusual activations, `unroll`) Keras's own implementation runs.
+hand (`docs/explanation/recurrent_gradient.md`). On a GPU, cuDNN's kernels replace the loop, including those of
+SimpleRNN, and rows without any real time step are allowed. An export contains both, see
+`trellis.components.layers.both_devices`. Elsewhere (other backends, unusual activations, `unroll`) Keras's own
+implementation runs.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,9 @@
 """The loop of a recurrent layer in TensorFlow, with a backward loop written by hand.
 
-`docs/recurrent_gradient.md` derives the gradient. In short: the input products of all time steps are one matrix product
-before the loop. Backwards in time a cell is linear in the gradients of its states, so all of its factors are computed
-for all time steps at once, the backward loop only multiplies, and the weight gradients are one matrix product after it.
+`docs/explanation/recurrent_gradient.md` derives the gradient. In short: the input products of all time steps are one
+matrix product before the loop. Backwards in time a cell is linear in the gradients of its states, so all of its factors
+are computed for all time steps at once, the backward loop only multiplies, and the weight gradients are one matrix
+product after it.
 """
 
 import abc

@@ -5,7 +5,7 @@
     tags, score = tfa.text.crf_decode(potentials, transitions, lengths)
     layer = tfa.layers.CRF(units=9)
 
-`docs/from_tensorflow_addons.md` shows what to write instead in new code.
+`docs/how_to/from_tensorflow_addons.md` shows what to write instead in new code.
 """
 
 from trellis.components.tensorflow_addons import layers, text

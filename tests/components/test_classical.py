@@ -259,7 +259,7 @@ def test_a_loaded_hmm_continues_training(tmp_path):
 
 
 def test_a_memm_has_label_bias_and_a_crf_does_not():
-    """The corpus of docs/structured_prediction.md: the MEMM cannot revise its first step, the CRF can."""
+    """The corpus of docs/how_to/structured_prediction.md: the MEMM cannot revise its first step, the CRF can."""
     letters = {"r": 1, "i": 2, "o": 3, "b": 4}
     words = np.array([[letters[letter] for letter in word] for word in ("rob", "rob", "rob", "rib")])
     tags = np.array([[3, 4, 5]] * 3 + [[0, 1, 2]])
