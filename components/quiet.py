@@ -17,7 +17,9 @@ def captured_stderr() -> Iterator[None]:
     with tempfile.TemporaryFile() as captured:
         os.dup2(captured.fileno(), 2)
         try:
-            yield
+            # `sys.stderr` need not write to descriptor 2: a live display puts its own stream there.
+            with open(captured.fileno(), "w", closefd=False) as stream, contextlib.redirect_stderr(stream):
+                yield
         except BaseException:
             os.dup2(terminal, 2)
             captured.seek(0)

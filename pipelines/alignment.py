@@ -30,6 +30,7 @@ from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
 from trellis.pipelines import alignment_reports
 from trellis.pipelines.configuration import plain, tree_of_run
+from trellis.pipelines.settings import AlignmentSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,7 @@ class AlignmentOutcome(Outcome):
 class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     """Links between the words of sentence pairs, learned by EM."""
 
-    needs = "sentence pairs"
-    accepts = ("alignment",)
-    sample = "sample_bitext"
+    needs, accepts, sample = AlignmentSections.needs, AlignmentSections.accepts, AlignmentSections.sample
     monitors = ("dev/aer", "train/loss")
     # EM has no early stopping: no gold alignment decides anything.
     keeps_last = True

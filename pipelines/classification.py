@@ -31,6 +31,7 @@ from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import classification_reports
+from trellis.pipelines.settings import ClassificationSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
@@ -76,9 +77,7 @@ class ClassificationOutcome(Outcome):
 class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
     """One label for each text."""
 
-    needs = "labelled texts"
-    accepts = ("classes",)
-    sample = "sample_sentiment"
+    needs, accepts, sample = ClassificationSections.needs, ClassificationSections.accepts, ClassificationSections.sample
     monitors = ("dev/accuracy", "dev/macro_f1", "dev/loss")
     embeds_words = True
 

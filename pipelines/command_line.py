@@ -20,6 +20,7 @@ from trellis.components.quiet import captured_stderr
 from trellis.pipelines import hints
 from trellis.pipelines.configuration import CONF, Tree, comparable
 from trellis.pipelines.settings import explain, shown, validate
+from trellis.pipelines.terminal import Terminal, headline
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
     def train(config: DictConfig) -> float:
         try:
             validate(config)
-            # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
-            with captured_stderr():
-                from trellis.pipelines import pipeline
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            with Terminal() as terminal:
+                terminal.line(headline(config, folder))
+                terminal.phase("loading libraries")
+                # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
+                with captured_stderr():
+                    from trellis.pipelines import pipeline
 
-            return pipeline.run(config, Path(HydraConfig.get().runtime.output_dir)).score
+                return pipeline.run(config, folder, terminal).score
         except InputError as error:
             _stop(program, error)
 

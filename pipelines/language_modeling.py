@@ -22,6 +22,7 @@ from trellis.components.text.batching import Buckets, ordered_batches, sample_ac
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports
+from trellis.pipelines.settings import LanguageModelingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
@@ -70,9 +71,11 @@ class LanguageModelingOutcome(Outcome):
 class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     """The probability of the next token."""
 
-    needs = "running text"
-    accepts = ("language",)
-    sample = "sample_text"
+    needs, accepts, sample = (
+        LanguageModelingSections.needs,
+        LanguageModelingSections.accepts,
+        LanguageModelingSections.sample,
+    )
     monitors = ("dev/perplexity", "dev/loss")
     headline = ("perplexity", "loss", "bits_per_character", "perplexity_mixture")
     embeds_words = True

@@ -14,6 +14,7 @@ from trellis.components.saved_model import package, verification
 from trellis.components.saved_model.versions import check_writable, write_version
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Data, Metrics, Package
+from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.provenance import commit
 
 
@@ -43,14 +44,14 @@ class Exporter:
 
     @contextlib.contextmanager
     def written(
-        self, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None
+        self, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None, terminal: Terminal
     ) -> Iterator[Path | None]:
         """Write a version and yield it; remove it again if the block raises, as a run that failed leaves no export."""
         if not self.enabled:
             yield None
             return
         version = write_version(
-            self.config.export.dir, lambda path: self._write(path, task_package, data, metrics, weights)
+            self.config.export.dir, lambda path: self._write(path, task_package, data, metrics, weights, terminal)
         )
         try:
             yield version
@@ -60,9 +61,16 @@ class Exporter:
         package.publish_metadata(version)
 
     def _write(
-        self, path: Path, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None
+        self,
+        path: Path,
+        task_package: Package,
+        data: Data,
+        metrics: Metrics,
+        weights: Compressed | None,
+        terminal: Terminal,
     ) -> None:
         """Write an export to a folder, and verify it in a process of its own."""
+        terminal.phase("exporting")
         config = self.config
         facts = {
             "data": data.description,
@@ -84,4 +92,5 @@ class Exporter:
             config.export.batching,
         )
         if config.export.verify:
+            terminal.phase("verifying the export")
             verification.verify(path)

@@ -23,6 +23,7 @@ from trellis.pipelines import summary, training
 from trellis.pipelines.packaging import Exporter
 from trellis.pipelines.pretraining import Pretraining
 from trellis.pipelines.task import Metrics, Task
+from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.lifecycle import tracked
 
 log = logging.getLogger(__name__)
@@ -50,12 +51,13 @@ class Result:
         return self.metrics.get("dev/best", self.metrics["train/loss"])
 
 
-def run(config: DictConfig, folder: Path) -> Result:
+def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> Result:
     """Run the pipeline that a configuration describes.
 
     Args:
         config: the composed configuration.
         folder: of this run; receives `checkpoints/`, `reports/` and `metrics.json`.
+        terminal: reports what the run does.
 
     Raises:
         InputError: something that the user gave is wrong.
@@ -68,16 +70,21 @@ def run(config: DictConfig, folder: Path) -> Result:
     task = task_class(config)
     exporter = Exporter(config)
 
-    with tracked(config, folder) as tracker, _disk_errors(folder):
+    with terminal or Terminal() as terminal, tracked(config, folder, terminal) as tracker, _disk_errors(folder):
+        terminal.line(f"on {_devices()}")
+        terminal.phase("reading")
         data = task.read()
         log.info("%s", data.description)
+        terminal.line(data.description)
         tracker.log_data(data)
         pretraining = Pretraining(config, task.embeds_words)
+        terminal.phase("encoding")
         encoded = task.encode(data, keep=pretraining.words)
         batches = task.batch(encoded)
         if encoded.words is not None:
             _write_json(folder / transfer.VOCABULARY, encoded.words)
 
+        terminal.phase("building the model")
         model = task.build(encoded, batches)
         exporter.compress(model)  # fails now rather than after training
         before = task.diagnose(model, encoded)
@@ -91,8 +98,11 @@ def run(config: DictConfig, folder: Path) -> Result:
             averaged=config.trainer.average is not None,
         )
         evaluator, place = task.evaluator(model, encoded), folder / "checkpoints"
-        metrics = training.fit(model, batches, evaluator.dev, policy, place, tracker, config.resume, callbacks)
+        metrics = training.fit(
+            model, batches, evaluator.dev, policy, place, tracker, terminal, config.resume, callbacks
+        )
 
+        terminal.phase("scoring")
         model.load_weights(place / checkpoints.BEST)
         weights = exporter.compress(model)
         if weights:
@@ -101,20 +111,30 @@ def run(config: DictConfig, folder: Path) -> Result:
             metrics |= {f"export/{name}": value for name, value in scores.items() if name.count("/") == 1}
         outcome = evaluator.held_out()
         metrics |= outcome.metrics
-        # One step past the epochs, so that a table of runs shows the best model.
-        tracker.log_final(metrics, step=int(metrics["train/epochs"]) + 1)
+        tracker.log_final(metrics)
+        terminal.phase("writing reports")
         diagnosis = None if before is None else {"before": before, "after": task.diagnose(model, encoded)}
         task.report(folder / "reports", model, encoded, outcome, diagnosis)
         tracker.log_reports(folder / "reports")
 
         package = task.package(model, encoded)
         score = metrics.get("dev/best", metrics["train/loss"])
-        with exporter.written(package, data, metrics, weights) as export:
+        with exporter.written(package, data, metrics, weights, terminal) as export:
             if export:
+                terminal.phase("logging the model")
                 tracker.log_model(export, package, policy.monitor, score)
         _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, export, package, task.headline, weights)
     return Result(metrics, folder, export, model)
+
+
+def _devices() -> str:
+    """Return what TensorFlow computes on: the names of the GPUs, or the number of CPU cores."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return ", ".join(tf.config.experimental.get_device_details(gpu).get("device_name", "a GPU") for gpu in gpus)
+    cores = os.cpu_count() or 1
+    return f"{cores} CPU core{'s' * (cores != 1)}"
 
 
 def _prepare_process(config: DictConfig, wide: bool) -> None:

@@ -12,6 +12,7 @@ try:
 
     from trellis.pipelines.configuration import Tree
     from trellis.pipelines.settings import validate
+    from trellis.pipelines.terminal import Terminal, headline
 except ModuleNotFoundError as error:
     raise ImportError(
         f"trellis.train needs {error.name}, which is not installed: pip install 'trellis-sequence[train]'"
@@ -54,10 +55,12 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     OmegaConf.save(config, place / ".hydra" / "config.yaml")
     OmegaConf.save(hydra, place / ".hydra" / "hydra.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), place / ".hydra" / "overrides.yaml")
-    with captured_stderr():
-        from trellis.pipelines import pipeline
-    with _logged(place / "train.log"):
-        return pipeline.run(config, place)
+    with _logged(place / "train.log"), Terminal() as terminal:
+        terminal.line(headline(config, place))
+        terminal.phase("loading libraries")
+        with captured_stderr():
+            from trellis.pipelines import pipeline
+        return pipeline.run(config, place, terminal)
 
 
 @contextlib.contextmanager

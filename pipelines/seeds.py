@@ -1,9 +1,10 @@
-"""The same configuration with several seeds as one line: mean ± standard deviation (n).
+"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration.
 
 trellis compare multirun/2026-11-21/10-30-00 …
 """
 
 import json
+import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -12,10 +13,14 @@ from typing import Any, NamedTuple
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from trellis.components.errors import InputError
+from trellis.components.metrics.direction import HEADLINES, is_better
 from trellis.pipelines.configuration import comparable
-from trellis.pipelines.tracking.parent_run import log_parent
+from trellis.pipelines.tracking.parent_run import Configuration, log_sweep
 
 Metrics = dict[str, float]
 
@@ -24,17 +29,19 @@ class Group(NamedTuple):
     """Runs that differ in their seed alone.
 
     Attributes:
-        label: their overrides.
+        overrides: theirs, without the seed.
         folders: of the runs.
         metrics: of each run.
     """
 
-    label: str
+    overrides: list[str]
     folders: list[Path]
     metrics: list[Metrics]
 
-
-SHOWN = ("f1", "accuracy", "perplexity", "bleu", "aer", "loss")
+    @property
+    def label(self) -> str:
+        """The overrides as one text."""
+        return " ".join(self.overrides) or "(default)"
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
@@ -48,9 +55,9 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
         for path in sorted(Path(folder).rglob("metrics.json")):
             config = comparable(OmegaConf.load(path.parent / ".hydra" / "config.yaml"))
             config.pop("seed")
-            overrides = map(str, OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
-            label = " ".join(o for o in overrides if not o.startswith(("seed=", "resume="))) or "(default)"
-            group = groups.setdefault(json.dumps(config, sort_keys=True), Group(label, [], []))
+            typed = (str(each).lstrip("+") for each in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
+            overrides = [each for each in typed if not each.startswith(("seed=", "resume=", "hydra."))]
+            group = groups.setdefault(json.dumps(config, sort_keys=True), Group(overrides, [], []))
             group.folders.append(path.parent)
             group.metrics.append(json.loads(path.read_text()))
     if not groups:
@@ -60,31 +67,79 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
 
 def line(label: str, metrics: Sequence[Metrics]) -> str:
     """Return `label  test/f1 0.8512 ± 0.0021  … (n=3)`; the deviation is that of the sample, absent for one run."""
+    shown = [f"{key} {_mean(metrics, key)}" for key in _shown(metrics)]
+    return f"{label}  {'  '.join(shown)}" + (f"  (n={len(metrics)})" if len(metrics) > 1 else "")
+
+
+def _shown(metrics: Sequence[Metrics]) -> list[str]:
+    """Return the scores that are shown, of test where there are any."""
     part = "test" if any(key.startswith("test/") for key in metrics[0]) else "dev"
-    shown = []
-    for name in SHOWN:
-        values = [each[f"{part}/{name}"] for each in metrics if f"{part}/{name}" in each]
-        if values:
-            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-            shown.append(f"{part}/{name} {statistics.mean(values):.4f}{spread}")
-    return f"{label}  {'  '.join(shown)}  (n={len(metrics)})"
+    return [f"{part}/{name}" for name in HEADLINES if any(f"{part}/{name}" in each for each in metrics)]
+
+
+def _mean(metrics: Sequence[Metrics], key: str) -> str:
+    values = [each[key] for each in metrics if key in each]
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}" if values else ""
+
+
+def best(groups: Sequence[Group]) -> tuple[Group, str] | None:
+    """Return the group that is best on dev, and the score that says so; None where they share no score."""
+    for name in (f"dev/{name}" for name in HEADLINES):
+        if all(name in run for group in groups for run in group.metrics):
+            chosen = groups[0]
+            for group in groups[1:]:
+                if is_better(_dev_score(group, name), _dev_score(chosen, name), name):
+                    chosen = group
+            return chosen, name
+    return None
+
+
+def _dev_score(group: Group, name: str) -> float:
+    return statistics.mean(run[name] for run in group.metrics)
+
+
+def show(groups: Sequence[Group], title: str) -> None:
+    """Print a table with a row for each group, the best one on dev, and the command that repeats it."""
+    console = Console(highlight=False)
+    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
+    several = any(len(group.metrics) > 1 for group in groups)
+    columns = list(dict.fromkeys(key for group in groups for key in _shown(group.metrics)))
+    table = Table(title=" ".join([title, *common]), title_justify="left", box=None, pad_edge=False)
+    table.add_column("settings", overflow="fold")
+    for key in columns:
+        table.add_column(key, justify="right", no_wrap=True)
+    if several:
+        table.add_column("runs", justify="right")
+    for group in groups:
+        differences = [each for each in group.overrides if each not in common]
+        cells = [_mean(group.metrics, key) for key in columns]
+        row = [" ".join(differences) or "(default)", *cells, *([str(len(group.metrics))] if several else [])]
+        table.add_row(*map(escape, row))
+    console.print()
+    console.print(table)
+    if len(groups) > 1 and (found := best(groups)):
+        group, name = found
+        console.print(f"\nbest on dev ({name} {_dev_score(group, name):.4f}); to repeat it:", markup=False)
+        command = " ".join(["trellis train", *map(shlex.quote, group.overrides)])
+        console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
 class SummarizeSweep(Callback):
-    """At the end of a sweep: one line a configuration, and one MLflow parent run over the runs of its seeds."""
+    """At the end of a sweep: a table of its runs, and MLflow parent runs over them."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Print the lines."""
+        """Print the table."""
         folder = Path(config.hydra.sweep.dir)
         try:
             groups = collect([folder])
         except InputError:
             return
-        print()
-        for label, folders, metrics in groups:
-            print(line(label, metrics))
-            if len(metrics) > 1:
-                log_parent(folders, metrics, line(label, metrics))
+        show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
+        configurations = [
+            Configuration(group.folders, group.metrics, line(group.label, group.metrics)) for group in groups
+        ]
+        log_sweep(f"sweep {folder.parent.name} {folder.name}", configurations)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,8 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__doc__.strip())
         return 0 if arguments else 2
     try:
-        for label, _, metrics in collect(arguments):
-            print(line(label, metrics))
+        groups = collect(arguments)
+        show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
     except InputError as error:
         print(f"trellis compare: error: {error}", file=sys.stderr)
         return 2

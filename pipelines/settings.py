@@ -2,9 +2,9 @@
 
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from trellis.components.choices import Case, Digits, StoredWeights, Tokenizer
 from trellis.components.errors import InputError
-from trellis.components.models.settings import Order
+from trellis.components.models.settings import Model, Order
 from trellis.components.readers import settings as readers
 from trellis.components.settings import (
     Count,
@@ -108,6 +108,27 @@ class Export(Schema):
 # Sections of a task
 
 
+class Sections(Schema):
+    """The sections of a task, and what its models learn from.
+
+    Attributes:
+        needs, accepts, sample: as in `trellis.pipelines.task.Task`.
+    """
+
+    needs: ClassVar[str]
+    accepts: ClassVar[tuple[str, ...]]
+    sample: ClassVar[str]
+
+
+def check_kind(config: DictConfig, needs: str, accepts: Sequence[str], sample: str) -> None:
+    """Raise InputError where the dataset is of another kind than the model learns from."""
+    if config.data.task not in accepts:
+        raise InputError(
+            f"model={config.model.name} needs {needs}; data={config.data.name} has "
+            f"{readers.KINDS.get(config.data.task, config.data.task)} (try data={sample})"
+        )
+
+
 class Batching(Schema):
     """What batches of several tasks have."""
 
@@ -132,8 +153,12 @@ class TaggingBatching(Batching):
     sentences: Count | None = described("sentences of every training batch, instead of tokens; null: by tokens")
 
 
-class TaggingSections(Schema):
+class TaggingSections(Sections):
     """Sections of taggers."""
+
+    needs = "tagged sentences"
+    accepts = ("ner", "pos")
+    sample = "sample_ner"
 
     text: TaggingText = described("how tokens are read")
     batching: TaggingBatching = described("batches")
@@ -154,8 +179,12 @@ class ClassificationBatching(Batching):
     sentences: Count = described("texts of a training batch")
 
 
-class ClassificationSections(Schema):
+class ClassificationSections(Sections):
     """Sections of classifiers."""
+
+    needs = "labelled texts"
+    accepts = ("classes",)
+    sample = "sample_sentiment"
 
     text: ClassificationText = described("how texts are read")
     batching: ClassificationBatching = described("batches")
@@ -186,8 +215,12 @@ class AlignmentReport(Schema):
     posteriors: bool = described("also write posteriors.npz, the probability of every link")
 
 
-class AlignmentSections(Schema):
+class AlignmentSections(Sections):
     """Sections of aligners."""
+
+    needs = "sentence pairs"
+    accepts = ("alignment",)
+    sample = "sample_bitext"
 
     text: AlignmentText = described("how words are read")
     batching: AlignmentBatching = described("batches")
@@ -240,8 +273,12 @@ class Diagnostics(Schema):
     gradient_flow: bool = described("measure the gradient that reaches each time step, before and after training")
 
 
-class LanguageModelingSections(Schema):
+class LanguageModelingSections(Sections):
     """Sections of language models."""
+
+    needs = "running text"
+    accepts = ("language",)
+    sample = "sample_text"
 
     text: LanguageText = described("how tokens are read")
     batching: LanguageBatching = described("batches")
@@ -321,6 +358,25 @@ def sections(config: DictConfig) -> dict[str, type[Schema] | None]:
     return found
 
 
+# What concerns training by gradients only.
+OF_GRADIENTS = (
+    "optimizer",
+    "schedule",
+    "init_from",
+    "transfer",
+    "trainer.clip_norm",
+    "trainer.average",
+    "trainer.steps_per_call",
+)
+
+
+def unused_keys(config: DictConfig) -> tuple[str, ...]:
+    """Return the keys and sections that have no effect on the model of a configuration."""
+    named = OmegaConf.select(config, "model._schema_")
+    schema = schema_of(named) if named else None
+    return OF_GRADIENTS if schema and issubclass(schema, Model) and not schema.by_gradients else ()
+
+
 def validate(config: DictConfig) -> None:
     """Check every value of a configuration.
 
@@ -336,6 +392,10 @@ def validate(config: DictConfig) -> None:
         raise InputError(first_line(error)) from None
     values = plain(config)
     others = sections(config)
+    named = OmegaConf.select(config, "pipeline._schema_")
+    task = schema_of(named) if named else None
+    if task and issubclass(task, Sections):
+        check_kind(config, task.needs, task.accepts, task.sample)
     _check(Run, {key: value for key, value in values.items() if key in fields_of(Run)}, "")
     for key, schema in others.items():
         if schema is not None and key in values:

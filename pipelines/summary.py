@@ -56,19 +56,20 @@ def show(
         change = f"{key.removeprefix(f'{part}/')} {metrics[key]:.4f} → {metrics[f'export/{key}']:.4f}"
         before, after = (size / 1e6 for size in weights.sizes)
         rows.append(("weights", f"{config.export.weights}: {change}, {before:.1f} → {after:.1f} MB"))
-    tracked, command = tracker.description(), tracker.command()
+    tracked, command, page = tracker.description(), tracker.command(), tracker.page()
     if tracked:
         rows.append(("tracked", tracked))
     for name, value in rows:
         console.print(f"{name:<11}{value}", soft_wrap=True, markup=False)
-    if command or export:
+    if page or export:
         console.print("\nnext", style="bold")
-    if command:
-        console.print(f"  compare  {command}", soft_wrap=True, markup=False)
+    for name, text in (("compare", command), ("open" if command else "compare", page)):
+        if text:
+            console.print(f"  {name:<8} {text}", soft_wrap=True, markup=False)
     if export:
         ask = f"trellis {package.command} {_relative(export.parent)} {_quoted(package.example)}"
         console.print(f"  {package.command:<8} {ask}", soft_wrap=True, markup=False)
-        console.print("  serve    docker compose -f serve/docker-compose.yaml up", soft_wrap=True, markup=False)
+        console.print(f"  serve    trellis serve {_relative(export.parents[1])}", soft_wrap=True, markup=False)
 
 
 def _quoted(text: str) -> str:

@@ -34,6 +34,7 @@ from trellis.components.text.batching import (
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import tagging_reports
+from trellis.pipelines.settings import TaggingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,7 @@ class TaggingOutcome(Outcome):
 class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     """Named entities and parts of speech."""
 
-    needs = "tagged sentences"
-    accepts = ("ner", "pos")
-    sample = "sample_ner"
+    needs, accepts, sample = TaggingSections.needs, TaggingSections.accepts, TaggingSections.sample
     monitors = ("dev/f1", "dev/accuracy", "dev/loss")
     embeds_words = True
 

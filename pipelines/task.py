@@ -25,9 +25,10 @@ import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
-from trellis.components.readers import dataset, settings
+from trellis.components.readers import dataset
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.pipelines.configuration import plain
+from trellis.pipelines.settings import check_kind
 
 Metrics = dict[str, float]
 Item = TypeVar("Item")
@@ -178,11 +179,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
-        if config.data.task not in self.accepts:
-            raise InputError(
-                f"model={config.model.name} needs {self.needs}; data={config.data.name} has "
-                f"{settings.KINDS.get(config.data.task, config.data.task)} (try data={self.sample})"
-            )
+        check_kind(config, self.needs, self.accepts, self.sample)
         asked = config.trainer.monitor
         if asked != "auto" and asked not in self.monitors:
             raise InputError(f"trainer.monitor={asked}: model={config.model.name} has {', '.join(self.monitors)}")

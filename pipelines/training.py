@@ -18,12 +18,14 @@ from trellis.components.errors import InputError
 from trellis.components.metrics.direction import is_better
 from trellis.components.training import checkpoints
 from trellis.components.training.lbfgs import LBFGS
-from trellis.components.training.progress import ProgressBar
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Batches, Loss, Metrics
+from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
+
+SHOWN_EVERY = 0.2  # seconds between updates of the bar
 
 
 def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int, epochs: int) -> None:
@@ -104,6 +106,7 @@ def fit(
     policy: Policy,
     folder: Path,
     tracker: Tracker,
+    terminal: Terminal,
     resume: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Metrics:
@@ -120,20 +123,19 @@ def fit(
         InputError: the loss is not finite, or the checkpoint cannot be used.
     """
     state = checkpoints.restore(model, folder) if resume else None
-    watch = EpochEnd(batches, score_dev, policy, folder, tracker, _progress(state))
+    watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, _progress(state))
+    if state is not None:
+        terminal.line(f"resuming after epoch {watch.first_epoch} of {policy.epochs}")
     if not watch.finished:
-        bar = ProgressBar(policy.epochs, batches.steps, watch, watch.first_epoch)
-        try:
-            model.fit(
-                batches.epoch_dataset(lambda: watch.epoch),
-                initial_epoch=watch.first_epoch,
-                epochs=policy.epochs,
-                callbacks=[watch, bar, *callbacks],
-                verbose=0,
-                shuffle=False,
-            )
-        finally:
-            bar.stop()
+        terminal.phase("compiling the first step")
+        model.fit(
+            batches.epoch_dataset(lambda: watch.epoch),
+            initial_epoch=watch.first_epoch,
+            epochs=policy.epochs,
+            callbacks=[watch, *callbacks],
+            verbose=0,
+            shuffle=False,
+        )
     return _summary(watch.progress, policy)
 
 
@@ -170,17 +172,14 @@ class EpochEnd(keras.callbacks.Callback):
         policy: Policy,
         folder: Path,
         tracker: Tracker,
+        terminal: Terminal,
         progress: Progress,
     ) -> None:
         super().__init__()
         self.batches, self.score_dev, self.policy = batches, score_dev, policy
-        self.folder, self.tracker, self.progress = folder, tracker, progress
-        self.label = policy.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
+        self.folder, self.tracker, self.terminal, self.progress = folder, tracker, terminal, progress
         self.first_epoch = self.epoch = len(progress.epochs)
-        last = progress.epochs[-1] if progress.epochs else None
-        self.score: float | None = last[policy.monitor] if last else None
-        self.tokens_per_second: float | None = last["train/tokens_per_second"] if last else None
-        self.began = 0.0
+        self.began = self.shown = 0.0
 
     @property
     def finished(self) -> bool:
@@ -192,9 +191,25 @@ class EpochEnd(keras.callbacks.Callback):
         self.epoch, self.began = epoch, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Update the speed that is shown."""
+        """Show loss and speed on a terminal, a few times a second: reading the loss waits for the step."""
+        now = time.perf_counter()
+        if not self.terminal.is_live or now - self.shown < SHOWN_EVERY:
+            return
+        self.shown = now
         done = (batch + 1) / self.batches.steps
-        self.tokens_per_second = done * self.batches.tokens / (time.perf_counter() - self.began)
+        self.terminal.training(
+            f"epoch {self.epoch + 1}/{self.policy.epochs}",
+            (self.epoch + done) / self.policy.epochs,
+            self._line(float((logs or {})["loss"]), done * self.batches.tokens / (now - self.began)),
+        )
+
+    def _line(self, loss: float, tokens_per_second: float) -> str:
+        """Return what the line of an epoch and the bar show."""
+        parts = [f"loss {loss:.3f}"]
+        if self.progress.epochs:
+            name = self.policy.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
+            parts.append(f"{name} {self.progress.epochs[-1][self.policy.monitor]:.4f}")
+        return "  ".join([*parts, f"{tokens_per_second:,.0f} tokens/s"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Score, log, keep and decide."""
@@ -204,10 +219,11 @@ class EpochEnd(keras.callbacks.Callback):
             raise InputError(
                 f"the loss is {loss} in epoch {epoch + 1}; lower optimizer.learning_rate or trainer.clip_norm"
             )
-        self.tokens_per_second = self.batches.tokens / seconds
+        tokens_per_second = self.batches.tokens / seconds
+        self.terminal.phase(f"epoch {epoch + 1}/{self.policy.epochs}: scoring")
         metrics: Metrics = {
             "train/loss": loss,
-            "train/tokens_per_second": self.tokens_per_second,
+            "train/tokens_per_second": tokens_per_second,
             "train/step_ms": 1000 * seconds / self.batches.steps,
             "train/learning_rate": float(self.model.optimizer.learning_rate),
             **{f"train/{name}": float(value) for name, value in logs.items() if name != "loss"},
@@ -216,6 +232,7 @@ class EpochEnd(keras.callbacks.Callback):
             metrics |= self.score_dev()
             self._keep(metrics[self.policy.monitor], epoch)
         self.progress.epochs.append(metrics)
+        self.terminal.line(f"epoch {epoch + 1}/{self.policy.epochs}  {self._line(loss, tokens_per_second)}")
         self.tracker.log_metrics(metrics, step=epoch + 1)
         log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
         checkpoints.save(self.model, self.folder, asdict(self.progress))
@@ -225,7 +242,6 @@ class EpochEnd(keras.callbacks.Callback):
     def _keep(self, score: float, epoch: int) -> None:
         """Write the model if it is the one to keep."""
         progress, policy = self.progress, self.policy
-        self.score = score
         if policy.keeps_last or progress.best is None or is_better(score, progress.best, policy.monitor):
             progress.best, progress.best_epoch, progress.waited = score, epoch + 1, 0
             checkpoints.save_best(self.model, self.folder)

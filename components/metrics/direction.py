@@ -1,5 +1,7 @@
-"""Which of two scores is the better one."""
+"""Which scores are shown first, and which of two is the better one."""
 
+# Names of scores, without their part, that tables of runs show if a run has them.
+HEADLINES = ("f1", "accuracy", "macro_f1", "perplexity", "bleu", "aer", "loss")
 LOWER_IS_BETTER = ("loss", "aer", "perplexity")
 
 

@@ -1,6 +1,6 @@
 """Schemas of models: what the functions and classes of this folder take, and what is theirs in the pipelines."""
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -34,7 +34,13 @@ _LABEL_SMOOTHING = "share of each label that goes to all classes alike"
 
 
 class Model(Schema):
-    """What all models have."""
+    """What all models have.
+
+    Attributes:
+        by_gradients: whether an optimizer trains it, rather than EM or counting.
+    """
+
+    by_gradients: ClassVar[bool] = True
 
     name: str = matching(
         r"^[\w.+-]+$", "a name of letters, digits and ._+-", "name of the model, of its export and of its runs"
@@ -136,6 +142,8 @@ class HiddenMarkovSmoothing(Schema):
 class HiddenMarkovTagger(Model):
     """A hidden Markov model, by counting or by EM."""
 
+    by_gradients: ClassVar[bool] = False
+
     templates: list[str] = described("attributes of unknown words: the shape, then the endings, the longest first")
     lists: dict[str, str] | None = described(_LISTS)
     min_count: Count = described("endings and shapes that occur less often are not told apart")
@@ -155,6 +163,8 @@ class Backoff(Schema):
 
 class Aligner(Model):
     """Word alignment by EM in both directions."""
+
+    by_gradients: ClassVar[bool] = False
 
     iterations: dict[AlignmentModel, Count] = Field(
         min_length=1, description="EM iterations of each model, one model after the other: {ibm1: 5, hmm: 5}"
@@ -230,6 +240,8 @@ class MaximumEntropyLM(Model):
 
 class NGramLM(Model):
     """An n-gram model by counting."""
+
+    by_gradients: ClassVar[bool] = False
 
     order: Order = described("words of an n-gram")
     smoothing: Smoothing = described("modified interpolated Kneser-Ney, Witten-Bell, or add-k")

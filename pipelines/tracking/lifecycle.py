@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig
 
 from trellis.pipelines.configuration import plain
+from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.tracker import Tracker
 
 
@@ -20,7 +21,7 @@ class Terminated(BaseException):
 
 
 @contextlib.contextmanager
-def tracked(config: DictConfig, folder: Path) -> Iterator[Tracker]:
+def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tracker]:
     """Start the tracker that `tracking` names, and end it as the block ends.
 
     Raises:
@@ -35,6 +36,7 @@ def tracked(config: DictConfig, folder: Path) -> Iterator[Tracker]:
 
     former = signal.signal(signal.SIGTERM, terminate) if in_main_thread else None
     try:
+        terminal.phase("starting the record of the run")
         tracker.start()
         yield tracker
         tracker.end("FINISHED")

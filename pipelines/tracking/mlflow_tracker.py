@@ -11,15 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.errors import InputError
 from trellis.components.quiet import captured_stderr
-from trellis.pipelines.configuration import comparable, flatten, plain
+from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Data, Metrics, Package
 from trellis.pipelines.tracking import registry, server_health
+from trellis.pipelines.tracking.description import parameters, run_name, scores_table, view_of_runs
 from trellis.pipelines.tracking.parent_run import RUN_FILE
 from trellis.pipelines.tracking.provenance import git_tags, version_tags
 from trellis.pipelines.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
+CURVES = "epoch/"  # begins the names of metrics that have a value for each epoch
+VIEW = "trellis"  # names the state of MLflow's page of runs that its address asks for
 # Without it MLflow opens an experiment on its pages for chat assistants.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 PYFUNC = Path(__file__).parents[2] / "serve" / "mlflow_model.py"
@@ -44,6 +47,7 @@ class MLflowTracker(Tracker):
         self.experiment = experiment
         self.run_id: str | None = None
         self.history: dict[str, list[tuple[int, float]]] = {}
+        self.final: Metrics = {}
 
     def start(self) -> None:
         """Begin or resume the run.
@@ -91,20 +95,34 @@ class MLflowTracker(Tracker):
         run = self.client.get_run(marker.read_text().strip())
         run_id = str(run.info.run_id)
         self.client.update_run(run_id, status="RUNNING")
-        for metric in ("train/loss", *(key for key in run.data.metrics if key.startswith("dev/"))):
-            for point in self.client.get_metric_history(run_id, metric):
-                self.history.setdefault(metric, []).append((point.step, point.value))
+        for curve in run.data.metrics:
+            name = curve.removeprefix(CURVES)
+            if name != curve and name.startswith(("train/loss", "dev/")):
+                points = self.client.get_metric_history(run_id, curve)
+                self.history[name] = [(point.step, point.value) for point in points]
         return run_id
 
     def _created(self) -> str:
-        name = f"{self.config.model.name}-seed{self.config.seed}"
-        tags = {"mlflow.runName": name, "mlflow.source.name": "train.py", **git_tags(), **version_tags()}
+        overrides = self._overrides()
+        name = run_name(self.config, overrides)
+        tags = {
+            "mlflow.runName": name,
+            "mlflow.source.name": "train.py",
+            "trellis.overrides": " ".join(overrides),
+            **git_tags(),
+            **version_tags(),
+        }
         run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
         (self.folder / RUN_FILE).write_text(run_id)
-        settings = flatten(OmegaConf.create(comparable(self.config)))
-        self.mlflow.log_params({key: str(value)[:500] for key, value in settings.items()}, run_id=run_id)
+        settings = {key: str(value)[:500] for key, value in parameters(self.config).items()}
+        self.mlflow.log_params(settings, run_id=run_id)
         self.client.log_text(run_id, yaml.safe_dump(plain(self.config), sort_keys=False), "config.yaml")
         return run_id
+
+    def _overrides(self) -> list[str]:
+        """Return what the user set for this run, as typed."""
+        path = self.folder / ".hydra" / "overrides.yaml"
+        return [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
 
     def log_data(self, data: Data) -> None:
         """Record the dataset with its digest and where it is from."""
@@ -116,21 +134,27 @@ class MLflowTracker(Tracker):
         first = next(iter(data.files.values()))
         source = next(iter(download.values()))["url"] if download else Path(first).absolute().as_uri()
         # MLflow takes digests of 36 characters at most.
-        dataset = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=data.digest[:36])
-        entry = DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
+        self.dataset = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=data.digest[:36])
+        entry = DatasetInput(self.dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])
         self.client.log_inputs(self.run_id, datasets=[entry])
         self.client.set_tag(self.run_id, "trellis.data", data.description)
 
     def log_metrics(self, metrics: Metrics, step: int) -> None:
-        """Record scores at an epoch."""
+        """Record scores at an epoch, as curves of their own: `epoch/dev/f1` beside the final `dev/f1`."""
         for name, value in metrics.items():
             if name.startswith(("train/loss", "dev/")):
                 self.history.setdefault(name, []).append((step, value))
-        self.mlflow.log_metrics(metrics, step=step, run_id=self.run_id)
+        curves = {f"{CURVES}{name}": value for name, value in metrics.items()}
+        self.mlflow.log_metrics(curves, step=step, run_id=self.run_id)
 
-    def log_final(self, metrics: Metrics, step: int) -> None:
-        """Record the scores of the whole run."""
-        self.mlflow.log_metrics(metrics, step=step, run_id=self.run_id)
+    def log_final(self, metrics: Metrics) -> None:
+        """Record the scores of the whole run, and a table of them as its description."""
+        self.final = metrics
+        self.mlflow.log_metrics(metrics, step=0, run_id=self.run_id)
+        self.client.set_tag(self.run_id, "mlflow.note.content", scores_table(self.config, metrics))
+        runs = self.client.search_runs([self.experiment_id], max_results=100)
+        names = set(metrics).union(*(run.data.metrics for run in runs))
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", view_of_runs(names))
 
     def log_reports(self, folder: Path) -> None:
         """Record the reports, and the learning curve with them."""
@@ -162,13 +186,14 @@ class MLflowTracker(Tracker):
         # MLflow warns that it would like type hints, from which it would infer the signature that is given here.
         with registry.active_run(self.run_id), captured_stderr():
             info = self.mlflow.pyfunc.log_model(
-                name="model",
+                name=self.config.model.name,
                 python_model=str(PYFUNC),
                 artifacts={"export": str(export)},
                 signature=signature,
                 input_example=pandas.DataFrame([dict(package.request)]),
                 pip_requirements=[f"{name}=={version(name)}" for name in ("tensorflow", "mlflow", "pandas")],
             )
+        self.mlflow.log_metrics(self.final, step=0, run_id=self.run_id, model_id=info.model_id, dataset=self.dataset)
         if self.register:
             registry.register(self.client, info.model_uri, self.register, monitor, score)
 
@@ -177,6 +202,9 @@ class MLflowTracker(Tracker):
         if self.run_id is None:
             return
         try:
+            for name in ("metrics.json", "train.log"):
+                if (self.folder / name).is_file():
+                    self.client.log_artifact(self.run_id, str(self.folder / name))
             if reason:
                 self.client.set_tag(self.run_id, "trellis.reason", " ".join(reason.split())[:1000])
             self.client.set_terminated(self.run_id, status)
@@ -187,9 +215,19 @@ class MLflowTracker(Tracker):
         """Return the experiment and the run."""
         return f"{self.experiment}, run {self.run_id}"
 
-    def command(self) -> str:
-        """Return the command that opens MLflow's pages."""
-        return f"mlflow ui --backend-store-uri {_relative(self.uri)}"
+    def command(self) -> str | None:
+        """Return the command that opens MLflow's pages; None where a server shows them already."""
+        return None if self._is_remote() else f"mlflow ui --backend-store-uri {_relative(self.uri)}"
+
+    def page(self) -> str:
+        """Return the address of the table of runs."""
+        server = self.uri.rstrip("/") if self._is_remote() else "http://127.0.0.1:5000"
+        return (
+            f"{server}/#/experiments/{self.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={VIEW}"
+        )
+
+    def _is_remote(self) -> bool:
+        return self.uri.startswith(("http://", "https://"))
 
     def _close_orphans(self) -> None:
         """Mark runs KILLED whose process on this machine is gone without a word (kill -9, power)."""

@@ -1,8 +1,9 @@
-"""One MLflow run over the runs of several seeds."""
+"""MLflow runs over runs: one for a sweep, and one for the seeds of each of its configurations."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -11,32 +12,67 @@ from trellis.pipelines.tracking.registry import address
 RUN_FILE = "mlflow_run"  # in the folder of a run: its id
 
 
-def log_parent(folders: Sequence[Path], metrics: Sequence[Mapping[str, float]], line: str) -> None:
-    """Put runs under a parent run, which has their means and standard deviations.
+class Configuration(NamedTuple):
+    """The finished runs of one configuration, with several seeds or one.
 
-    Args:
-        folders: of the finished runs; does nothing unless all of them were tracked.
+    Attributes:
+        folders: of the runs.
         metrics: of each run.
         line: the summary in words.
     """
-    children = [(folder / RUN_FILE).read_text().strip() for folder in folders if (folder / RUN_FILE).exists()]
-    if len(children) != len(folders):
+
+    folders: Sequence[Path]
+    metrics: Sequence[Mapping[str, float]]
+    line: str
+
+
+def log_sweep(name: str, configurations: Sequence[Configuration]) -> None:
+    """Put the runs of a sweep under a parent run, and those of each configuration's seeds under one with their means.
+
+    Does nothing unless all of them were tracked, in one experiment.
+    """
+    folders = [folder for configuration in configurations for folder in configuration.folders]
+    if len(folders) < 2 or not all((folder / RUN_FILE).exists() for folder in folders):
         return
     import mlflow
 
-    settings = OmegaConf.load(folders[0] / ".hydra" / "config.yaml")
-    client = mlflow.MlflowClient(address(settings.tracking.uri))
-    first = client.get_run(children[0])
-    name = f"{settings.model.name} × {len(children)} seeds"
-    parent = client.create_run(first.info.experiment_id, run_name=name, tags={"trellis.seeds": line})
+    client = mlflow.MlflowClient(address(OmegaConf.load(folders[0] / ".hydra" / "config.yaml").tracking.uri))
+    experiments = {client.get_run(_id(folder)).info.experiment_id for folder in folders}
+    if len(configurations) > 1 and len(experiments) == 1:
+        sweep = client.create_run(experiments.pop(), run_name=name, tags={"trellis.sweep": name})
+    else:
+        sweep = None
+    for configuration in configurations:
+        if len(configuration.folders) > 1:
+            top = _log_seeds(client, configuration)
+        else:
+            top = _id(configuration.folders[0])
+        if sweep is not None:
+            client.set_tag(top, "mlflow.parentRunId", sweep.info.run_id)
+    if sweep is not None:
+        client.set_terminated(sweep.info.run_id, "FINISHED")
+
+
+def _id(folder: Path) -> str:
+    return (folder / RUN_FILE).read_text().strip()
+
+
+def _log_seeds(client: Any, configuration: Configuration) -> str:
+    """Create the parent run of several seeds, with their means and standard deviations; return its id."""
+    first = client.get_run(_id(configuration.folders[0]))
+    name = f"{first.info.run_name.rpartition(' · ')[0]} · {len(configuration.folders)} seeds"
+    tags = {"trellis.seeds": configuration.line}
+    parent = str(client.create_run(first.info.experiment_id, run_name=name, tags=tags).info.run_id)
+    metrics = configuration.metrics
     for key in sorted(set.intersection(*(set(run) for run in metrics))):
         values = [run[key] for run in metrics]
-        client.log_metric(parent.info.run_id, key, statistics.mean(values))
-        client.log_metric(parent.info.run_id, f"{key}.sd", statistics.stdev(values))
-    client.log_metric(parent.info.run_id, "n", len(metrics))
+        client.log_metric(parent, key, statistics.mean(values))
+        client.log_metric(parent, f"{key}.sd", statistics.stdev(values))
+    client.log_metric(parent, "n", len(metrics))
     for key, value in first.data.params.items():
         if key != "seed":
-            client.log_param(parent.info.run_id, key, value)
-    for child in children:
-        client.set_tag(child, "mlflow.parentRunId", parent.info.run_id)
-    client.set_terminated(parent.info.run_id, "FINISHED")
+            client.log_param(parent, key, value)
+    for folder in configuration.folders:
+        client.set_tag(_id(folder), "mlflow.parentRunId", parent)
+    client.set_terminated(parent, "FINISHED")
+    return parent

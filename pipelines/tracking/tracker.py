@@ -36,7 +36,7 @@ class Tracker(abc.ABC):
         """Record scores at an epoch."""
 
     @abc.abstractmethod
-    def log_final(self, metrics: Metrics, step: int) -> None:
+    def log_final(self, metrics: Metrics) -> None:
         """Record the scores of the whole run."""
 
     @abc.abstractmethod
@@ -65,7 +65,11 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def command(self) -> str | None:
-        """Return the command that shows the record; None if there is none."""
+        """Return the command that starts a server that shows the record; None if none is needed."""
+
+    @abc.abstractmethod
+    def page(self) -> str | None:
+        """Return the address of a page with this run beside others; None if there is none."""
 
 
 class NullTracker(Tracker):
@@ -80,7 +84,7 @@ class NullTracker(Tracker):
     def log_metrics(self, metrics: Metrics, step: int) -> None:
         """Do nothing."""
 
-    def log_final(self, metrics: Metrics, step: int) -> None:
+    def log_final(self, metrics: Metrics) -> None:
         """Do nothing."""
 
     def log_reports(self, folder: Path) -> None:
@@ -97,5 +101,9 @@ class NullTracker(Tracker):
         return
 
     def command(self) -> None:
+        """Return None."""
+        return
+
+    def page(self) -> None:
         """Return None."""
         return

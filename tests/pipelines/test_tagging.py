@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -83,15 +84,41 @@ def test_what_mlflow_has(trained):
     assert record.data.params["model.units"] == "32" and record.data.params["seed"] == "1"
     for name, value in metrics.items():
         assert record.data.metrics[name] == pytest.approx(value), name
-    steps = [point.step for point in client.get_metric_history(record.info.run_id, "dev/f1")]
-    assert sorted(set(steps)) == list(range(1, 12))
+    curve = client.get_metric_history(record.info.run_id, "epoch/dev/f1")
+    assert [point.step for point in curve] == list(range(1, 11))
+    assert max(point.value for point in curve) == pytest.approx(metrics["dev/f1"])
+    finals = client.get_metric_history(record.info.run_id, "dev/f1")
+    assert {(point.step, point.value) for point in finals} == {(0, metrics["dev/f1"])}
     assert record.data.tags["trellis.version.keras"] == keras.__version__
     (data,) = record.inputs.dataset_inputs
     assert data.dataset.name == "sample_ner" and len(data.dataset.digest) == 36
     artifacts = {each.path for each in client.list_artifacts(record.info.run_id)}
-    assert {"config.yaml", "reports"} <= artifacts
+    assert {"config.yaml", "reports", "metrics.json"} <= artifacts
     champion = client.get_model_version_by_alias("tagger", "champion")
     assert float(champion.tags["dev/f1"]) == pytest.approx(metrics["dev/best"])
+
+
+def test_a_table_of_runs_says_what_each_run_is(trained):
+    folder, metrics, _ = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (record,) = client.search_runs([client.get_experiment_by_name("trellis-sample_ner").experiment_id])
+    assert record.info.run_name.startswith("bilstm_crf · sample_ner · ")
+    assert "units=32" in record.info.run_name and record.info.run_name.endswith(" · seed 1")
+    assert "model.units=32" in record.data.tags["trellis.overrides"].split(" ")
+    assert not [key for key in record.data.params if "._" in key or key.startswith(("tracking.", "data.files"))]
+    assert not [value for value in record.data.params.values() if "${" in value]
+    note = record.data.tags["mlflow.note.content"]
+    assert f"| f1 | {metrics['dev/f1']:.4f} | {metrics['test/f1']:.4f} |" in note
+
+
+def test_the_logged_model_has_the_scores_and_the_dataset(trained):
+    folder, metrics, _ = trained
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    (logged,) = client.search_logged_models([client.get_experiment_by_name("trellis-sample_ner").experiment_id])
+    assert logged.name == "bilstm_crf"
+    scores = {metric.key: metric for metric in logged.metrics}
+    assert scores["test/f1"].value == pytest.approx(metrics["test/f1"])
+    assert scores["test/f1"].dataset_name == "sample_ner"
 
 
 def test_the_logged_model_tags_strings(trained):
@@ -252,9 +279,15 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, whole, 
     resumed = run(tmp_path / "killed", *WHOLE, uri, "resume=true")
     (record,) = client.search_runs(experiments)
     assert record.info.status == "FINISHED"
-    steps = [point.step for point in client.get_metric_history(record.info.run_id, "dev/f1")]
-    assert sorted(set(steps)) == [1, 2, 3, 4, 5]
+    curve = client.get_metric_history(record.info.run_id, "epoch/dev/f1")
+    assert sorted({point.step for point in curve}) == [1, 2, 3, 4]
+    assert len({(point.step, point.value) for point in curve}) == 4  # an epoch that is repeated scores the same
     assert without_speeds(resumed) == whole
+
+
+def _read_until(process, start):
+    """Return the first line on standard error that starts so; empty if the process ends before."""
+    return next((line for line in process.stderr if line.startswith(start)), "")
 
 
 def test_sigkill_and_resume_from_the_command_line(tmp_path):
@@ -266,8 +299,8 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path):
     command = [sys.executable, str(ROOT / "train.py"), *overrides, "resume=true"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    said = [process.stderr.readline() for _ in range(5)]
-    assert "starting anew" in said[0] and said[-1].startswith("epoch "), said
+    assert "starting anew" in process.stderr.readline()
+    assert _read_until(process, "epoch 3/")
     process.send_signal(signal.SIGKILL)
     process.wait()
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -278,7 +311,7 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path):
     process = subprocess.Popen(
         [*command[:-1], "seed=2"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
     )
-    assert process.stderr.readline().startswith("epoch 1/")
+    assert _read_until(process, "epoch 1/")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     statuses = sorted((each.info.status, each.data.tags["trellis.reason"]) for each in client.search_runs(experiments))
@@ -286,7 +319,7 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path):
 
     done = python(ROOT / "train.py", *overrides, "resume=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert not done.stderr.startswith("epoch 1/")
+    assert re.search(r"^resuming after epoch \d+ of 15$", done.stderr, re.M) and "epoch 1/" not in done.stderr
     assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == 1
     assert sorted(each.info.status for each in client.search_runs(experiments)) == ["FINISHED", "KILLED"]
 
@@ -298,18 +331,24 @@ def test_a_sweep_over_seeds(tmp_path):
         "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if "(n=2)" in line]
-    assert len(lines) == 2 and all(" ± " in line and "test/f1" in line for line in lines)
+    table = done.stdout[done.stdout.index("4 runs:") :]
+    assert max(map(len, table.splitlines()[:6])) <= 80 and "test/f1" in table and "++" not in table
+    rows = [line for line in table.splitlines() if re.match("model=(hmm|memm) .* ± .* 2$", line.rstrip())]
+    assert len(rows) == 2
+    best = re.search(r"best on dev \(dev/f1 [\d.]+\); to repeat it:\n  trellis train model=(hmm|memm) ", table)
+    assert best, table
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    (top,) = [each.info.run_id for each in runs if "trellis.sweep" in each.data.tags]
     parents = {each.info.run_id: each for each in runs if "trellis.seeds" in each.data.tags}
+    assert [each.data.tags["mlflow.parentRunId"] for each in parents.values()] == [top, top]
     children = [each for each in runs if each.data.tags.get("mlflow.parentRunId") in parents]
     assert (len(parents), len(children)) == (2, 4)
     assert all(each.data.metrics["n"] == 2 and "test/f1.sd" in each.data.metrics for each in parents.values())
     assert time.time() - started < 300
     (sweep,) = tmp_path.glob("multirun/*/*")
     again = python("-m", "trellis", "compare", sweep, cwd=tmp_path)
-    assert again.stdout.splitlines() == lines
+    assert again.stdout.strip() == table.strip()
     with pytest.raises(InputError, match="no finished runs"):
         seeds.collect([tmp_path / "nothing"])
 

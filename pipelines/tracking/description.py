@@ -1,0 +1,75 @@
+"""What describes a run to people who compare runs: its name, its parameters, and a table of its scores."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from trellis.components.metrics.direction import HEADLINES
+from trellis.pipelines.configuration import comparable, flatten, plain
+from trellis.pipelines.settings import unused_keys
+
+# Said elsewhere: by the run's name, its dataset, its tags or the files of the run.
+NOT_IN_NAMES = ("model", "data", "seed", "experiment", "resume", "tracking", "export", "hydra", "trainer.threads")
+NOT_PARAMETERS = ("tracking", "export", "pipeline", "data.files", "data.path", "data.download", "batching.folder")
+
+
+def run_name(config: DictConfig, overrides: Sequence[str]) -> str:
+    """Return `bilstm_crf · conll2003 · units=200 · seed 1`.
+
+    Args:
+        overrides: what the user set, as typed.
+    """
+    differences = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if not _is_below(key, NOT_IN_NAMES) or key.startswith("model."):
+            differences.append(f"{key.rpartition('.')[2]}={value}")
+    return " · ".join([config.model.name, config.data.name, *differences, f"seed {config.seed}"])
+
+
+def parameters(config: DictConfig) -> dict[str, Any]:
+    """Return the settings that the model uses, resolved; without paths, classes and what is recorded elsewhere."""
+    settings = flatten(OmegaConf.create(plain(OmegaConf.create(comparable(config)))))
+    unused = (*NOT_PARAMETERS, *unused_keys(config))
+    return {
+        key: value
+        for key, value in settings.items()
+        if not _is_below(key, unused) and not key.rpartition(".")[2].startswith("_")
+    }
+
+
+def _is_below(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def scores_table(config: DictConfig, metrics: Mapping[str, float]) -> str:
+    """Return the final scores as Markdown, with a column for each part of the data."""
+    parts = [part for part in ("dev", "test") if any(name.startswith(f"{part}/") for name in metrics)]
+    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in parts)
+    lines = [
+        f"{config.model.name} on {config.data.name}",
+        "",
+        f"| score | {' | '.join(parts)} |",
+        "|:---|" + "---:|" * len(parts),
+    ]
+    for name in names:
+        values = [metrics.get(f"{part}/{name}") for part in parts]
+        lines.append(f"| {name} | {' | '.join('' if value is None else f'{value:.4f}' for value in values)} |")
+    return "\n".join(lines)
+
+
+def view_of_runs(metric_names: Collection[str]) -> str:
+    """Return the state of MLflow's page of runs in which its table shows the scores and what a run set.
+
+    Args:
+        metric_names: those that the runs of the experiment have.
+    """
+    scores = [name for name in HEADLINES if any(f"{part}/{name}" in metric_names for part in ("test", "dev"))]
+    shown = [f"{part}/{name}" for name in scores[:2] for part in ("test", "dev")]
+    metrics = [f"metrics.`{name}`" for name in (*shown, "train/tokens_per_second") if name in metric_names]
+    columns = ["attributes.`Duration`", *metrics, "tags.`trellis.overrides`"]
+    order = ["attributes.`Run Name`", *metrics, "tags.`trellis.overrides`", "attributes.`Duration`"]
+    widths = {"attributes.`Run Name`": 320, "tags.`trellis.overrides`": 320}
+    return json.dumps({"selectedColumns": columns, "columnOrder": order, "columnWidths": widths})
