@@ -39,7 +39,8 @@ def on_a_terminal(script):
     """Return everything that a script writes to a terminal of 80 columns."""
     process, screen = pty.fork()
     if process == 0:
-        os.environ |= {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color", "PYTHONPATH": os.pathsep.join(sys.path)}
+        size = {"COLUMNS": "80", "LINES": "24", "TERM": "xterm-256color"}
+        os.environ |= {**size, "PYTHONPATH": os.pathsep.join(sys.path)}
         os.execv(sys.executable, [sys.executable, "-c", script])
     written = b""
     while True:
