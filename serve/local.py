@@ -6,11 +6,14 @@ requests, answers those in flight, and exits.
 """
 
 import argparse
+import asyncio
 import contextlib
 import http.client
 import json
 import logging
 import signal
+import socket
+import ssl
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -25,6 +28,7 @@ from trellis.serve.client import as_json
 
 if TYPE_CHECKING:
     from trellis.serve.server.models import Models
+    from trellis.serve.server.prometheus import Metrics
 
 log = logging.getLogger("serve.local")
 
@@ -47,6 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=positive_int, default=2, help="batches of a signature at the same time (2)")
     parser.add_argument("--deadline", type=positive_float, default=60.0, help="maximum seconds for a request (60)")
     parser.add_argument("--body", type=positive_int, default=16 << 20, help="maximum bytes of a request (16 MiB)")
+    parser.add_argument(
+        "--connections", type=positive_int, default=1000, help="maximum connections of each protocol (1000)"
+    )
+    parser.add_argument(
+        "--limit", action="append", default=[], metavar="[[MODEL/]SIGNATURE/]NAME=N",
+        help="maximum of a request, repeatable: cells (rows × tokens of the widest row, 65536), rows, or an integer "
+        "input such as count (4096) or beam/width (64)",
+    )  # fmt: skip
     parser.add_argument("--tls-cert", type=Path, help="certificate chain, PEM; with --tls-key")
     parser.add_argument("--tls-key", type=Path, help="private key, PEM")
     options = parser.parse_args(arguments)
@@ -59,83 +71,189 @@ def serve(options: argparse.Namespace) -> None:
     """Serve models until SIGTERM or SIGINT.
 
     Raises:
-        InputError: there is nothing to serve, an address is in use, or a certificate cannot be read.
+        InputError: there is nothing to serve, an option is invalid, an address is in use, or a file cannot be read.
+    """
+    _check(options)
+    with contextlib.ExitStack() as stack:
+        rest_socket = stack.enter_context(_bound_socket("--rest-port", options.host, options.rest_port))
+        # gRPC binds its own; this finds out now whether it can.
+        _bound_socket("--grpc-port", options.host, options.grpc_port).close()
+        with captured_stderr():
+            import tensorflow  # noqa: F401 - its start-up messages are captured here
+
+            from trellis.serve.server.batches import Settings
+            from trellis.serve.server.limits import Options
+            from trellis.serve.server.models import Models, labels_of
+            from trellis.serve.server.prometheus import Metrics
+
+        credentials = _credentials(options)
+        limits = Options(options.limit)
+        labels = labels_of(options.config) if options.config else {}
+        settings = Settings(options.batch, options.queue, options.workers)
+        models = Models(options.folder, settings, labels, options.poll, limits)
+        stack.callback(models.stop)
+        models.start()
+        front = _FrontEnd(options, models, Metrics(), rest_socket, credentials)
+        with _stop_signals() as stopped:
+            stack.callback(front.stop)
+            front.start()
+            names = ", ".join(sorted(models.served)) or "no model yet"
+            if not options.tls_cert:
+                _warm_up_rest(models, *rest_socket.getsockname()[:2])
+            scheme = "https" if options.tls_cert else "http"
+            rest_port = rest_socket.getsockname()[1]
+            log.info("serving %s: %s://%s:%d, gRPC on %d", names, scheme, options.host, rest_port, front.grpc_port)
+            while not stopped.wait(0.2):
+                if not front.is_alive():
+                    raise InputError("the server stopped unexpectedly")
+            log.info("stopping: answering the requests in flight")
+            front.stop()
+
+
+class _FrontEnd:
+    """Both protocols, in one event loop in a thread of its own.
+
+    Args:
+        options: the command line.
+        models: the models.
+        metrics: where to record requests.
+        rest_socket: where REST listens.
+        credentials: of gRPC.
+
+    Attributes:
+        grpc_port: the port of gRPC, after `start`.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        models: "Models",
+        metrics: "Metrics",
+        rest_socket: socket.socket,
+        credentials: Any,
+    ) -> None:
+        import uvicorn
+
+        from trellis.serve.server.connections import HEADER_BYTES, BoundedConnection
+        from trellis.serve.server.rest import Application
+
+        self._options, self._models, self._metrics, self._credentials = options, models, metrics, credentials
+        self._socket = rest_socket
+        BoundedConnection.maximum = options.connections
+        config = uvicorn.Config(
+            Application(models, metrics, options.deadline, options.body), http=BoundedConnection, ws="none",
+            h11_max_incomplete_event_size=HEADER_BYTES, log_level="critical", access_log=False, server_header=False,
+            ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, timeout_graceful_shutdown=30,
+        )  # fmt: skip
+        self._rest = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._run, name="front_end")
+        self._error: Exception | None = None
+        self.grpc_port = 0
+
+    def start(self) -> None:
+        """Listen; return when both protocols do.
+
+        Raises:
+            InputError: an address is in use.
+        """
+        self._thread.start()
+        while self._thread.is_alive() and not self._rest.started:
+            self._thread.join(0.02)
+        if not self._rest.started:
+            raise InputError(f"--grpc-port {self._options.grpc_port}: cannot listen ({self._error})")
+
+    def is_alive(self) -> bool:
+        """Return whether requests are answered."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Stop listening, and wait for the last answers."""
+        self._rest.should_exit = True
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            self._error = error
+
+    async def _serve(self) -> None:
+        from trellis.serve.server.grpc_services import GrpcServer
+
+        options = self._options
+        grpc_server = GrpcServer(
+            self._models, self._metrics, f"{_bracketed(options.host)}:{options.grpc_port}", options.deadline,
+            options.body, options.connections, self._credentials,
+        )  # fmt: skip
+        self.grpc_port = grpc_server.port
+        await grpc_server.start()
+        await self._rest.serve(sockets=[self._socket])
+        await grpc_server.stop()
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Check the command line, before anything is loaded.
+
+    Raises:
+        InputError: an option is invalid.
     """
     if not options.folder.is_dir():
         raise InputError(f"{options.folder}: no such folder; trellis train writes exports under exports/")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise InputError("--tls-cert and --tls-key must be used together")
-    with captured_stderr():
-        import tensorflow  # noqa: F401 - its start-up messages are captured here
-        import uvicorn
 
-        from trellis.serve.server import grpc_services
-        from trellis.serve.server.batches import Settings
-        from trellis.serve.server.models import Models, labels_of
-        from trellis.serve.server.prometheus import Metrics
-        from trellis.serve.server.rest import Application
 
-    labels = labels_of(options.config) if options.config else {}
-    credentials = _credentials(options)
-    models = Models(options.folder, Settings(options.batch, options.queue, options.workers), labels, options.poll)
-    metrics = Metrics()
-    models.start()
+def _bound_socket(option: str, host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address but does not listen yet.
+
+    Raises:
+        InputError: it cannot be bound.
+    """
+    made = None
     try:
-        grpc_server, grpc_port = grpc_services.make_server(
-            models, metrics, f"{options.host}:{options.grpc_port}", options.deadline, options.body, credentials
-        )
-    except RuntimeError as error:
-        models.stop()
-        raise InputError(f"--grpc-port {options.grpc_port}: cannot listen ({error})") from None
-    application = Application(models, metrics, options.deadline, options.body)
-    config = uvicorn.Config(
-        application, host=options.host, port=options.rest_port, log_level="error", access_log=False,
-        ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, timeout_graceful_shutdown=30,
-    )  # fmt: skip
-    rest_server = uvicorn.Server(config)
-    thread = threading.Thread(target=rest_server.run, name="rest")
-    with _stop_signals() as stopped:
-        try:
-            grpc_server.start()
-            thread.start()
-            while thread.is_alive() and not rest_server.started:
-                thread.join(0.02)
-            if not rest_server.started:
-                raise InputError(f"--rest-port {options.rest_port}: cannot listen")
-            rest_port = rest_server.servers[0].sockets[0].getsockname()[1]
-            names = ", ".join(sorted(models.served)) or "no model yet"
-            if not options.tls_cert:
-                _warm_up_rest(models, options.host, rest_port)
-            scheme = "https" if options.tls_cert else "http"
-            log.info("serving %s: %s://%s:%d, gRPC on %d", names, scheme, options.host, rest_port, grpc_port)
-            while not stopped.wait(0.2):
-                if not thread.is_alive():
-                    raise InputError("the REST server stopped unexpectedly")
-            log.info("stopping: answering the requests in flight")
-        finally:
-            rest_server.should_exit = True
-            grpc_stopped = grpc_server.stop(30)
-            if thread.ident is not None:
-                thread.join()
-            grpc_stopped.wait()
-            models.stop()
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # IPv4 first: `localhost` is both.
+        family, kind, protocol, _, address = min(addresses, key=lambda found: found[0] != socket.AF_INET)
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, UnicodeError) as error:
+        if made is not None:
+            made.close()
+        raise InputError(f"{option} {port}: cannot listen on {host} ({error})") from None
+    return made
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _credentials(options: argparse.Namespace) -> Any:
     """Return the TLS credentials of the gRPC server; None without TLS.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or the two are no certificate and its key.
     """
     if not options.tls_cert:
         return None
     import grpc
 
+    for path in (options.tls_cert, options.tls_key):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     try:
-        pair = options.tls_key.read_bytes(), options.tls_cert.read_bytes()
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return grpc.ssl_server_credentials([pair])
+        # A key with a password would ask for it on the terminal.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options.tls_cert, options.tls_key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--tls-cert {options.tls_cert}, --tls-key {options.tls_key}: not a certificate and its key, PEM, without a"
+            f" password ({error})"
+        ) from None
+    return grpc.ssl_server_credentials([(options.tls_key.read_bytes(), options.tls_cert.read_bytes())])
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from trellis.components import generation, transfer
 from trellis.components.models.language_model import LanguageModel
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
+from trellis.components.saved_model.scalar_inputs import check_in_graph
 from trellis.components.text.stream import BOUNDARY, spellings
 from trellis.components.text.tokenizer import split_at_spaces
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
@@ -119,6 +120,7 @@ class LanguageModelModule(ExportModule):
         top_p: Tensor,
         repetition: Tensor,
     ) -> dict[str, Tensor]:
+        check_in_graph(count=count, temperature=temperature, top_k=top_k, top_p=top_p, repetition=repetition)
         ids, lengths = self._encode(prompt)
         generated = generation.sample(
             self._model(),
@@ -136,6 +138,7 @@ class LanguageModelModule(ExportModule):
         return {"text": self._continuation(prompt, generated)}
 
     def _beam(self, prompt: Strings, count: Tensor, width: Tensor) -> dict[str, Tensor]:
+        check_in_graph(count=count, width=width)
         ids, lengths = self._encode(prompt)
         generated, scores = generation.beam_search(
             self._model(), ids, lengths, count=count, width=width, banned=self._banned, end=self._end
@@ -162,6 +165,7 @@ class LanguageModelModule(ExportModule):
         return {"log_probability": total, "tokens": lengths, "unknown": unknown}
 
     def _next(self, prompt: Strings, count: Tensor) -> dict[str, Tensor]:
+        check_in_graph(count=count)
         ids, lengths = self._encode(prompt)
         features, _ = generation.after(self._model(), ids, lengths)
         probabilities = tf.exp(self._model().log_probabilities(features))

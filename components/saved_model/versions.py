@@ -10,12 +10,24 @@ from pathlib import Path
 from trellis.components.errors import InputError
 from trellis.components.types import FilePath
 
+LONGEST_NUMBER = 18  # digits of a version, which is an int64
 EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
 
 
 def versions(folder: FilePath) -> list[int]:
     """Return the versions in an export folder, ascending."""
-    return sorted(int(entry.name) for entry in Path(folder).iterdir() if entry.is_dir() and entry.name.isdigit())
+    return sorted(version_folders(folder))
+
+
+def version_folders(folder: FilePath) -> dict[int, Path]:
+    """Return the folder of each version in an export folder; `007` is version 7 unless there is a folder `7`."""
+    entries = [
+        entry
+        for entry in Path(folder).iterdir()
+        if entry.name.isascii() and entry.name.isdigit() and len(entry.name) <= LONGEST_NUMBER and entry.is_dir()
+    ]
+    # The shortest name comes last and wins.
+    return {int(entry.name): entry for entry in sorted(entries, key=lambda entry: (-len(entry.name), entry.name))}
 
 
 def check_writable(folder: FilePath) -> None:
@@ -93,10 +105,10 @@ def latest(folder: FilePath) -> Path:
         raise InputError(f"{folder}: no such export; {hint}")
     if (folder / "saved_model.pb").is_file():
         return folder
-    present = versions(folder)
+    present = version_folders(folder)
     if not present:
         models = sorted(inner.name for inner in folder.iterdir() if inner.is_dir() and versions(inner))
         if models:
             raise InputError(f"{folder}: a folder of exports; name one: {', '.join(str(folder / m) for m in models)}")
         raise InputError(f"{folder}: no SavedModel here, neither saved_model.pb nor a version folder")
-    return folder / str(present[-1])
+    return present[max(present)]

@@ -8,16 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trellis.components.errors import InputError, first_line, one_line
 from trellis.components.saved_model.package import WARM_UP
-from trellis.components.saved_model.versions import EXTRA, versions
+from trellis.components.saved_model.versions import EXTRA, version_folders
 from trellis.components.types import FilePath
-from trellis.serve.server.batches import Answer, Batches, Settings
-from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, check_names, refuse
+from trellis.serve.server.batches import Batches, Settings
+from trellis.serve.server.cancellation import stoppable
+from trellis.serve.server.limits import Cost, Limits, Options, metadata_of
+from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, check_names, refuse
 
 log = logging.getLogger("serve.local")
 
@@ -25,6 +27,7 @@ NAME = re.compile(r"[A-Za-z0-9_.+-]+")
 WARM_UP_SECONDS = 600  # for one request of the warm-up
 DRAIN = 30  # seconds to wait for the last requests to a version
 
+Files = tuple[tuple[str, int, int], ...]  # the path, size and time of modification of each file
 Labels = Mapping[str, Mapping[str, int]]  # {model: {label: version}}
 
 
@@ -36,14 +39,18 @@ class Version:
         number: the version.
         folder: the folder of the version.
         settings: how requests are batched.
+        options: limits that replace the default ones.
 
     Attributes:
         signatures: the inputs and outputs of each signature.
+        limits: the limits of each signature.
         batches: the queue of each signature; empty after `close`.
         busy: the number of requests that use this version; guarded by the lock of `Models`.
     """
 
-    def __init__(self, name: str, number: int, folder: Path, settings: Settings) -> None:
+    def __init__(
+        self, name: str, number: int, folder: Path, settings: Settings, options: Options | None = None
+    ) -> None:
         import tensorflow as tf
 
         self.name, self.number, self.folder = name, number, folder
@@ -56,11 +63,38 @@ class Version:
             )
             for key, function in functions.items()
         }
+        metadata, options = metadata_of(folder), options or Options()
+        self.limits = {
+            key: Limits.of(signature, options.of(name, key), metadata) for key, signature in self.signatures.items()
+        }
         self.batches = {
-            key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings)
+            key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings, stoppable)
             for key, signature in self.signatures.items()
         }
         self.busy = 0
+
+    def signature(self, name: str) -> Signature:
+        """Return the inputs and outputs of a signature.
+
+        Raises:
+            Refused: there is no such signature.
+        """
+        if name not in self.signatures:
+            names = ", ".join(sorted(self.signatures))
+            refuse(f"Serving signature name: {brief(name)!r} not found in signature def; it has {names}")
+        return self.signatures[name]
+
+    def check(self, signature: str, inputs: Arrays) -> Cost:
+        """Check the inputs of a request to a signature; return how much it asks for.
+
+        Raises:
+            Refused: the inputs do not fit the signature, or ask for more than its limits allow.
+        """
+        check_names(inputs, self.signatures[signature].inputs)
+        rows = {len(array) for array in inputs.values() if np.ndim(array)}
+        if len(rows) > 1:
+            refuse(f"inputs differ in their first axis: {' and '.join(map(str, sorted(rows)))}")
+        return self.limits[signature].cost(inputs)
 
     def requests(self) -> Iterator[tuple[str, Arrays]]:
         """Yield the warm-up requests stored with the version: `(signature, inputs)`."""
@@ -116,6 +150,8 @@ def _runner(model: Any, function: Callable[..., Mapping[str, Any]], signature: S
             raise Refused("INVALID_ARGUMENT", one_line(error)) from None
         except tf.errors.ResourceExhaustedError as error:
             raise Refused("RESOURCE_EXHAUSTED", one_line(error)) from None
+        except tf.errors.OpError as error:
+            raise Refused("INTERNAL", one_line(error)) from None
 
     return run
 
@@ -141,6 +177,32 @@ def _batching(signature: Signature) -> tuple[bool, list[str]]:
     return known_rank and can_concatenate and can_trim and (not wide or texts_tell_width), wide
 
 
+class _State(NamedTuple):
+    """What became of a version.
+
+    Attributes:
+        name: a state of TensorFlow Serving, such as `AVAILABLE`.
+        code: the name of a gRPC status; other than `OK` if the version could not be loaded.
+        message: why it could not be loaded.
+    """
+
+    name: str
+    code: str = "OK"
+    message: str = ""
+
+
+class _Failure(NamedTuple):
+    """A version that could not be loaded.
+
+    Attributes:
+        files: the files it had then.
+        seen: the files it had when it was last looked at.
+    """
+
+    files: Files
+    seen: Files
+
+
 class Models:
     """The models of a folder, `exports/NAME/VERSION/`, each with its newest version that can be loaded.
 
@@ -149,16 +211,30 @@ class Models:
         settings: how requests are batched.
         labels: versions that are served too, under a label.
         poll: seconds between looks at the folder.
+        options: limits that replace the default ones.
 
     Attributes:
         served: `{model: {version number: version}}`.
+        poll: seconds between looks at the folder.
+        largest: the maximum cells of a request to any signature.
     """
 
-    def __init__(self, folder: FilePath, settings: Settings, labels: Labels | None = None, poll: float = 1.0) -> None:
-        self._folder, self._settings, self._labels, self._poll = Path(folder), settings, labels or {}, poll
+    def __init__(
+        self,
+        folder: FilePath,
+        settings: Settings,
+        labels: Labels | None = None,
+        poll: float = 1.0,
+        options: Options | None = None,
+    ) -> None:
+        self._folder, self._settings, self._labels = Path(folder), settings, labels or {}
+        self.poll = min(poll, threading.TIMEOUT_MAX)
+        self._options = options or Options()
         self.served: dict[str, dict[int, Version]] = {}
-        self._states: dict[str, dict[int, str]] = {}
-        self._failed: dict[tuple[str, int], int] = {}  # when the folder was last modified, by model and version
+        self.largest = 0
+        self._states: dict[str, dict[int, _State]] = {}
+        self._failed: dict[tuple[str, int], _Failure] = {}
+        self._problems: dict[str, str] = {}  # what was logged last about the folder of a model
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="watch")
 
@@ -177,34 +253,46 @@ class Models:
                 self._unload(version)
 
     def _watch(self) -> None:
-        while not self._stop.wait(self._poll):
+        while not self._stop.wait(self.poll):
             try:
                 self.look()
-            except Exception:
-                log.exception("looking for new versions failed")
+            except Exception as error:
+                self._report("", f"{self._folder}: cannot be looked at ({first_line(error, 300)})")
 
     def look(self) -> None:
         """Load new versions, and unload those that are no longer served."""
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-            if folder.is_dir() and NAME.fullmatch(folder.name) and not folder.name.startswith("."):
-                self._update(folder.name, folder)
+            if NAME.fullmatch(folder.name) and not folder.name.startswith(".") and folder.is_dir():
+                try:
+                    self._update(folder.name, folder)
+                except Exception as error:
+                    # Folders change while they are looked at; one model must not hold up the others.
+                    self._report(folder.name, f"{folder.name}: cannot be looked at ({first_line(error, 300)})")
+                else:
+                    self._problems.pop(folder.name, None)
+
+    def _report(self, name: str, problem: str) -> None:
+        """Log a problem with the folder of a model, once until it is another."""
+        if self._problems.get(name) != problem:
+            self._problems[name] = problem
+            log.error("%s", problem)
 
     def _update(self, name: str, folder: Path) -> None:
         """Load the newest version of a model and its labelled ones; unload the others."""
-        present = versions(folder)
+        present = version_folders(folder)
         loaded = self.served.get(name, {})
         labelled = [number for number in self._labels.get(name, {}).values() if number in present]
         newest = next(
             (
                 number
-                for number in reversed(present)
-                if number in loaded or self._load(name, number, folder / str(number))
+                for number in sorted(present, reverse=True)
+                if number in loaded or self._load(name, number, present[number])
             ),
             None,
         )
         for number in labelled:
             if number not in self.served.get(name, {}):
-                self._load(name, number, folder / str(number))
+                self._load(name, number, present[number])
         if newest is None:
             # No version can be loaded any more; keep serving the one that was.
             return
@@ -212,31 +300,42 @@ class Models:
             if number not in (newest, *labelled):
                 with self._lock:
                     self.served[name] = {n: v for n, v in self.served[name].items() if n != number}
-                self._states[name][number] = "UNLOADING"
+                self._states[name][number] = _State("UNLOADING")
                 threading.Thread(target=self._unload, args=(version,), daemon=True).start()
 
     def _load(self, name: str, number: int, folder: Path) -> bool:
-        """Load and warm up a version, unless that failed before; return whether it is served."""
-        modified = folder.stat().st_mtime_ns
-        if self._failed.get((name, number)) == modified:
+        """Load and warm up a version; return whether it is served.
+
+        A version that could not be loaded is tried again when its files have changed and then stayed the same between
+        two looks: it may have been copied in place, and not have been complete.
+        """
+        files = _files(folder)
+        failure = self._failed.get((name, number))
+        if failure is not None and files in (failure.files, ()):
+            return False
+        if failure is not None and files != failure.seen:
+            self._failed[name, number] = failure._replace(seen=files)
             return False
         states = self._states.setdefault(name, {})
-        states[number] = "LOADING"
+        states[number] = _State("LOADING")
         began = time.perf_counter()
         version = None
         try:
-            version = Version(name, number, folder, self._settings)
+            version = Version(name, number, folder, self._settings, self._options)
             version.warm_up()
         except Exception as error:
             if version is not None:
                 version.close()
-            self._failed[name, number] = modified
-            states[number] = "END"
-            log.error("%s version %d: cannot be loaded, skipped (%s)", name, number, first_line(error, 300))
+            self._failed[name, number] = _Failure(files, files)
+            reason = first_line(error, 300)
+            states[number] = _State("END", "INVALID_ARGUMENT", f"cannot be loaded ({reason})")
+            log.error("%s version %d: cannot be loaded, skipped (%s)", name, number, reason)
             return False
+        self._failed.pop((name, number), None)
+        self.largest = max(self.largest, *(limits.largest for limits in version.limits.values()))
         with self._lock:
             self.served[name] = {**self.served.get(name, {}), number: version}
-        states[number] = "AVAILABLE"
+        states[number] = _State("AVAILABLE")
         log.info("%s version %d: serving after %.1f s", name, number, time.perf_counter() - began)
         return True
 
@@ -246,13 +345,17 @@ class Models:
         while version.busy and time.monotonic() < deadline:
             time.sleep(0.01)
         version.close()
-        self._states[version.name][version.number] = "END"
+        self._states[version.name][version.number] = _State("END")
         log.info("%s version %d: unloaded", version.name, version.number)
         gc.collect()
 
-    def has(self, name: str) -> bool:
-        """Return whether there is such a model, served or not: only its requests are counted, not made-up names."""
-        return name in self._states
+    def names(self) -> list[str]:
+        """Return the names of all models, loaded or not."""
+        return list(self._states)
+
+    def label(self, name: str) -> str:
+        """Return a model's name for metrics, where all made-up names are `""`."""
+        return name if name in self._states else ""
 
     def find(self, name: str, number: int | None = None, label: str | None = None) -> Version:
         """Return the version that a request refers to.
@@ -267,11 +370,11 @@ class Models:
         """
         loaded = self.served.get(name)
         if not loaded:
-            raise Refused("NOT_FOUND", f"Servable not found for request: Latest({name})")
+            raise Refused("NOT_FOUND", f"Servable not found for request: Latest({brief(name)})")
         if label is not None:
             number = self._labels.get(name, {}).get(label)
             if number is None:
-                raise Refused("NOT_FOUND", f"Unrecognized servable version label: {label}")
+                raise Refused("NOT_FOUND", f"Unrecognized servable version label: {brief(label)}")
         if number is None:
             return loaded[max(loaded)]
         if number not in loaded:
@@ -290,28 +393,7 @@ class Models:
             with self._lock:
                 version.busy -= 1
 
-    def predict(self, version: Version, signature: str, inputs: Arrays, deadline: float) -> Answer:
-        """Queue a request; return a future of its outputs.
-
-        Args:
-            version: the version to ask.
-            signature: the name of the signature.
-            inputs: the inputs by name.
-            deadline: the time of `time.monotonic` after which nobody waits for the answer.
-
-        Raises:
-            Refused: the inputs do not fit the signature, or too many requests wait.
-        """
-        if signature not in version.signatures:
-            names = ", ".join(sorted(version.signatures))
-            refuse(f"Serving signature name: {signature!r} not found in signature def; it has {names}")
-        check_names(inputs, version.signatures[signature].inputs)
-        rows = {len(array) for array in inputs.values() if np.ndim(array)}
-        if len(rows) > 1:
-            refuse(f"inputs differ in their first axis: {' and '.join(map(str, sorted(rows)))}")
-        return version.batches[signature].submit(inputs, deadline)
-
-    def status(self, name: str, number: int | None = None, label: str | None = None) -> dict[int, str]:
+    def status(self, name: str, number: int | None = None, label: str | None = None) -> dict[int, _State]:
         """Return the state of each version of a model, or of one version.
 
         Args:
@@ -323,7 +405,7 @@ class Models:
             Refused: there is no such model or version.
         """
         if name not in self._states:
-            raise Refused("NOT_FOUND", f"Could not find any versions of model {name}")
+            raise Refused("NOT_FOUND", f"Could not find any versions of model {brief(name)}")
         states = dict(self._states[name])
         if number is None and label is None:
             return states
@@ -332,6 +414,15 @@ class Models:
         if number not in states:
             raise Refused("NOT_FOUND", f"Could not find version {number} of model {name}")
         return {number: states[number]}
+
+
+def _files(folder: Path) -> Files:
+    """Return the files of a version; none if the folder is gone."""
+    try:
+        found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    except OSError:
+        return ()
+    return tuple((str(path.relative_to(folder)), status.st_size, status.st_mtime_ns) for path, status in found)
 
 
 def labels_of(path: FilePath) -> dict[str, dict[str, int]]:
@@ -347,9 +438,9 @@ def labels_of(path: FilePath) -> dict[str, dict[str, int]]:
     from tensorflow_serving.config import model_server_config_pb2
 
     try:
-        config = text_format.Parse(Path(path).read_text(), model_server_config_pb2.ModelServerConfig())
+        config = text_format.Parse(Path(path).read_text("utf-8"), model_server_config_pb2.ModelServerConfig())
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except text_format.ParseError as error:
-        raise InputError(f"{path}: {error}") from None
+    except (UnicodeDecodeError, text_format.ParseError) as error:
+        raise InputError(f"{path}: not a models.config ({first_line(error, 200)})") from None
     return {model.name: dict(model.version_labels) for model in config.model_config_list.config}

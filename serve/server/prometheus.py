@@ -39,7 +39,7 @@ class Metrics:
         """Record a request.
 
         Args:
-            model: the name of the model.
+            model: the name of the model; `""` if there is no such model.
             protocol: `REST` or `GRPC`.
             status: the name of a gRPC status.
             seconds: how long it took.
@@ -53,11 +53,11 @@ class Metrics:
         lines = ["# TYPE :tensorflow:serving:request_count counter"]
         with self._lock:
             for (model, protocol, status), count in sorted(self._requests.items()):
-                labels = f'model_name="{model}",entrypoint="{protocol}",status="{status}"'
+                labels = f'model_name="{_escape(model)}",entrypoint="{protocol}",status="{status}"'
                 lines.append(f":tensorflow:serving:request_count{{{labels}}} {count}")
             lines.append("# TYPE :tensorflow:serving:request_latency histogram")
             for (model, protocol), latencies in sorted(self._latencies.items()):
-                labels, cumulated = f'model_name="{model}",entrypoint="{protocol}"', 0
+                labels, cumulated = f'model_name="{_escape(model)}",entrypoint="{protocol}"', 0
                 bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
                 for bound, count in zip(bounds, latencies.counts, strict=True):
                     cumulated += count
@@ -68,10 +68,14 @@ class Metrics:
         for name, loaded in sorted(models.served.items()):
             for number, version in sorted(loaded.items()):
                 rows = sum(batches.rows for batches in version.batches.values())
-                lines.append(f'trellis_waiting_rows{{model_name="{name}",version="{number}"}} {rows}')
+                lines.append(f'trellis_waiting_rows{{model_name="{_escape(name)}",version="{number}"}} {rows}')
         lines.append("# TYPE process_resident_memory_bytes gauge")
         lines.append(f"process_resident_memory_bytes {resident_bytes()}")
         return "\n".join(lines) + "\n"
+
+
+def _escape(label: str) -> str:
+    return label.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def resident_bytes() -> int:

@@ -19,7 +19,8 @@ HTTP = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-TYPES = {"string": (str, dict), "int32": (int,), "int64": (int,), "float32": (int, float), "bool": (bool,)}
+LONGEST_NAME, LONGEST_MESSAGE = 100, 500  # characters that an error repeats of a name, and of a message
+VALUES = 4  # values, lists and keys in the JSON of a request for each cell that a signature may have
 
 Arrays = dict[str, np.ndarray]
 
@@ -52,6 +53,8 @@ class Refused(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        # One line, and short: gRPC sends it as a header, which clients refuse if it is large.
+        message = "".join(character if character.isprintable() else " " for character in message[:LONGEST_MESSAGE])
         super().__init__(message)
         self.code, self.message = code, message
 
@@ -59,6 +62,11 @@ class Refused(Exception):
 def refuse(message: str) -> NoReturn:
     """Raise `Refused` with INVALID_ARGUMENT."""
     raise Refused("INVALID_ARGUMENT", message)
+
+
+def brief(text: str) -> str:
+    """Return the beginning of a text that came with a request, to be repeated in an error."""
+    return text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "…"
 
 
 class Predict(NamedTuple):
@@ -75,12 +83,18 @@ class Predict(NamedTuple):
     in_rows: bool
 
 
-def parse(body: bytes) -> Predict:
+def parse(body: bytes, cells: int | None = None) -> Predict:
     """Parse the body of a `:predict` request.
 
+    Args:
+        body: the body.
+        cells: the maximum cells of a request to any signature; None: any number.
+
     Raises:
-        Refused: it is not such JSON.
+        Refused: it is not such JSON, or it has more values than any signature takes.
     """
+    if cells is not None:
+        _check_values(body, VALUES * cells)
     try:
         request = json.loads(body)
     except RecursionError:
@@ -97,8 +111,23 @@ def parse(body: bytes) -> Predict:
         refuse("Missing 'inputs' or 'instances' key" if not in_rows else "Request has both 'inputs' and 'instances'")
     unknown = set(request) - {"signature_name", "instances", "inputs"}
     if unknown:
-        refuse(f"Unknown key {sorted(unknown)[0]!r} in the request")
+        refuse(f"Unknown key {brief(sorted(unknown)[0])!r} in the request")
     return Predict(signature, request["instances" if in_rows else "inputs"], in_rows)
+
+
+def _check_values(body: bytes, limit: int) -> None:
+    """Count the strings, numbers, lists and keys of JSON without parsing it.
+
+    Raises:
+        Refused: there are more than `limit`.
+    """
+    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    strings = plain.count(b'"') // 2
+    if strings <= limit:
+        structure = b"".join(plain.split(b'"')[::2])  # what is outside of strings
+        strings = max(strings, sum(structure.count(mark) for mark in (b",", b"[", b"{")))
+    if strings > limit:
+        refuse(f"{strings:,} values in the request, above the limit of {limit:,} (--limit cells=…)")
 
 
 def tensors(values: Any, in_rows: bool, inputs: Mapping[str, Spec]) -> Arrays:
@@ -146,7 +175,15 @@ def check_names(names: Collection[str], inputs: Mapping[str, Spec]) -> None:
     if missing:
         refuse(f"input {missing[0]!r} is missing; expected {', '.join(sorted(inputs))}")
     if unknown:
-        refuse(f"no input {unknown[0]!r}; expected {', '.join(sorted(inputs))}")
+        refuse(f"no input {brief(unknown[0])!r}; expected {', '.join(sorted(inputs))}")
+
+
+def data_type(dtype: str) -> str:
+    """Return TensorFlow's name of a type: `DT_FLOAT` for `float32`."""
+    import tensorflow as tf
+    from tensorflow.core.framework import types_pb2
+
+    return types_pb2.DataType.Name(tf.as_dtype(dtype).as_datatype_enum)
 
 
 def check_array(name: str, array: np.ndarray, spec: Spec) -> None:
@@ -156,7 +193,7 @@ def check_array(name: str, array: np.ndarray, spec: Spec) -> None:
         Refused: they are not those of the signature.
     """
     dtype = "string" if array.dtype == object else array.dtype.name
-    if dtype != spec.dtype:
+    if dtype != spec.dtype and (dtype, spec.dtype) != ("float32", "bfloat16"):
         refuse(f"input {name!r}: dtype {dtype}, expected {spec.dtype}")
     if spec.shape is None:
         return
@@ -179,23 +216,41 @@ def _array(name: str, value: Any, spec: Spec) -> np.ndarray:
             refuse(f"input {name!r}: ragged, lists of {min(lengths)} and {max(lengths)} values in axis {axis}")
         sizes.append(lengths.pop() if lengths else 0)
         flat = [inner for element in flat for inner in element]
+    accepted = _python_types(name, dtype)
     for element in flat:
         if isinstance(element, list):
             refuse(f"input {name!r}: rank above {rank}")
-        if not isinstance(element, TYPES[dtype]) or (isinstance(element, bool) and dtype != "bool"):
-            refuse(f"input {name!r}: {json.dumps(element)[:40]} is not a {dtype}")
+        if not isinstance(element, accepted) or (isinstance(element, bool) and dtype != "bool"):
+            refuse(f"input {name!r}: {brief(json.dumps(element))} is not a {dtype}")
     array: np.ndarray
     if dtype == "string":
         array = np.empty(len(flat), object)
         array[:] = [_bytes(name, element) for element in flat]
     else:
         try:
-            array = np.array(flat, dtype)
-        except OverflowError:
+            array = np.array(flat, np.float32 if dtype == "bfloat16" else dtype)
+        except (OverflowError, TypeError, ValueError):
             refuse(f"input {name!r}: a value is outside the range of {dtype}")
     array = array.reshape(sizes)
     check_array(name, array, spec)
     return array
+
+
+def _python_types(name: str, dtype: str) -> tuple[type, ...]:
+    """Return the types of JSON values that can be elements of a tensor.
+
+    Raises:
+        Refused: JSON has no such values.
+    """
+    if dtype == "string":
+        return str, dict
+    if dtype == "bool":
+        return (bool,)
+    if dtype.startswith(("int", "uint")):
+        return (int,)
+    if "float" in dtype:
+        return int, float
+    refuse(f"input {name!r}: JSON has no values of type {dtype}; use gRPC")
 
 
 def _bytes(name: str, value: str | dict[str, Any]) -> bytes:

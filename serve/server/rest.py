@@ -1,21 +1,48 @@
 """TensorFlow Serving's REST interface as an ASGI application."""
 
 import asyncio
+import contextlib
 import json
+import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
+from trellis.components.errors import first_line
 from trellis.components.types import JSON
+from trellis.serve.server import connections
+from trellis.serve.server.limits import Cost
 from trellis.serve.server.models import NAME, Models, Version
 from trellis.serve.server.prometheus import Metrics
-from trellis.serve.server.requests import HTTP, Refused, Spec, answer, parse, tensors
+from trellis.serve.server.requests import (
+    HTTP,
+    Arrays,
+    Predict,
+    Refused,
+    Spec,
+    answer,
+    brief,
+    data_type,
+    parse,
+    tensors,
+)
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+Result = TypeVar("Result")
+
+log = logging.getLogger("serve.local")
+
+METRICS = "/monitoring/prometheus/metrics"
+SMALL_BODY = 16 << 10  # bytes of a request that is parsed at once
+SMALL_ANSWER = 4_096  # values of an answer that is encoded at once
+HELD_BODIES = 8  # large bodies of the maximum size that may be in memory
+QUICK = 0.25  # seconds after which the server looks whether the client is still there
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]+)|/labels/([^/:]+))?(?:(/metadata)|(:[a-z]+))?")
 
@@ -30,6 +57,34 @@ class _Target(NamedTuple):
     verb: str | None
 
 
+class HeldBytes:
+    """The bytes of large requests that are held in memory at the same time.
+
+    Args:
+        limit: the maximum.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that reserves further bytes; they are free again after the block."""
+        own = 0
+
+        def reserve(size: int) -> None:
+            nonlocal own
+            if self._held + size > self._limit:
+                raise Refused("RESOURCE_EXHAUSTED", f"large requests hold {self._limit >> 20} MiB already")
+            self._held += size
+            own += size
+
+        try:
+            yield reserve
+        finally:
+            self._held -= own
+
+
 class Application:
     """`/v1/models/NAME[/versions/N|/labels/L][/metadata|:predict]` and `/monitoring/prometheus/metrics`.
 
@@ -42,6 +97,9 @@ class Application:
 
     def __init__(self, models: Models, metrics: Metrics, deadline: float = 60.0, body: int = 16 << 20) -> None:
         self._models, self._metrics, self._deadline, self._body = models, metrics, deadline, body
+        self._held = HeldBytes(HELD_BODIES * body)
+        # One thread: large requests are parsed one after the other, and small ones in the event loop meanwhile.
+        self._parser = ThreadPoolExecutor(1, "parser")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -51,71 +109,141 @@ class Application:
         began, model, status, content_type = time.monotonic(), "", "OK", b"application/json"
         code = 200
         try:
-            if scope["path"] == "/monitoring/prometheus/metrics":
+            method, path = scope["method"], scope["path"]
+            if path == METRICS and method == "GET":
                 content, content_type = self._metrics.text(self._models).encode(), b"text/plain; version=0.0.4"
             else:
-                body = await self._read(scope, receive)
-                target = _parse_path(scope["method"], scope["path"])
+                target = _parse_path(method, path)
                 model = target.name
-                content = _encode(await self._answer(target, body, began + self._deadline))
+                with self._held.holding() as reserve:
+                    body = await self._read(scope, receive, reserve)
+                    code, content = await self._answer(target, body, receive, began + self._deadline)
+        except _Gone:
+            self._metrics.record(self._models.label(model), "REST", "CANCELLED", time.monotonic() - began)
+            return
         except _BodyTooLarge:
             status, code, content = "INVALID_ARGUMENT", 413, _error(f"the body is over {self._body} bytes")
+        except _BodyTooSlow:
+            status, code, content = "DEADLINE_EXCEEDED", 408, _error(f"the body took over {connections.BODY:g} s")
         except Refused as error:
             status, code, content = error.code, HTTP[error.code], _error(error.message)
         except Exception as error:
-            status, code, content = "INTERNAL", 500, _error(f"{type(error).__name__}: {error}"[:500])
-        if self._models.has(model):
-            self._metrics.record(model, "REST", status, time.monotonic() - began)
+            log.error("%s: %s", type(error).__name__, first_line(error, 300))
+            status, code, content = "INTERNAL", 500, _error(f"{type(error).__name__}: {first_line(error, 300)}")
+        self._metrics.record(self._models.label(model), "REST", status, time.monotonic() - began)
         headers = [(b"content-type", content_type), (b"content-length", str(len(content)).encode())]
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _read(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read(self, scope: Scope, receive: Receive, reserve: Callable[[int], None]) -> bytes:
         """Return the body of a request.
 
+        Args:
+            scope: the request.
+            receive: returns the next part.
+            reserve: reserves the bytes of a large body.
+
         Raises:
+            Refused: large requests hold too many bytes already.
             _BodyTooLarge: it is larger than allowed.
+            _BodyTooSlow: it did not come in time.
+            _Gone: the client has closed the connection.
         """
         for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._body:
+            if name == b"content-length" and value.isdigit() and int(value[:18]) > self._body:
                 raise _BodyTooLarge
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                break
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._body:
-                raise _BodyTooLarge
-            parts.append(part)
-            more = message.get("more_body", False)
+        parts, size, reserved, more = [], 0, 0, True
+        try:
+            async with asyncio.timeout(connections.BODY):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    part = message.get("body", b"")
+                    size += len(part)
+                    if size > self._body:
+                        raise _BodyTooLarge
+                    if size > SMALL_BODY:
+                        reserve(size - reserved)
+                        reserved = size
+                    parts.append(part)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise _BodyTooSlow from None
         return b"".join(parts)
 
-    async def _answer(self, target: _Target, body: bytes, deadline: float) -> JSON:
+    async def _answer(self, target: _Target, body: bytes, receive: Receive, deadline: float) -> tuple[int, bytes]:
+        """Return the HTTP status and the body of the answer."""
         if target.verb is not None:
-            return await self._predict(target, body, deadline)
+            return 200, await self._predict(target, body, receive, deadline)
         if target.metadata:
-            return _metadata(self._models.find(target.name, target.number, target.label))
+            return 200, _encode(_metadata(self._models.find(target.name, target.number, target.label)))
         states = self._models.status(target.name, target.number, target.label)
-        return {
+        shown: JSON = {
             "model_version_status": [
-                {"version": str(number), "state": state, "status": {"error_code": "OK", "error_message": ""}}
+                {
+                    "version": str(number),
+                    "state": state.name,
+                    "status": {"error_code": state.code, "error_message": state.message},
+                }
                 for number, state in sorted(states.items(), reverse=True)
             ]
         }
+        if any(state.name == "AVAILABLE" for state in states.values()):
+            return 200, _encode(shown)
+        # Probes look at the status alone: there is nothing here that answers.
+        return 503, _encode({"error": f"no version of {target.name} is available", **shown})
 
-    async def _predict(self, target: _Target, body: bytes, deadline: float) -> JSON:
-        request = parse(body)
+    async def _predict(self, target: _Target, body: bytes, receive: Receive, deadline: float) -> bytes:
         with self._models.using(target.name, target.number, target.label) as version:
-            signature = version.signatures.get(request.signature)
-            inputs = tensors(request.values, request.in_rows, signature.inputs) if signature else {}
-            future = self._models.predict(version, request.signature, inputs, deadline)
-            try:
-                outputs = await asyncio.wait_for(asyncio.wrap_future(future), max(deadline - time.monotonic(), 0))
-            except TimeoutError:
-                raise Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s") from None
-            return answer(outputs, request.in_rows)
+
+            def prepare() -> tuple[Predict, Arrays, Cost]:
+                request = parse(body, self._models.largest)
+                signature = version.signature(request.signature)
+                inputs = tensors(request.values, request.in_rows, signature.inputs)
+                return request, inputs, version.check(request.signature, inputs)
+
+            if len(body) <= SMALL_BODY:
+                request, inputs, cost = prepare()
+            else:
+                request, inputs, cost = await self._off_loop(prepare, receive, deadline)
+            future = version.batches[request.signature].submit(inputs, deadline, cost)
+            del inputs
+            outputs = await self._wait(asyncio.wrap_future(future), receive, deadline)
+
+            def encode() -> bytes:
+                return _encode(answer(outputs, request.in_rows))
+
+            if sum(array.size for array in outputs.values()) <= SMALL_ANSWER:
+                return encode()
+            return await self._off_loop(encode, receive, deadline)
+
+    async def _off_loop(self, function: Callable[[], Result], receive: Receive, deadline: float) -> Result:
+        """Return what a function returns that would hold up the event loop."""
+        return await self._wait(asyncio.wrap_future(self._parser.submit(function)), receive, deadline)
+
+    async def _wait(self, future: "asyncio.Future[Result]", receive: Receive, deadline: float) -> Result:
+        """Wait for a result; cancel it if the client goes or the deadline passes.
+
+        Raises:
+            Refused: the deadline has passed.
+            _Gone: the client has closed the connection.
+        """
+        try:
+            await asyncio.wait((future,), timeout=min(QUICK, deadline - time.monotonic()))
+            if not future.done():
+                gone = asyncio.ensure_future(receive())
+                left = deadline - time.monotonic()
+                await asyncio.wait((future, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                if not future.done():
+                    if gone.done():
+                        raise _Gone
+                    gone.cancel()
+                    raise Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s")
+                gone.cancel()
+            return future.result()
+        finally:
+            future.cancel()
 
 
 def _parse_path(method: str, path: str) -> _Target:
@@ -125,13 +253,11 @@ def _parse_path(method: str, path: str) -> _Target:
         Refused: there is no such path, or it takes another method.
     """
     match = _PATH.fullmatch(path)
-    if not match or not NAME.fullmatch(match[1]):
-        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
-    name, number, label, metadata, verb = match.groups()
+    name, number, label, metadata, verb = match.groups() if match else ("", None, None, None, None)
+    if not NAME.fullmatch(name) or (verb, method) not in ((None, "GET"), (":predict", "POST")):
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {brief(path)}")
     if number is not None and not (number.isascii() and number.isdigit() and len(number) <= 18):
-        raise Refused("INVALID_ARGUMENT", f"Malformed request: version {number[:40]!r} is not a number")
-    if (verb, method) not in ((None, "GET"), (":predict", "POST")):
-        raise Refused("INVALID_ARGUMENT", f"Malformed request: {method} {path[:200]}")
+        raise Refused("INVALID_ARGUMENT", f"Malformed request: version {brief(number)!r} is not a number")
     return _Target(name, None if number is None else int(number), label, metadata is not None, verb)
 
 
@@ -154,7 +280,7 @@ def _metadata(version: Version) -> JSON:
 def _describe(specs: Mapping[str, Spec]) -> JSON:
     return {
         name: {
-            "dtype": f"DT_{dtype.upper().removesuffix('32') if dtype in ('float32', 'int32') else dtype.upper()}",
+            "dtype": data_type(dtype),
             "tensor_shape": {
                 "dim": [{"size": str(size), "name": ""} for size in shape or ()],
                 "unknown_rank": shape is None,
@@ -167,6 +293,14 @@ def _describe(specs: Mapping[str, Spec]) -> JSON:
 
 class _BodyTooLarge(Exception):
     """The body of a request is larger than allowed."""
+
+
+class _BodyTooSlow(Exception):
+    """The body of a request did not come in time."""
+
+
+class _Gone(Exception):
+    """The client has closed the connection."""
 
 
 def _encode(content: JSON) -> bytes:

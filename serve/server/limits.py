@@ -1,0 +1,217 @@
+"""Limits on what a request may ask for. They are checked before anything of that size is allocated."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from trellis.components.errors import InputError
+from trellis.components.saved_model.package import METADATA
+from trellis.components.saved_model.scalar_inputs import problem
+from trellis.components.saved_model.versions import EXTRA
+from trellis.serve.server.requests import Arrays, Signature, brief, refuse
+
+CELLS = 65_536  # a BiLSTM-CRF of 128 units takes about 12 KiB a cell, 0.7 GiB in all
+SETTINGS = {"count": 4_096, "width": 64}  # inputs that multiply the work, and their default limits
+PAIRS = 16  # cells of a table of word pairs that cost as much as one token of a text
+SCORES = 1 << 22  # rows × vocabulary of a language model, which scores every word at each step
+FEWEST_ROWS = 64  # a language model takes at least that many rows
+
+# Letters, digits, spaces, and everything else, of which every character may be a token of its own.
+_CLASSES = bytes(
+    ord("1" if chr(byte).isdigit() else "a" if chr(byte).isalpha() or chr(byte) == "_" else " " if byte == 32 else ".")
+    if byte < 128
+    else ord(".")
+    for byte in range(256)
+)
+_CONTINUATIONS = bytes(range(0x80, 0xC0))  # bytes that begin no character of UTF-8
+
+
+class Cost(NamedTuple):
+    """How much a request asks for.
+
+    Attributes:
+        rows: the number of rows.
+        width: the tokens of the widest row.
+        cells: the tokens that are computed, padding included.
+    """
+
+    rows: int
+    width: int
+    cells: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one signature.
+
+    Args:
+        values: `{name: limit}`, of `cells`, `rows`, and of inputs.
+        characters: whether every character of a text is a token.
+        pairs: whether outputs are tables of the tokens of two texts.
+    """
+
+    values: Mapping[str, int]
+    characters: bool = False
+    pairs: bool = False
+
+    @classmethod
+    def of(cls, signature: Signature, options: Mapping[str, int], metadata: Mapping[str, Any]) -> Self:
+        """Return the limits of a signature.
+
+        Args:
+            signature: the inputs and outputs.
+            options: limits that replace the default ones, by name.
+            metadata: the `metadata.json` of the export, `{}` if there is none.
+        """
+        config = _section(metadata, "config")
+        data, text = _section(config, "data"), _section(config, "text")
+        unit = data.get("unit")  # of a language model
+        values = {"cells": CELLS, "rows": options.get("cells", CELLS), **SETTINGS}
+        vocabulary = _section(metadata, "vocabulary").get(unit) if isinstance(unit, str) else None
+        if isinstance(vocabulary, int) and vocabulary > 0:
+            values["rows"] = max(SCORES // vocabulary, FEWEST_ROWS)
+        return cls(
+            {**values, **options},
+            "characters" in (unit, text.get("tokenizer") or data.get("tokenizer")),
+            any(shape is not None and shape[1:].count(-1) > 1 for _, shape in signature.outputs.values()),
+        )
+
+    def cost(self, inputs: Arrays) -> Cost:
+        """Return what a request asks for.
+
+        Args:
+            inputs: the inputs by name.
+
+        Raises:
+            Refused: it is more than the limits allow, or a setting is invalid.
+        """
+        rows, widths, beams, steps = 1, [1], 1, 0
+        for name, array in inputs.items():
+            if array.ndim == 0 and array.dtype != object:
+                self._check_setting(name, array[()])
+                beams *= int(array) if name == "width" else 1
+                steps += int(array) if name == "count" else 0
+            elif array.ndim:
+                rows = len(array)
+                self.check_shape(name, array.shape)
+                widths.append(self._width(array))
+        width = math.prod(widths) if self.pairs else max(widths)
+        if self.pairs:
+            self._check("cells", -(-rows * width // PAIRS), f"{rows} rows × {width:,} pairs of words / {PAIRS}")
+            return Cost(rows, width, -(-rows * width // PAIRS))
+        self._check("rows", rows * beams, f"{rows} rows" + (f" × width {beams}" if beams > 1 else ""))
+        cells = rows * beams * (width + steps)
+        shown = f"({width:,} tokens in the widest + count {steps})" if steps else f"{width:,} tokens in the widest"
+        self._check("cells", cells, f"{rows} rows × {f'width {beams} × ' if beams > 1 else ''}{shown}")
+        return Cost(rows, width, cells)
+
+    @property
+    def largest(self) -> int:
+        """The maximum rows × columns of an input."""
+        return self.values["cells"] * (PAIRS if self.pairs else 1)
+
+    def check_shape(self, name: str, shape: Sequence[int]) -> None:
+        """Check the shape of an input before its values are there.
+
+        Raises:
+            Refused: it has more rows × columns than the limits allow.
+        """
+        cells = math.prod(max(size, 1) for size in shape[:2])
+        self._check("cells", cells, f"input {name!r} of shape {brief(str(list(shape)))}")
+
+    def _check_setting(self, name: str, value: Any) -> None:
+        wrong = problem(name, value)
+        if wrong:
+            refuse(wrong)
+        if name in self.values and np.issubdtype(type(value), np.number):
+            self._check(name, value, f"input {name!r}: {value}")
+
+    def _check(self, name: str, value: Any, shown: str) -> None:
+        limit = self.values[name]
+        if value > limit:
+            total = "" if shown.endswith(str(value)) else f" are {value:,} {name}"
+            refuse(f"{shown}{total}, above the limit of {limit:,} (--limit {name}=…)")
+
+    def _width(self, array: np.ndarray) -> int:
+        """Return the most tokens that a row may have."""
+        if array.ndim > 1:
+            return max(array.shape[1], 1)
+        if array.dtype != object:
+            return 1
+        return max(map(characters if self.characters else tokens, array), default=1)
+
+
+def tokens(text: bytes) -> int:
+    """Return the most tokens that a tokenizer of words can make of a text; at least 1."""
+    classes = b" " + _one_byte_each(text).translate(_CLASSES)
+    # Where words and numbers begin; a number ends where letters begin.
+    starts = sum(classes.count(pair) for pair in (b" a", b" 1", b".a", b".1", b"1a"))
+    # Spaces that follow a space leave empty strings behind, which are dropped later.
+    return max(classes.count(b".") + starts + classes.count(b"  "), 1)
+
+
+def characters(text: bytes) -> int:
+    """Return the number of characters of a text; at least 1."""
+    return max(len(_one_byte_each(text)), 1)
+
+
+def _one_byte_each(text: bytes) -> bytes:
+    """Return one byte for each character, or for each byte if the text is not UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return text
+    return text.translate(None, _CONTINUATIONS)
+
+
+class Options:
+    """Limits that replace the default ones: of all signatures, of one, or of one of one model.
+
+    Args:
+        arguments: `[[MODEL/]SIGNATURE/]NAME=N`, later ones first.
+
+    Raises:
+        InputError: an argument has another form.
+    """
+
+    def __init__(self, arguments: Sequence[str] = ()) -> None:
+        self._options: list[tuple[list[str], int]] = []
+        for argument in arguments:
+            path, _, value = argument.partition("=")
+            parts = path.split("/")
+            if len(parts) > 3 or not all(parts) or not value.isascii() or not value.isdigit() or not int(value[:18]):
+                raise InputError(f"--limit {argument}: expected [[MODEL/]SIGNATURE/]NAME=N, such as beam/width=16")
+            if len(parts) == 1 and path not in ("cells", "rows", *SETTINGS):
+                names = ", ".join(("cells", "rows", *SETTINGS))
+                raise InputError(f"--limit {argument}: expected {names}, or SIGNATURE/INPUT")
+            self._options.append((parts, int(value[:18])))
+
+    def of(self, model: str, signature: str) -> dict[str, int]:
+        """Return the options for a signature of a model, by name; the most specific ones win."""
+        chosen = {}
+        for parts, value in sorted(self._options, key=lambda option: len(option[0])):
+            *scope, name = parts
+            if [model, signature][len(scope) == 1 :][: len(scope)] == scope:
+                chosen[name] = value
+        return chosen
+
+
+def metadata_of(version: Path) -> dict[str, Any]:
+    """Return the `metadata.json` of a version; `{}` if it has none."""
+    try:
+        metadata = json.loads((version / EXTRA / METADATA).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = settings.get(name)
+    return section if isinstance(section, dict) else {}
