@@ -7,7 +7,7 @@ It is the one place for the type of a key, its range or choices, and its meaning
 
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import annotated_types
@@ -81,25 +81,33 @@ def _in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return _in_words(inner, (*constraints, *metadata))
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         options = [option for option in typing.get_args(annotation) if option is not type(None)]
-        choices = all(typing.get_origin(option) is Literal for option in options)
-        words = (" | " if choices else " or ").join(_in_words(option, metadata) for option in options)
+        if all(typing.get_origin(option) is Literal for option in options):
+            words = _either([choice for option in options for choice in typing.get_args(option)])
+        else:
+            words = " or ".join(_in_words(option, metadata) for option in options)
         return words if len(options) == len(typing.get_args(annotation)) else f"{words}, or null"
     if typing.get_origin(annotation) is Literal:
-        return " | ".join(map(str, typing.get_args(annotation)))
+        return _either(typing.get_args(annotation))
     origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
     if origin in (list, tuple):
-        return f"a list, each {_in_words(arguments[0])}" if arguments else "a list"
+        return f"[{_in_words(arguments[0])}, …]" if arguments else "a list"
     if origin in (dict, Mapping):
         if len(arguments) < 2 or arguments[1] is Any:
             return "keys and values"
         if typing.get_origin(arguments[0]) is Literal:
-            return f"{_in_words(arguments[1])}, for each of some of {_in_words(arguments[0])}"
-        return f"{_in_words(arguments[1])}, for each key"
+            return f"{{KEY: {_in_words(arguments[1])}, …}}, KEY one of {_in_words(arguments[0])}"
+        return f"{{KEY: {_in_words(arguments[1])}, …}}"
     if isinstance(origin, type) and issubclass(origin, Schema):
         return f"keys: {', '.join(fields_of(origin))}"
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     word = kinds.get(origin, "any value")
     return word + _range(metadata)
+
+
+def _either(choices: Sequence[Any]) -> str:
+    """Return `a, b or c`."""
+    *others, last = map(str, choices)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _range(metadata: tuple[Any, ...]) -> str:

@@ -60,7 +60,8 @@ def test_misspelt_keys_and_values_of_ones_own_model_are_one_line(own):
 
 def test_the_command_line_resumes_and_sweeps_with_ones_own_folder(own):
     done = train("model=mine", "data.path=nowhere", cwd=own)
-    assert done.returncode == 2 and done.stderr == "trellis train: error: data.path: nowhere is not a folder\n"
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "trellis train: error: data.path: nowhere is not a folder"
     swept = train(
         "-m", "model=mine,bilstm_crf", "data=slashes", "data.path=.", "model.units=8", "export=off", *FAST, cwd=own
     )

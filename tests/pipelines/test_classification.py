@@ -253,7 +253,7 @@ def test_a_class_with_one_example(write):
 def test_configurations_that_cannot_be(write):
     with pytest.raises(InputError, match="needs labelled texts"):
         read("data=sample_text")
-    with pytest.raises(InputError, match="a classifier has dev/accuracy"):
+    with pytest.raises(InputError, match="model=bow has dev/accuracy, dev/macro_f1, dev/loss"):
         read("trainer.monitor=dev/f1")
     with pytest.raises(InputError, match="no such file or folder"):
         own("/nowhere/at/all")

@@ -510,7 +510,7 @@ def test_tracking_off_does_not_import_mlflow(tmp_path):
         f"run(Path('run'), *{SMALL}, 'tracking=off', 'export=off', 'trainer.epochs=1')\n"
         "assert 'mlflow' not in sys.modules"
     )
-    done = python("-c", script, cwd=tmp_path)
+    done = python("-c", script, cwd=tmp_path, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]))
     assert done.returncode == 0, done.stderr
 
 

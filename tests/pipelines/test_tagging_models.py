@@ -152,7 +152,7 @@ def test_what_other_columns_say_is_learned_and_asked_for(tmp_path, capsys):
         run(tmp_path / "again", *options, "export=off")
     with pytest.raises(InputError, match=r"train.conll:1: 3 columns, but data.reader.columns.pos is 7"):
         run(tmp_path / "again", *options, "export=off", "data.reader.columns={pos: 7}")
-    with pytest.raises(InputError, match=r"data.reader.columns: \[1\] has no names; expected {name: index}"):
+    with pytest.raises(InputError, match=r"columns=\[1\]: must be {KEY: a whole number, …} or \[text, …\]"):
         run(tmp_path / "again", *options, "export=off", "data.reader.columns=[1]")
 
 
