@@ -1,9 +1,11 @@
 """Word alignment: what this task does in the flow of `pipeline.py`."""
 
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +24,10 @@ from trellis.components.errors import InputError, nearest
 from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers import dataset
+from trellis.components.readers import settings as readers
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.aligner_module import AlignerModule
+from trellis.components.settings import fields_of
 from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
@@ -157,7 +161,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
                 if gold:
                     scored[part] = gold
         left_out, limit = tokens.skipped, data["max_length"]
-        if left_out == tokens.count:
+        if left_out + tokens.empty == tokens.count:
             raise InputError(f"data={data['name']}: no sentence pair with at most {limit} words (data.max_length)")
         if left_out:
             log.warning("%d pairs of over %d words left out (data.max_length)", left_out, limit)
@@ -377,17 +381,21 @@ def _bitext(name: str) -> dict[str, Any]:
 
 def _read(data: Mapping[str, Any], limit: int | None) -> tuple[dict[str, Path], dict[str, Iterator[SentencePair]]]:
     """Return the files and an iterator over the sentence pairs of each part of a dataset."""
+    read = hydra.utils.get_method(data["reader"]["_target_"])
+    of_parts, path = _files(data, read)
     named: dict[str, str] = {}
-    for part, files in data["files"].items():
+    for part, files in of_parts.items():
         if isinstance(files, str):
             named[part] = files
         else:
             named |= {f"{part}.{role}": file for role, file in files.items()}
-    located = dataset.locate(data["name"], named, data["path"], data["download"], data.get("folder"))
-    options = {**data["reader"], "strict": data["strict"]}
-    read = hydra.utils.get_method(options.pop("_target_"))
+    located = dataset.locate(data["name"], named, path, data["download"], data.get("folder"))
+    options = {name: value for name, value in data["reader"].items() if name != "_target_"} | {"strict": data["strict"]}
+    if "keep_empty" in inspect.signature(read).parameters:
+        # A pair with an empty side is left out, but has its line in alignments.txt.
+        options["keep_empty"] = True
     parts: dict[str, Iterator[SentencePair]] = {}
-    for part, files in data["files"].items():
+    for part, files in of_parts.items():
         if isinstance(files, str):
             pairs = read(located[part], **options)
         else:
@@ -396,11 +404,53 @@ def _read(data: Mapping[str, Any], limit: int | None) -> tuple[dict[str, Path], 
     return located, parts
 
 
+def _files(
+    data: Mapping[str, Any], read: Callable[..., Any]
+) -> tuple[dict[str, str | dict[str, str]], str | dict[str, str] | None]:
+    """Return the files of each part and `data.path`; a path that names files itself decides which there are.
+
+    Raises:
+        InputError: there is no such part, or the reader takes no such file.
+    """
+    path = data["path"]
+    files: dict[str, str | dict[str, str]] = {}
+    for name, file in (path if isinstance(path, dict) else data["files"]).items():
+        part, _, role = name.partition(".")
+        before = files.get(part, {})
+        added = {role: file} if role else file
+        files[part] = {**before, **added} if isinstance(before, dict) and isinstance(added, dict) else added
+    key = "data.path" if isinstance(path, dict) else "data.files"
+    # Further parts are trained on too, unless their names are but misspelt.
+    others = data["files"] if isinstance(path, dict) else files
+    others = [part for part in others if not get_close_matches(part, dataset.PARTS)]
+    dataset.check_names(key, files, [*dataset.PARTS, *others])
+    parameters = inspect.signature(read).parameters
+    options = {*data["reader"], "strict", "keep_empty", *fields_of(readers.Reader)}
+    known = [name for name in parameters if name not in options]
+    needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
+    for part, roles in files.items():
+        if isinstance(roles, str):
+            if len(needed) > 1:
+                raise InputError(f"{key}: {part} is one file, but the reader needs {' and '.join(needed)}")
+            continue
+        dataset.check_names(f"{key}.{part}", roles, known)
+        for role in needed:
+            if role not in roles:
+                raise InputError(f"{key}: no {part}.{role}, which the reader needs")
+    if not isinstance(path, dict):
+        return files, path
+    return files, {
+        f"{part}.{role}" if role else part: file
+        for part, roles in files.items()
+        for role, file in (roles.items() if isinstance(roles, dict) else [("", roles)])
+    }
+
+
 def _not_empty(pairs: Iterator[SentencePair], message: str) -> Iterator[SentencePair]:
     """Yield the pairs; raise InputError if there is none."""
     empty = True
     for pair in pairs:
-        empty = False
+        empty = empty and not all(pair[:2])
         yield pair
     if empty:
         raise InputError(message)
@@ -412,7 +462,7 @@ def _add(
     """Add the pairs of a part to those before; return the rows of those with gold alignments that are scored."""
     rows = []
     for row, pair in enumerate(bitext, tokens.count):
-        gold = has_gold and pair.sure is not None
+        gold = has_gold and pair.sure is not None and all(pair[:2])
         if gold:
             rows.append(row)
         kept = tokens.add(pair.source, pair.target)

@@ -246,27 +246,63 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
 def _read(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
     """Return the files of a dataset and the examples of each part; divides data that have no parts.
 
-    The user's own are a file, a folder with a file for each part, or a folder with a file or folder for each class.
+    The user's own are a file, a folder with a file or folder for each part, or a folder with a file or folder for each
+    class.
     """
-    columns = {"text": data["columns"]["text"], "label": data["columns"]["label"]}
-    files: Mapping[str, Path]
-    if data["files"] is None:
-        path = Path(data["path"])
-        if not path.exists():
-            raise InputError(f"data.path: {path}: no such file or folder")
-        named = {}
-        if path.is_dir():
-            present = ((part, sorted(path.glob(f"{part}.*"))) for part in dataset.PARTS)
-            named = {part: found[0] for part, found in present if found}
-        files = {"examples": path} if path.is_file() else named or labelled.classes_of(path)
-        by_class = path.is_dir() and not named
-    else:
-        files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
-        by_class = not set(files) & {*dataset.PARTS, "examples"}
-    if not by_class and "examples" not in files:
-        return files, {part: labelled.read(file, **columns) for part, file in files.items()}
-    examples = labelled.read_classes(files) if by_class else labelled.read(files["examples"], **columns)
-    return files, labelled.divide(examples, data["split"], data["split_seed"])
+    encoding = data.get("encoding") or "utf-8"
+    options = {
+        "text": data["columns"]["text"],
+        "label": data["columns"]["label"],
+        "header": data.get("header") is not False,
+        "separator": data.get("separator"),
+        "encoding": encoding,
+    }
+    files = _files(data)
+    parts: dict[str, Sequence[Labelled]] = {}
+    for part in (part for part in dataset.PARTS if part in files):
+        folder = Path(files[part]).is_dir()
+        classes = labelled.classes_of(files[part]) if folder else {}
+        parts[part] = labelled.read_classes(classes, encoding) if folder else labelled.read(files[part], **options)
+    shares = {part: share for part, share in (data["split"] or {}).items() if share is not None}
+    if "examples" in files:
+        return files, labelled.divide(
+            labelled.read(files["examples"], **options), shares, data["split_seed"], str(files["examples"])
+        )
+    if not parts:
+        source = f"data={data['name']}"
+        return files, labelled.divide(labelled.read_classes(files, encoding), shares, data["split_seed"], source)
+    if "dev" not in parts and "train" in parts and "dev" in shares:
+        whole = shares["train"] + shares["dev"]
+        shares = {part: shares[part] / whole for part in ("train", "dev")}
+        log.warning("%s: no dev part; a share of %.2g of the train part is taken for it", files["train"], shares["dev"])
+        parts |= labelled.divide(parts["train"], shares, data["split_seed"], str(files["train"]))
+    return files, {part: parts[part] for part in dataset.PARTS if part in parts}
+
+
+def _files(data: Mapping[str, Any]) -> Mapping[str, Path]:
+    """Return the files or folders of parts or of classes, or one file of examples."""
+    path = data["path"]
+    if data["files"] is not None:
+        return dataset.locate(data["name"], data["files"], path, data["download"])
+    if isinstance(path, dict):
+        if set(path) & {*dataset.PARTS, "examples"}:
+            dataset.check_names("data.path", path, [*dataset.PARTS, "examples"])
+        return {name: dataset.existing(file) for name, file in path.items()}
+    path = Path(str(path))
+    if not path.exists():
+        raise InputError(f"data.path: {path}: no such file or folder")
+    if path.is_file():
+        return {"examples": path}
+    named = dataset.parts_in(path)
+    if "train" in named:
+        for part, found in named.items():
+            if len(found) > 1:
+                names = ", ".join(file.name for file in found)
+                raise InputError(
+                    f"{path}: several files for the {part} part ({names}); data.path={{{part}: …}} chooses"
+                )
+        return {part: files[0] for part, files in named.items()}
+    return labelled.parts_of(path) or labelled.classes_of(path)
 
 
 def _share_of_each_class(examples: Sequence[Labelled], limit: int) -> Sequence[Labelled]:

@@ -112,17 +112,16 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         )
 
     def _read(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Documents]]:
-        options = {"unit": self.unit, "keep_blank": not self.sentences}
-        if data["split"] is None or _has_parts(data):
-            named = data["files"] if data["split"] is None else {part: f"{part}.txt" for part in dataset.PARTS}
-            files = dataset.locate(data["name"], named, data["path"], data["download"])
+        options = {
+            "unit": self.unit,
+            "keep_blank": not self.sentences,
+            "encoding": data.get("encoding") or "utf-8",
+        }
+        files = _files(data)
+        if "text" not in files:
             return files, {part: running_text.read(file, **options) for part, file in files.items()}
-        place = data["path"]
-        if place is None or (Path(place).is_dir() and data["files"]):
-            place = dataset.locate(data["name"], data["files"], place, data["download"])["text"]
-        elif not Path(place).exists():
-            raise InputError(f"data.path: {place}: no such file or folder")
-        return {"text": Path(place)}, running_text.divide(running_text.read(place, **options), data["split"])
+        shares = {part: share for part, share in data["split"].items() if share is not None}
+        return files, running_text.divide(running_text.read(files["text"], **options), shares, files["text"])
 
     def _vectorizer(self, documents: Documents, keep: Sequence[str] = ()) -> TokenVectorizer:
         settings = self.config.text
@@ -355,9 +354,19 @@ def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics
     }
 
 
-def _has_parts(data: Mapping[str, Any]) -> bool:
-    """Return whether the folder of the user's own text has a file for each part already."""
-    path = data["path"]
-    if data["files"] or path is None:
-        return False
-    return all(any((Path(path) / f"{part}.txt{end}").is_file() for end in ("", ".gz")) for part in dataset.PARTS)
+def _files(data: Mapping[str, Any]) -> Mapping[str, Path]:
+    """Return the file of each part; or `{"text": path}` of a text that is to be divided."""
+    path, named = data["path"], data["files"]
+    if isinstance(path, dict):
+        known = ["text"] if data["split"] and "text" in path else list(named or dataset.PARTS)
+        dataset.check_names("data.path", path, known)
+        return {part: dataset.existing(path[part]) for part in known if part in path}
+    place = Path(str(path))  # a folder such as 2024 is a number on the command line
+    if named and (path is None or place.is_dir() or str(path).startswith(dataset.PACKAGE)):
+        return dataset.locate(data["name"], named, path, data["download"])
+    if not place.exists():
+        raise InputError(f"data.path: {path}: no such file or folder")
+    found = dataset.parts_in(place, ".txt") if place.is_dir() else {}
+    if not named and {"train", "dev"} <= set(found):
+        return dataset.in_folder(place, {part: f"{part}.txt" for part in dataset.PARTS if part in found})
+    return {"text": place}

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
-from trellis.components.readers import dataset, vectors
+from trellis.components.readers import dataset, tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.saved_model.tagger_module import TaggerModule
@@ -122,11 +122,16 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         parts: dict[str, Sequence[Sentence]] = {}
         for part, file in files.items():
             parts[part] = read(file, **options)
-            if not parts[part]:
-                raise InputError(f"{file}: no sentences in this file")
-        parts = self.limited(parts)
+            tagged.check(file, parts[part])
+        written = ""
         if self.entities:
-            parts = _in_bio2(parts)
+            parts, scheme = tagged.in_bio2(files, parts)
+            written = f", written in {scheme}"
+            if self.config.model.get("constraints") == "training":
+                parts = tagged.possible(files, parts)
+        parts = self.limited(parts)
+        if data.get("max_length"):
+            parts = {part: tagged.divided(sentences, data["max_length"]) for part, sentences in parts.items()}
         tags = self._learned_tags(parts, files)
         sizes = ", ".join(
             f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
@@ -134,7 +139,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         )
         return TaggedData(
             files=files,
-            description=f"{data['name']}: {sizes}; {len(tags)} tags",
+            description=f"{data['name']}: {sizes}; {len(tags)} tags{written}",
             parts=parts,
             tags=tags,
             output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
@@ -156,7 +161,8 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         """Return sentences with their tags in the scheme that the model learns."""
         if self.config.data.scheme != "iobes" or not self.entities:
             return sentences
-        return [sentence._replace(tags=tag_schemes.convert(sentence.tags, "iobes")) for sentence in sentences]
+        bio2 = tag_schemes.Scheme("BIO2")
+        return [replace(s, tags=tag_schemes.convert(s.tags, "iobes", bio2)) for s in sentences]
 
     # Encoding and batching
 
@@ -197,7 +203,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         )
 
         def encoded(sentences: Sequence[Sentence], tags: Sequence[str]) -> EncodedCorpus:
-            read = [sentence._replace(tokens=_inputs(sentence, columns)) for sentence in sentences]
+            read = [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
             return EncodedCorpus(read, vectorizer, tags)
 
         return EncodedSentences(
@@ -241,7 +247,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         hidden = np.random.default_rng(self.config.seed).permutation(len(sentences))[round(share * len(sentences)) :]
         sentences = list(sentences)
         for index in hidden:
-            sentences[index] = sentences[index]._replace(tags=(None,) * len(sentences[index].tags))
+            sentences[index] = replace(sentences[index], tags=(None,) * len(sentences[index].tags))
         return sentences
 
     def batch(self, encoded: EncodedSentences) -> Batches:
@@ -409,18 +415,6 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 def known_words(data: TaggedData) -> set[str]:
     """Return the words of the training part."""
     return {token for sentence in data.parts["train"] for token in sentence.tokens}
-
-
-def _in_bio2(parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
-    """Return parts with entities in BIO2, whichever scheme the training part is written in."""
-    scheme = tag_schemes.detect(sentence.tags for sentence in parts["train"])
-    if scheme == "bio2":
-        return dict(parts)
-    log.info("tags are written in %s; converted to BIO2", scheme)
-    return {
-        part: [sentence._replace(tags=tag_schemes.convert(sentence.tags, "bio2")) for sentence in sentences]
-        for part, sentences in parts.items()
-    }
 
 
 def _inputs(sentence: Sentence, columns: Sequence[str]) -> Tags:

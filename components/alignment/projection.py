@@ -23,7 +23,7 @@ def project_tags(tags: Sequence[str], links: Iterable[Link], length: int) -> tup
     return tuple(counts.most_common(1)[0][0] if counts else None for counts in votes)
 
 
-def project_entities(tags: Iterable[str], links: Iterable[Link], length: int) -> tuple[str, ...]:
+def project_entities(tags: Sequence[str], links: Iterable[Link], length: int) -> tuple[str, ...]:
     """Return BIO2 tags of the target words: each source entity becomes the span from its first to its last linked word.
 
     A span that runs into an earlier entity is cut off there; an entity without a link is lost.

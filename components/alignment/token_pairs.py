@@ -33,20 +33,21 @@ class TokenPairs:
     """Sentence pairs in the order in which they were added.
 
     Args:
-        longest: skip (but count) pairs with more tokens on a side; None keeps all pairs.
+        longest: skip (but count) pairs with more tokens on a side; None keeps all pairs but those with an empty side.
         folder: where to store the ids, see `ArrayStore`.
         size: the number of pairs of a chunk.
 
     Attributes:
         count: the number of pairs added, including skipped ones.
         skipped: the number of pairs that were too long.
+        empty: the number of pairs with an empty side, which are skipped too.
         words: the numbers of source and target tokens of all pairs.
         tokens: `{token: id}` of the source side and of the target side, in the order of first occurrence.
     """
 
     def __init__(self, longest: int | None = None, folder: FilePath | None = None, size: int = 2**16) -> None:
         self.longest, self.size = longest, size
-        self.count, self.skipped, self.words = 0, 0, [0, 0]
+        self.count, self.skipped, self.empty, self.words = 0, 0, 0, [0, 0]
         self.tokens: tuple[defaultdict[str, int], ...] = (defaultdict(), defaultdict())
         for ids in self.tokens:
             ids.default_factory = ids.__len__
@@ -59,9 +60,12 @@ class TokenPairs:
         self._lengths = array("i"), array("i")
 
     def add(self, source: Sequence[str], target: Sequence[str]) -> bool:
-        """Add the tokens of both sides of a pair, neither of them empty; return whether the pair is kept."""
+        """Add the tokens of both sides of a pair; return whether the pair is kept."""
         row, sides = self.count, (source, target)
         self.count += 1
+        if not all(sides):
+            self.empty += 1
+            return False
         for side, tokens in enumerate(sides):
             self.words[side] += len(tokens)
         if self.longest is not None and max(map(len, sides)) > self.longest:

@@ -18,6 +18,7 @@ from trellis.components.lattice.potentials import (
     at_last_step,
     pairwise,
     prepared,
+    shaped_as,
     valid_steps,
     varies,
 )
@@ -47,10 +48,14 @@ def path_score(
 
     Returns:
         Scores `(batch,)`, 0 for sequences of length 0.
+
+    Raises:
+        ValueError: the tags have another shape than the emissions; in a graph of unknown shapes, an error when it runs.
     """
     emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
     valid, size = valid_steps(emissions, lengths), emissions.shape[-1]
-    tags = ops.where(valid, ops.cast(tags, "int32"), 0)
+    tags = shaped_as(ops.cast(tags, "int32"), emissions, ("sequences", "time steps"), "the tags")
+    tags = ops.where(valid, tags, 0)
     steps = ops.take_along_axis(emissions, tags[:, :, None], axis=2)[:, :, 0]
     pairs = tags[:, :-1] * size + tags[:, 1:]
     if varies(transitions):
@@ -142,14 +147,18 @@ def expected_counts(
     start: TagScores,
     end: TagScores,
     jit_compile: bool | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return how often a path contains each potential on average: the statistics of an E-step.
+
+    Args:
+        weights: how often each sequence counts, `(batch,)`; None for once.
 
     Returns:
         Counts of tags `(batch, time, tags)`; of transitions, in the shape of the transitions; of first and of last tags
         `(tags,)`; and the log-partition `(batch,)`.
     """
-    return _posteriors(*prepared(emissions, lengths, transitions, start, end), jit_compile)
+    return _posteriors(*prepared(emissions, lengths, transitions, start, end), jit_compile, weights)
 
 
 def _posteriors(
@@ -159,11 +168,12 @@ def _posteriors(
     start: TagScores,
     end: TagScores,
     jit_compile: bool | None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     emissions, transitions, start, end = map(ops.stop_gradient, (emissions, transitions, start, end))
     infer, expected = _recursions(emissions, transitions, jit_compile)
     total, *messages = infer(emissions, lengths, transitions, start, end)
-    counts = expected(*messages, lengths, transitions, ops.ones_like(total))
+    counts = expected(*messages, lengths, transitions, ops.ones_like(total) if weights is None else weights)
     tags, pairs, first, last = _shaped_like((emissions, transitions, start, end), counts)
     return tags, pairs, first, last, total
 

@@ -11,6 +11,8 @@ The score of a path is the sum of the potentials along it; a sequence of length 
 Half-precision inputs are computed in float32. Potentials of -inf mean "forbidden" and are treated as -1e30.
 """
 
+from collections.abc import Sequence
+
 from keras import ops
 
 from trellis.components.types import Emissions, Lengths, Mask, TagScores, Tensor, Transitions
@@ -35,6 +37,24 @@ def prepared(
     if len(transitions.shape) == 3:
         transitions = ops.broadcast_to(transitions, (ops.shape(emissions)[0], *ops.shape(transitions)))
     return emissions, ops.cast(lengths, "int32"), transitions, start, end
+
+
+def shaped_as(values: Tensor, emissions: Emissions, axes: Sequence[str], name: str) -> Tensor:
+    """Return values that have the first axes of the emissions, which would otherwise be broadcast.
+
+    Args:
+        axes: a name for each axis.
+        name: of the values, for the message.
+
+    Raises:
+        ValueError: an axis is another one; in a graph of unknown shapes, an error when it runs.
+    """
+    if len(values.shape) != len(axes):
+        raise ValueError(f"{name} have rank {len(values.shape)}, expected {len(axes)}: {', '.join(axes)}")
+    for axis, size, expected in zip(axes, values.shape, emissions.shape, strict=False):
+        if None not in (size, expected) and size != expected:
+            raise ValueError(f"{name} have {size} {axis}, the emissions have {expected}")
+    return ops.reshape(values, ops.shape(emissions)[: len(axes)])
 
 
 def varies(transitions: Transitions) -> bool:

@@ -10,7 +10,7 @@ def require(holds: Mask | bool, message: str, checks: bool | None) -> None:
     """Raise an error that names the first position at which a condition does not hold.
 
     Args:
-        holds: booleans `(batch, time)`.
+        holds: booleans `(batch, time)` or `(batch,)`.
         message: describes the violation; "at sequence …, time step …" follows it.
         checks: None: check only when running eagerly; True: in TensorFlow graphs too; False: never.
 
@@ -22,8 +22,8 @@ def require(holds: Mask | bool, message: str, checks: bool | None) -> None:
     if _is_eager(holds):
         violations = np.argwhere(~keras.ops.convert_to_numpy(holds))
         if len(violations):
-            sequence, step = violations[0]
-            raise ValueError(f"{message} at sequence {sequence}, time step {step}")
+            names = zip(("sequence", "time step"), violations[0], strict=False)
+            raise ValueError(f"{message} at {', '.join(f'{name} {index}' for name, index in names)}")
     elif checks and keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

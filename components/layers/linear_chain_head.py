@@ -8,6 +8,7 @@ from keras import ops
 
 from trellis.components.lattice import linear_chain, paths
 from trellis.components.lattice.potentials import FORBIDDEN
+from trellis.components.layers.checks import require
 from trellis.components.layers.sequence_head import SequenceHead, allowed_only
 from trellis.components.text.tag_schemes import allowed_transitions
 from trellis.components.types import JSON, Emissions, Lengths, Shape, TagIds, TagScores, Tensor, Transitions
@@ -21,7 +22,8 @@ class LinearChainHead(SequenceHead):
         constraints: makes tag sequences impossible at decoding: `"bio"` or `"iobes"`, for which `tags` names the tags;
             or booleans `(tags, tags)`, True where tag [column] may follow tag [row].
         tags: the name of each tag, such as `["O", "B-PER", "I-PER"]`.
-        constrain_training: give impossible sequences no probability in training either.
+        constrain_training: give impossible sequences no probability in training either; a mean loss of
+            impossible gold tags is an error then.
 
     Attributes:
         scores_last_tag: whether the head has a score for the last tag.
@@ -63,6 +65,10 @@ class LinearChainHead(SequenceHead):
             _require_paths(*self._allowed)
         elif constrain_training:
             raise ValueError("constrain_training=True needs constraints")
+
+    @property
+    def tag_names(self) -> Sequence[str] | None:
+        return self.tags
 
     def number_of_tags(self, emissions_shape: Shape) -> int:
         """Return the number of tags of emissions of this shape.
@@ -140,6 +146,12 @@ class LinearChainHead(SequenceHead):
             return total - linear_chain.path_score(emissions, tags, lengths, transitions, start, end)
         allowed = allowed_only(emissions, tags)
         return total - linear_chain.log_partition(allowed, lengths, transitions, start, end, self.jit_compile)
+
+    def require_possible(self, losses: Tensor) -> None:
+        if self.constrain_training:
+            # In graphs too: the loss of such a sequence would hide all the others.
+            checks = True if self.checks is None else self.checks
+            require(losses < -FORBIDDEN / 2, "the constraints forbid the gold tags", checks)
 
     def get_config(self) -> JSON:
         return {

@@ -1,11 +1,15 @@
 """The last layer of a tagger: emissions in, tags out, with a loss that knows how the tags were scored."""
 
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
-from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
+from trellis.components.errors import nearest
+from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_steps
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
 from trellis.components.layers.tensor_notes import TensorNotes
@@ -82,6 +86,11 @@ class SequenceHead(keras.layers.Layer):
     def compute_mask(self, inputs: Emissions, mask: Mask | None = None) -> Mask | None:
         return mask
 
+    @property
+    def tag_names(self) -> Sequence[str] | None:
+        """The name of each tag; None where the head does not know them."""
+        return None
+
     def decode(self, emissions: Emissions, lengths: Lengths) -> TagIds:
         """Return the best tags, `(batch, time)` int32, 0 at padding.
 
@@ -106,6 +115,13 @@ class SequenceHead(keras.layers.Layer):
             tags: `(batch, time)` integers; or `(batch, time, tags)`, nonzero for each tag that is allowed.
         """
         raise NotImplementedError
+
+    def require_possible(self, losses: Tensor) -> None:
+        """Raise an error if gold tags have no probability, whatever the weights are.
+
+        Args:
+            losses: of each sequence, `(batch,)`.
+        """
 
     def get_config(self) -> JSON:
         return {**super().get_config(), "checks": self.checks}
@@ -180,15 +196,15 @@ class NegativeLogLikelihood(keras.losses.Loss):
 
     Args:
         reduction: `"mean"` over sequences (weighted by `sample_weight`), `"sum"`, or `"none"`.
-        class_weights: a weight for each tag, `{tag: weight}` (1 for the others) or a list. The weight of a sequence is
-            the mean weight of its gold tags.
+        class_weights: a weight for each tag, `{tag: weight}` or a list; 1 for the others. Tags are ids or, for a head
+            that knows them (`CRF(tags=[…])`), names. The weight of a sequence is the mean weight of its gold tags.
         sequences: divide the mean by this number instead of by the batch's own number of sequences (or sum of weights),
             so that every sequence counts alike in batches of different sizes.
 
     Call arguments:
-        y_true: `(batch, time)` gold tags; values at padding are ignored. Or `(batch, time, tags)`, nonzero for each tag
-            that is allowed: partial or ambiguous labels, whose likelihood is that of all the paths they allow. A time
-            step without any nonzero value allows every tag.
+        y_true: gold tags `(batch, time)` or `(batch, time, 1)`; values at padding are ignored. Or, nonzero for each tag
+            that is allowed, `(batch, time, tags)`: partial or ambiguous labels, whose likelihood is that of all the
+            paths they allow. A time step without any nonzero value allows every tag.
         y_pred: the output of a `SequenceHead`.
         sample_weight: `(batch,)`, one weight per sequence.
 
@@ -201,7 +217,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
     def __init__(
         self,
         reduction: str | None = "mean",
-        class_weights: dict[int, float] | list[float] | None = None,
+        class_weights: Mapping[int | str, float] | Sequence[float] | None = None,
         sequences: float | None = None,
         label_smoothing: float = 0.0,
         name: str = "negative_log_likelihood",
@@ -215,7 +231,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
                 "doubtful tags, or sample_weight for doubtful sequences"
             )
         super().__init__(name=name, reduction=reduction, **kwargs)
-        self.class_weights, self.sequences = class_weights, sequences
+        self.class_weights, self.sequences = _class_weights(class_weights), sequences
 
     def __call__(self, y_true: Tensor, y_pred: TagIds, sample_weight: Tensor | None = None) -> Tensor:
         scoring = _SCORINGS.get(y_pred)
@@ -239,9 +255,11 @@ class NegativeLogLikelihood(keras.losses.Loss):
                 )
             weights = weights * sample_weight
         if self.class_weights is not None:
-            weights = weights * self._mean_class_weight(y_true, emissions, lengths)
+            each = _weight_of_each_tag(self.class_weights, emissions.shape[-1], head.tag_names)
+            weights = weights * self._mean_class_weight(y_true, emissions, lengths, each)
         if self.reduction in ("none", None):
             return losses * weights
+        head.require_possible(losses)
         total = ops.sum(losses * weights)
         if self.reduction == "sum":
             return total
@@ -253,24 +271,16 @@ class NegativeLogLikelihood(keras.losses.Loss):
         return self(y_true, y_pred)
 
     def _checked(self, y_true: Tensor, emissions: Emissions, lengths: Lengths, checks: bool | None) -> Tensor:
-        if len(y_true.shape) not in (2, 3):
-            raise ValueError(f"gold tags have rank {len(y_true.shape)}, expected (batch, time) or (batch, time, tags)")
-        for axis, name in enumerate(("sequences", "time steps", "tags")[: len(y_true.shape)]):
-            size, expected = y_true.shape[axis], emissions.shape[axis]
-            if None not in (size, expected) and size != expected:
-                raise ValueError(f"gold tags have {size} {name}, the emissions have {expected}")
+        y_true, tags = gold_tags(y_true, emissions), emissions.shape[-1]
         if len(y_true.shape) == 3:
             return y_true
-        y_true, tags = ops.cast(y_true, "int32"), emissions.shape[-1]
+        y_true = ops.cast(y_true, "int32")
         inside = ((y_true >= 0) & (y_true < tags)) | ~valid_steps(emissions, lengths)
         require(inside, f"a gold tag is not one of the {tags} tags", checks)
         return y_true
 
-    def _mean_class_weight(self, y_true: Tensor, emissions: Emissions, lengths: Lengths) -> Tensor:
-        weights = self.class_weights
-        if isinstance(weights, dict):
-            weights = [weights.get(tag, 1.0) for tag in range(emissions.shape[-1])]
-        weights = ops.convert_to_tensor(weights, dtype="float32")
+    def _mean_class_weight(self, y_true: Tensor, emissions: Emissions, lengths: Lengths, each: list[float]) -> Tensor:
+        weights = ops.convert_to_tensor(each, dtype="float32")
         if len(y_true.shape) == 3:
             allowed = ops.cast(y_true != 0, "float32")
             steps = ops.divide_no_nan(ops.sum(allowed * weights, axis=-1), ops.sum(allowed, axis=-1))
@@ -281,10 +291,87 @@ class NegativeLogLikelihood(keras.losses.Loss):
 
     def get_config(self) -> JSON:
         weights = self.class_weights
-        if isinstance(weights, dict):
+        ids = [tag for tag in weights if isinstance(tag, int)] if isinstance(weights, dict) else []
+        if isinstance(weights, dict) and len(ids) == len(weights):
             # JSON has no integer keys.
-            weights = [weights.get(tag, 1.0) for tag in range(max(weights, default=-1) + 1)]
+            weights = [weights.get(tag, 1.0) for tag in range(max(ids, default=-1) + 1)]
         return {**super().get_config(), "class_weights": weights, "sequences": self.sequences}
+
+
+ClassWeights = dict[int | str, float] | list[float]
+
+
+def _class_weights(weights: Mapping[int | str, float] | Sequence[float] | None) -> ClassWeights | None:
+    """Return the weights of tags as plain numbers, which a saved model can hold.
+
+    Raises:
+        ValueError: they are not finite numbers of 0 or more, or their keys are neither ids nor names.
+    """
+    if weights is None:
+        return None
+    plain: ClassWeights
+    if isinstance(weights, Mapping):
+        if not all(isinstance(tag, str) or (isinstance(tag, Integral) and tag >= 0) for tag in weights):
+            raise ValueError(f"class_weights={dict(weights)}: keys must be the ids of tags, from 0, or their names")
+        plain = {tag if isinstance(tag, str) else int(tag): float(weight) for tag, weight in weights.items()}
+        values = list(plain.values())
+        if len({type(tag) for tag in plain}) > 1:
+            raise ValueError(f"class_weights={plain}: keys must be ids or names, not both")
+    else:
+        array = np.asarray(weights, float)
+        if array.ndim != 1:
+            raise ValueError(f"class_weights have rank {array.ndim}, expected one weight for each tag")
+        plain = values = array.tolist()
+    if not all(0 <= weight < float("inf") for weight in values):
+        raise ValueError(f"class_weights={plain}: weights must be finite numbers, at least 0")
+    return plain
+
+
+def _weight_of_each_tag(weights: ClassWeights, size: int, names: Sequence[str] | None) -> list[float]:
+    """Return the weight of each of `size` tags.
+
+    Raises:
+        ValueError: there is no such tag.
+    """
+    if isinstance(weights, list):
+        if len(weights) > size:
+            raise ValueError(f"class_weights are for {len(weights)} tags, the emissions have {size}")
+        return [*weights, *[1.0] * (size - len(weights))]
+    full = [1.0] * size
+    for tag, weight in weights.items():
+        if isinstance(tag, str):
+            if names is None:
+                raise ValueError(
+                    f"class_weights name the tag {tag!r}, but the head does not know names: CRF(tags=['O', 'B-PER', …])"
+                )
+            if tag not in names:
+                raise ValueError(f"class_weights: no tag {tag!r}; did you mean {nearest(tag, names)}?")
+            tag = names.index(tag)
+        if tag >= size:
+            raise ValueError(f"class_weights: no tag {tag}; the emissions have {size}")
+        full[tag] = weight
+    return full
+
+
+def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
+    """Return gold tags as ids `(batch, time)` or, nonzero for each tag that is allowed, `(batch, time, tags)`.
+
+    Args:
+        tags: either of the two, or ids `(batch, time, 1)`.
+
+    Raises:
+        ValueError: they have another shape than the emissions.
+    """
+    if len(tags.shape) not in (2, 3):
+        raise ValueError(f"gold tags have rank {len(tags.shape)}, expected (batch, time) or (batch, time, tags)")
+    size = emissions.shape[-1]
+    if len(tags.shape) == 3 and tags.shape[-1] is None:
+        # Whether they are ids or allowed tags is known when the graph runs.
+        ids = ops.one_hot(ops.cast(tags[..., 0], "int32"), size, dtype="int32")
+        tags = ops.where(ops.shape(tags)[-1] == 1, ids, ops.cast(tags != 0, "int32"))
+    elif len(tags.shape) == 3 and tags.shape[-1] == 1 != size:
+        tags = tags[..., 0]
+    return shaped_as(tags, emissions, ("sequences", "time steps", "tags")[: len(tags.shape)], "gold tags")
 
 
 def _is_inferring_shapes() -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from trellis.components.readers.sentence import Sentence
-from trellis.components.text.tag_schemes import entities
+from trellis.components.text.tag_schemes import entities, recognize
 
 
 def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict[str, Any]:
@@ -14,18 +14,23 @@ def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[st
     An entity is correct if its type and both of its boundaries are.
 
     Args:
-        gold: the gold tags of each sentence.
-        predicted: the predicted tags of each sentence, of the same lengths.
+        gold: the gold tags of each sentence, in any scheme that `recognize` knows.
+        predicted: the predicted tags of each sentence, of the same lengths and in the same scheme.
 
     Returns:
         `{"precision", "recall", "f1", "types": {type: {"precision", "recall", "f1", "support"}}}`, all from 0 to 1;
         0 where a denominator is 0.
+
+    Raises:
+        UnknownTagError: a tag is in no scheme, or not in that of the others.
     """
+    gold, predicted = list(gold), list(predicted)
+    scheme = recognize([*gold, *predicted])
     correct: Counter[str] = Counter()
     guessed: Counter[str] = Counter()
     support: Counter[str] = Counter()
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        gold_entities, predicted_entities = set(entities(gold_tags)), set(entities(predicted_tags))
+        gold_entities, predicted_entities = set(entities(gold_tags, scheme)), set(entities(predicted_tags, scheme))
         support.update(entity.kind for entity in gold_entities)
         guessed.update(entity.kind for entity in predicted_entities)
         correct.update(entity.kind for entity in gold_entities & predicted_entities)

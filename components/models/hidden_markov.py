@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.layers.hmm import HMM, CategoricalEmissions, CountedTables
-from trellis.components.layers.sequence_head import allowed_only, lengths_of
+from trellis.components.layers.sequence_head import allowed_only, gold_tags, lengths_of
 from trellis.components.text.templates import parse
 from trellis.components.types import JSON, Emissions, Lengths, Tensor
 
@@ -20,8 +21,8 @@ class ExpectationMaximization(keras.Model):
 
     `fit(inputs, tags)` takes `tags (batch, time)`, where -1 means unknown; or `(batch, time, tags)`, nonzero for each
     tag that is allowed; or None, where nothing is known. If all tags are known, one epoch is the maximum-likelihood
-    estimate. The loss is the negative log-likelihood of words and known tags together, in nats per sequence, before the
-    epoch's update; without smoothing it never rises.
+    estimate. A sequence counts `sample_weight (batch,)` times. The loss is the negative log-likelihood of words and
+    known tags together, in nats per sequence, before the epoch's update; without smoothing it never rises.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -32,31 +33,58 @@ class ExpectationMaximization(keras.Model):
     def metrics(self) -> list[Any]:
         return [self._mean_loss]
 
-    def fit(self, *args: Any, callbacks: Sequence[keras.callbacks.Callback] | None = None, **kwargs: Any) -> Any:
-        """Train as every `fit` does; the tables are updated at the end of each epoch."""
-        return super().fit(*args, callbacks=[_Update(), *(callbacks or ())], **kwargs)
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        *args: Any,
+        callbacks: Sequence[keras.callbacks.Callback] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Train as every `fit` does; the tables are updated at the end of each epoch.
+
+        Raises:
+            ValueError: `class_weight` is given, which has no meaning for whole sequences.
+        """
+        if kwargs.get("class_weight") is not None:
+            raise ValueError("class_weight has no meaning for whole sequences; use sample_weight, one per sequence")
+        if y is None and kwargs.get("sample_weight") is not None:
+            # Keras drops the weights of rows without a target.
+            y = np.full(np.shape(x["words"]), -1)
+        return super().fit(x, y, *args, callbacks=[_Update(), *(callbacks or ())], **kwargs)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        inputs, tags, _ = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, tags, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         head, emissions = self.get_layer("head"), self.get_layer("emissions")
         words, attributes = inputs["words"], inputs["attributes"]
         scores = emissions(words, attributes)
         lengths, _ = lengths_of(scores, tf.not_equal(words, 0))
         if tags is not None:
             scores = _known_only(scores, tags, lengths)
-        posteriors, pairs, first, last, total = linear_chain.expected_counts(scores, lengths, *head.scores(False))
+        weights = tf.cast(lengths > 0, tf.float32)
+        if sample_weight is not None:
+            if sample_weight.shape.rank not in (1, None):
+                raise ValueError(f"sample_weight has rank {sample_weight.shape.rank}, expected one weight per sequence")
+            sample_weight = tf.ensure_shape(sample_weight, [None])
+            weights *= tf.cast(sample_weight, tf.float32)
+        transitions, start, end = head.scores(False)
+        counted = None if sample_weight is None else weights
+        posteriors, *chain, total = linear_chain.expected_counts(
+            scores, lengths, transitions, start, end, weights=counted
+        )
         emissions.count(words, attributes, posteriors)
-        head.count(pairs, first, last)
-        self._mean_loss.update_state(-total, sample_weight=tf.cast(lengths > 0, tf.float32))
+        head.count(*chain)
+        self._mean_loss.update_state(-total, sample_weight=weights)
         return {"loss": self._mean_loss.result()}
 
 
 def _known_only(scores: Emissions, tags: Tensor, lengths: Lengths) -> Emissions:
     """Forbid the tags that contradict the known ones."""
+    tags = gold_tags(tags, scores)
     if len(tags.shape) == 3:
         return allowed_only(scores, tags)
     known = valid_steps(scores, lengths) & (tags >= 0)
-    other = ~tf.one_hot(tags, scores.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
+    other = ~tf.one_hot(tf.cast(tags, tf.int32), scores.shape[-1], on_value=True, off_value=False, dtype=tf.bool)
     return tf.where(known[..., tf.newaxis] & other, FORBIDDEN, scores)
 
 

@@ -126,20 +126,23 @@ class TrainableLanguageModel(LanguageModel):
         # Plain variables: what is carried is not a weight of the model.
         self._carried = [tf.Variable(state, trainable=False) for state in self.initial_states(rows)]
 
-    def train_step(self, data: tuple[Mapping[str, Tensor], TokenIds]) -> dict[str, Tensor]:
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         """Train on one segment of each row.
 
         Args:
             data: `{"tokens": (rows, time)}` and, where states are carried, `"starts": (rows,)`, whether a document
-                begins; and targets `(rows, time)`, 0 at padding.
+                begins; targets `(rows, time)`, 0 at padding; and the weights `(rows,)` of rows that do not count alike.
         """
-        inputs, targets = data
+        inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self._carried is None:
             states = self.initial_states(tf.shape(targets)[0])
         else:
             states = reset_states(self._carried, inputs["starts"])
         weights = tf.cast(targets != 0, tf.float32)
-        tokens = tf.maximum(tf.reduce_sum(weights), 1.0)
+        if sample_weight is not None:
+            weights *= tf.reshape(tf.cast(sample_weight, tf.float32), [-1, 1])
+        tokens = tf.reduce_sum(weights)
+        tokens = tf.where(tokens > 0.0, tokens, 1.0)
         with tf.GradientTape() as tape:
             features, states = self.read(inputs["tokens"], states, training=True)
             nats = -self.token_log_probabilities(features, targets, training=True)

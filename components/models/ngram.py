@@ -98,9 +98,21 @@ class NGram(WindowLanguageModel):
         for keys, level in zip(self.keys, self._trie.levels[1:], strict=True):
             keys.assign(level.keys)
 
-    def fit(self, *args: Any, callbacks: Sequence[keras.callbacks.Callback] = (), **kwargs: Any) -> None:
-        """Estimate the probabilities from the counts; the loss is that of the training text, in nats per token."""
-        del args, kwargs
+    def fit(
+        self,
+        x: Any = None,
+        *,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        epochs: int = 1,
+        initial_epoch: int = 0,
+        verbose: Any = "auto",
+        shuffle: bool = False,
+    ) -> None:
+        """Estimate the probabilities from the counts; the loss is that of the training text, in nats per token.
+
+        The text is that of `adapt` and one pass over it is all, whatever `x` and `epochs` are.
+        """
+        del x, epochs, initial_epoch, verbose, shuffle
         if self._trie is None:
             raise ValueError("an n-gram model counts before it is fitted: call adapt(ids, starts) first")
         for callback in callbacks:

@@ -170,8 +170,9 @@ class WordAligner(keras.Model):
 
     @tf.autograph.experimental.do_not_convert
     def train_step(self, batch: Any) -> dict[str, Tensor]:
-        if isinstance(batch, tuple):
-            (batch,) = batch
+        batch, *others = keras.utils.unpack_x_y_sample_weight(batch)
+        if any(other is not None for other in others):
+            raise ValueError("word alignment takes the batches of CoOccurrence.dataset(), without y and sample_weight")
         both = self._both_directions(batch)
         cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(both, stage))
         weighted = self._fade(self.stepwise) if self.stepwise else lambda counts: counts

@@ -53,6 +53,7 @@ def read_parallel(
     first: int = 0,
     swapped: bool = False,
     strict: bool = False,
+    keep_empty: bool = False,
 ) -> Iterator[SentencePair]:
     """Yield the pairs of two files with one sentence per line; gold links are in one or two further files.
 
@@ -65,20 +66,28 @@ def read_parallel(
         first: the position of the first word in links; 1 with `naacl`.
         swapped: whether links are written `target-source`.
         strict: raise an error for empty sides and for links outside their sentences, rather than skipping them.
+        keep_empty: yield pairs with an empty side too, without links, so that pairs are counted as lines are.
 
     Raises:
         InputError: the files differ in their numbers of lines, a link cannot be parsed, or `strict` rejects a line.
     """
     if naacl:
         return _pairs(
-            source, _rows_with_naacl(source, target, naacl), ("gold",), f"{naacl}:sentence", 1, swapped, strict
+            source,
+            _rows_with_naacl(source, target, naacl),
+            ("gold",),
+            f"{naacl}:sentence",
+            1,
+            swapped,
+            strict,
+            keep_empty,
         )
     gold = {kind: path for kind, path in (("sure", sure), ("possible", possible)) if path is not None}
     rows = (
         _Row(line_number, source_text, target_text, links)
         for line_number, (source_text, target_text, *links) in _parallel_lines(source, target, *gold.values())
     )
-    return _pairs(source, rows, tuple(gold), sure or source, first, swapped, strict)
+    return _pairs(source, rows, tuple(gold), sure or source, first, swapped, strict, keep_empty)
 
 
 def read_bars(
@@ -88,6 +97,7 @@ def read_bars(
     first: int = 0,
     swapped: bool = False,
     strict: bool = False,
+    keep_empty: bool = False,
 ) -> Iterator[SentencePair]:
     """Yield the pairs of a file with `source ||| target` lines; gold links are in another file, one line per pair.
 
@@ -98,6 +108,7 @@ def read_bars(
         first: the position of the first word in links.
         swapped: whether links are written `target-source`.
         strict: raise an error for empty sides and for links outside their sentences, rather than skipping them.
+        keep_empty: yield pairs with an empty side too, without links, so that pairs are counted as lines are.
 
     Raises:
         InputError: a line does not have exactly one separator (names the file and line), the files differ in their
@@ -114,7 +125,7 @@ def read_bars(
                 )
             yield _Row(line_number, sides[0], sides[1], links)
 
-    return _pairs(path, rows(), () if gold is None else ("gold",), files[-1], first, swapped, strict)
+    return _pairs(path, rows(), () if gold is None else ("gold",), files[-1], first, swapped, strict, keep_empty)
 
 
 def read_columns(
@@ -125,6 +136,7 @@ def read_columns(
     first: int = 0,
     swapped: bool = False,
     strict: bool = False,
+    keep_empty: bool = False,
 ) -> Iterator[SentencePair]:
     """Yield the pairs of a file with tab-separated columns.
 
@@ -136,6 +148,7 @@ def read_columns(
         first: the position of the first word in links.
         swapped: whether links are written `target-source`.
         strict: raise an error for empty sides and for links outside their sentences, rather than skipping them.
+        keep_empty: yield pairs with an empty side too, without links, so that pairs are counted as lines are.
 
     Raises:
         InputError: a line has too few columns (names the file and line), a link cannot be parsed, or `strict` rejects
@@ -151,7 +164,7 @@ def read_columns(
             links = () if gold_column is None else (fields[gold_column],)
             yield _Row(line_number, fields[source_column], fields[target_column], links)
 
-    return _pairs(path, rows(), () if gold_column is None else ("gold",), path, first, swapped, strict)
+    return _pairs(path, rows(), () if gold_column is None else ("gold",), path, first, swapped, strict, keep_empty)
 
 
 def _parallel_lines(*paths: FilePath) -> Iterator[tuple[int, list[str]]]:
@@ -212,6 +225,7 @@ def _pairs(
     first: int,
     swapped: bool,
     strict: bool,
+    keep_empty: bool,
 ) -> Iterator[SentencePair]:
     """Yield the sentence pairs of rows.
 
@@ -224,6 +238,7 @@ def _pairs(
         first: the position of the first word in links.
         swapped: whether links are written `target-source`.
         strict: raise an error for empty sides and for links outside their sentences, rather than skipping them.
+        keep_empty: yield pairs with an empty side too, without links.
 
     Raises:
         InputError: a link cannot be parsed, or `strict` rejects a line; names the file and line.
@@ -239,6 +254,8 @@ def _pairs(
             if strict:
                 raise InputError(f"{path}:{row.line_number}: the {'target' if source else 'source'} side is empty")
             empty += 1
+            if keep_empty:
+                yield SentencePair(source, target)
             continue
         links: dict[bool, set[Link]] = {True: set(), False: set()}  # by whether they are sure
         for kind, field in zip(kinds, row.links, strict=True):

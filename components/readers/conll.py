@@ -1,6 +1,8 @@
 """CoNLL column files: one token per line, columns separated by tabs or spaces, an empty line after each sentence."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
@@ -8,6 +10,23 @@ from trellis.components.readers.sentence import Sentence
 from trellis.components.types import FilePath
 
 DOCUMENT = "-DOCSTART-"
+_HASHTAG = re.compile(r"#[^\s#]")
+_DOCUMENT_COMMENT = re.compile(r"#(begin|end) document|#\w+\s*=")  # CoNLL-2012; `#sent_id = 1`
+_LIKE_A_TAG = re.compile(r"[Oo#]|[BIESLUMW][-_].+|.+[-_][BIESLUMW]", re.IGNORECASE)
+
+
+class _Row(NamedTuple):
+    """A line with columns.
+
+    Attributes:
+        line_number: from 1.
+        fields: the columns.
+        may_be_comment: whether it begins with `#` where a sentence begins.
+    """
+
+    line_number: int
+    fields: list[str]
+    may_be_comment: bool
 
 
 def read(
@@ -18,6 +37,9 @@ def read(
     Columns are split at tabs if the line has any, else at runs of ASCII spaces, so a token may hold U+00A0, U+3000 or
     a control character (and, between tabs, a space). Lines that begin with `-DOCSTART-` end a sentence and are
     skipped.
+
+    A line before a sentence that begins with `#` is a comment unless it has the columns of a token: as many as the
+    file's other lines, with a tag that other lines have too or that looks like one.
 
     Args:
         path: the file.
@@ -30,36 +52,63 @@ def read(
     """
     if columns and not isinstance(columns, Mapping):
         raise InputError(f"data.reader.columns: {columns} has no names; expected {{name: index}}, such as {{pos: 1}}")
-    sentences: list[Sentence] = []
-    rows: list[list[str]] = []
-    width = first_line = 0
     indices = {"word_column": word_column, "tag_column": tag_column}
     indices |= {f"columns.{name}": index for name, index in (columns or {}).items()}
+    blocks = list(_blocks(path))
+    first = next((row for rows in blocks for row in rows if not row.may_be_comment), None)
+    first = first or next((row for rows in blocks for row in rows), None)
+    if first is None:
+        return []
+    width = len(first.fields)
+    if width < 2:
+        raise InputError(f"{path}:{first.line_number}: 1 column, expected at least a word and a tag")
+    for name, index in indices.items():
+        if not -width <= index < width:
+            raise InputError(f"{path}:{first.line_number}: {width} columns, but data.reader.{name} is {index}")
+    tags = {
+        row.fields[tag_column]
+        for rows in blocks
+        for row in rows
+        if not row.may_be_comment and len(row.fields) == width
+    }  # fmt: skip
 
-    def end_sentence() -> None:
+    def is_comment(row: _Row) -> bool:
+        if not row.may_be_comment or len(row.fields) != width:
+            return row.may_be_comment
+        line = " ".join(row.fields)
+        if _HASHTAG.match(line):
+            return bool(_DOCUMENT_COMMENT.match(line))
+        tag = row.fields[tag_column]
+        return tag not in tags and not _LIKE_A_TAG.fullmatch(tag)
+
+    sentences = []
+    for rows in blocks:
+        rows = [row for row in rows if not is_comment(row)]
+        for line_number, fields, _ in rows:
+            if len(fields) != width:
+                raise InputError(
+                    f"{path}:{line_number}: {len(fields)} columns, expected {width} (as in line {first.line_number})"
+                )
+            for name, index in (("word", word_column), ("tag", tag_column)):
+                if not fields[index]:
+                    raise InputError(f"{path}:{line_number}: the {name} is empty")
         if rows:
-            sentences.append(Sentence.from_rows(rows, columns or ()))
-            rows.clear()
-
-    for line_number, line in read_lines(path):
-        if is_blank(line):
-            end_sentence()
-            continue
-        fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
-        if fields[0] == DOCUMENT:
-            end_sentence()
-            continue
-        if not width:
-            width, first_line = len(fields), line_number
-            for name, index in indices.items():
-                if not -width <= index < width:
-                    raise InputError(f"{path}:{line_number}: {width} columns, but data.reader.{name} is {index}")
-            if width < 2:
-                raise InputError(f"{path}:{line_number}: 1 column, expected at least a word and a tag")
-        if len(fields) != width:
-            raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {width} (as in line {first_line})")
-        if not fields[word_column] or not fields[tag_column]:
-            raise InputError(f"{path}:{line_number}: the {'tag' if fields[word_column] else 'word'} is empty")
-        rows.append([fields[index] for index in indices.values()])
-    end_sentence()
+            chosen = ([fields[index] for index in indices.values()] for _, fields, _ in rows)
+            sentences.append(Sentence.from_rows(chosen, columns or (), [row.line_number for row in rows]))
     return sentences
+
+
+def _blocks(path: FilePath) -> Iterator[list[_Row]]:
+    """Yield the lines between empty lines or document marks."""
+    rows: list[_Row] = []
+    for line_number, line in read_lines(path):
+        fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
+        if is_blank(line) or fields[0] == DOCUMENT:
+            if rows:
+                yield rows
+            rows = []
+            continue
+        begins = not rows or rows[-1].may_be_comment
+        rows.append(_Row(line_number, fields, begins and line.startswith("#")))
+    if rows:
+        yield rows

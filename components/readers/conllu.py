@@ -1,5 +1,6 @@
 """CoNLL-U, the format of Universal Dependencies (https://universaldependencies.org/format.html)."""
 
+import re
 from collections.abc import Sequence
 
 from trellis.components.errors import InputError, nearest
@@ -7,11 +8,15 @@ from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.types import FilePath
 
+_ID = re.compile(r"(?P<first>[0-9]+)(?P<last>-[0-9]+)?(?P<node>\.[0-9]+)?")
+CATEGORIES = ("upos", "xpos", "deprel")  # where `_` means that nobody annotated it
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 
 def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) -> list[Sentence]:
     """Read the sentences of a CoNLL-U file, without multiword ranges (`5-6`) and empty nodes (`8.1`).
+
+    An empty line, a comment, and a token with the id 1 end a sentence.
 
     Args:
         path: the file.
@@ -19,7 +24,8 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
         columns: further columns to keep, by name.
 
     Raises:
-        InputError: a line does not have ten columns (names the file and line), or a column has no such name.
+        InputError: a line does not have ten columns, an id, a form or a tag (names the file and line), or a column has
+            no such name.
     """
     names = tuple(columns or ())
     for key, name in (("tag", tag), *(("columns", name) for name in names)):
@@ -30,20 +36,33 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
     indices = [COLUMNS.index(name) for name in ("form", tag, *names)]
     sentences: list[Sentence] = []
     rows: list[list[str]] = []
+    lines: list[int] = []
 
     def end_sentence() -> None:
         if rows:
-            sentences.append(Sentence.from_rows(rows, names))
+            sentences.append(Sentence.from_rows(rows, names, lines))
             rows.clear()
+            lines.clear()
 
     for line_number, line in read_lines(path):
-        if is_blank(line):
+        if is_blank(line) or line.startswith("#"):
             end_sentence()
-        elif not line.startswith("#"):
-            fields = line.split("\t")
-            if len(fields) != len(COLUMNS):
-                raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {len(COLUMNS)} (CoNLL-U)")
-            if "-" not in fields[0] and "." not in fields[0]:
-                rows.append([fields[index] for index in indices])
+            continue
+        fields = line.split("\t")
+        if len(fields) != len(COLUMNS):
+            raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {len(COLUMNS)} (CoNLL-U)")
+        number = _ID.fullmatch(fields[0])
+        if not number:
+            raise InputError(f"{path}:{line_number}: {fields[0]!r} is not the id of a token (CoNLL-U)")
+        if int(number["first"]) <= 1 and not number["node"]:
+            end_sentence()
+        if number["last"] or number["node"]:
+            continue
+        for name in ("form", tag):
+            value = fields[COLUMNS.index(name)]
+            if is_blank(value) or (value == "_" and name in CATEGORIES):
+                raise InputError(f"{path}:{line_number}: {name} is {'_' if value == '_' else 'empty'}")
+        rows.append([fields[index] for index in indices])
+        lines.append(line_number)
     end_sentence()
     return sentences

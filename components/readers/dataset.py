@@ -3,17 +3,27 @@
 import gzip
 import hashlib
 import os
+import re
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, nearest
 from trellis.components.files import atomic_write
 from trellis.components.types import FilePath
 
 PARTS = ("train", "dev", "test")
+# What files of each part are called where they are published.
+USUAL_NAMES = {
+    "train": {"train", "training", "trn"},
+    "dev": {"dev", "devel", "development", "valid", "validation", "val", "testa"},
+    "test": {"test", "testing", "tst", "testb", "eval"},
+}
+NO_DATA = {"md", "pdf", "zip", "tar", "tgz", "py", "sh", "html", "png", "npz", "log", "readme", "license"}
+# The choice of `data` for files of the user's own, by their suffix.
+READ_BY = {".conll": "conll", ".conllu": "conllu", ".tsv": "labelled", ".csv": "labelled", ".source": "bitext"}
 PACKAGE = "package://"
 TIMEOUT = 30  # seconds without a byte
 
@@ -33,7 +43,8 @@ def locate(
     Args:
         name: the name of the dataset.
         files: `{part: file name}`.
-        path: a folder, `{part: file}`, or `package://FOLDER` for a folder of this package.
+        path: a folder, `{part: file}`, or `package://FOLDER` for a folder of this package. In a folder, the files of
+            parts may also have other names that say which part they are, such as `en_ewt-ud-train.conllu`.
         download: `{part: {"url", "sha256"}}`, with the hash of the uncompressed file; None if it cannot be downloaded.
         folder: the folder in `$TRELLIS_DATA` and the cache, if it is not called `name`.
 
@@ -44,13 +55,16 @@ def locate(
         InputError: the files are in none of these places; the message lists them all.
     """
     if isinstance(path, Mapping):
-        return {part: _existing(Path(file)) for part, file in path.items()}
+        known = list(dict.fromkeys((*files, *PARTS)))
+        check_names("data.path", path, known)
+        return {part: _existing(Path(path[part])) for part in known if part in path}
     if path is not None:
-        if str(path).startswith(PACKAGE):
-            path = Path(__file__).parents[2] / str(path).removeprefix(PACKAGE)
+        path = str(path)  # a folder such as 2024 is a number on the command line
+        if path.startswith(PACKAGE):
+            path = Path(__file__).parents[2] / path.removeprefix(PACKAGE)
         if not Path(path).is_dir():
             raise InputError(f"data.path: {path} is not a folder")
-        return {part: _existing(Path(path) / file) for part, file in files.items()}
+        return in_folder(Path(path), files)
 
     tried = ["data.path (not set)"]
     if "TRELLIS_DATA" in os.environ:
@@ -77,6 +91,70 @@ def locate(
     except OSError as error:
         tried.append(f"{next(iter(download.values()))['url']} ({_reason(error)})")
         raise InputError(f"data={name} not found; tried {', '.join(tried)}") from None
+
+
+def check_names(key: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Check that every name is a known one.
+
+    Args:
+        key: the key of the configuration that has the names.
+
+    Raises:
+        InputError: one is not; with the nearest that is.
+    """
+    for name in names:
+        if name not in known:
+            raise InputError(f"{key}: there is no {name!r}; did you mean {nearest(name, known)}?")
+
+
+def in_folder(folder: Path, files: Mapping[str, str]) -> dict[str, Path]:
+    """Return the file of each part in a folder: by its name, else the only file whose name says that it is that part.
+
+    Raises:
+        InputError: there is none, or several; the message says what the folder holds and what would read it.
+    """
+    return {part: _variant(folder / file) or _by_usual_name(folder, part, file) for part, file in files.items()}
+
+
+def _by_usual_name(folder: Path, part: str, expected: str) -> Path:
+    candidates = parts_in(folder, Path(expected.removesuffix(".gz")).suffix).get(part, [])
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        names = ", ".join(file.name for file in candidates)
+        raise InputError(f"{folder}: several files for the {part} part ({names}); choose: data.path={{{part}: …}}")
+    raise InputError(f"{folder / expected}: no such file; {contents(folder)}")
+
+
+def parts_in(folder: Path, suffix: str = "") -> dict[str, list[Path]]:
+    """Return the files of a folder whose names say which part they are, `{part: files}`.
+
+    Args:
+        suffix: files that end like this are preferred to others.
+    """
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.iterdir()):
+        words = set(re.split(r"[^a-z]+", file.name.lower()))
+        parts = [part for part, names in USUAL_NAMES.items() if words & names]
+        if len(parts) == 1 and file.is_file() and not words & NO_DATA:
+            found.setdefault(parts[0], []).append(file)
+    for part, files in found.items():
+        for better in (
+            [file for file in files if suffix and suffix in file.suffixes],
+            [file for file in files if file.name.split(".")[0].lower() in USUAL_NAMES[part]],
+        ):
+            found[part] = better if better and len(found[part]) > 1 else found[part]
+    return found
+
+
+def contents(folder: Path) -> str:
+    """Return what a folder holds, and which `data=` would read it, for messages."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    suffixes = {suffix for entry in entries for suffix in entry.suffixes if entry.is_file()}
+    choices = sorted({choice for suffix, choice in READ_BY.items() if suffix in suffixes})
+    return f"the folder has {shown or 'no files'}" + (f" (read by data={' or data='.join(choices)})" if choices else "")
 
 
 def _reason(error: OSError) -> str:
@@ -139,6 +217,17 @@ def _variant(file: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def existing(file: FilePath) -> Path:
+    """Return a file, with or without `.gz`, or a folder.
+
+    Raises:
+        InputError: there is neither.
+    """
+    if Path(file).is_dir():
+        return Path(file)
+    return _existing(Path(file))
 
 
 def _existing(file: Path) -> Path:

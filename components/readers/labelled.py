@@ -1,15 +1,21 @@
 """Texts with one label each: `label ||| text` lines, TSV or CSV with a header, or one file or folder per class."""
 
 import csv
+import logging
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from trellis.components.errors import InputError, nearest
+from trellis.components.readers import dataset
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.types import FilePath
+
+log = logging.getLogger(__name__)
 
 
 class Labelled(NamedTuple):
@@ -19,111 +25,204 @@ class Labelled(NamedTuple):
     label: str
 
 
-def read(path: FilePath, text: str = "text", label: str = "label") -> list[Labelled]:
+SEPARATORS = {"tab": "\t", "comma": ",", "semicolon": ";", "bars": "|||"}
+LABEL_COLUMN, TEXT_COLUMN = 0, 1  # of a table without a header
+UNLABELLED = ("unsup", "unlabelled", "unlabeled")  # folders of published corpora that are no class
+
+
+def read(
+    path: FilePath,
+    text: str | int = "text",
+    label: str | int = "label",
+    header: bool = True,
+    separator: str | None = None,
+    encoding: str = "utf-8",
+) -> list[Labelled]:
     """Read the examples of a file. Its name tells the format: `.tsv` or `.csv` (with or without `.gz`), else bars.
 
     Args:
         path: the file.
-        text: the name of the text column of a table, as in its first line.
-        label: the name of the label column.
+        text: the text column of a table: its name in the first line; without a header its index from 0.
+        label: the label column.
+        header: whether the first line of a table names its columns; without one, the label comes first.
+        separator: what separates columns, whatever the file's name says: `tab`, `comma` (both quoted as in CSV files
+            but for tabs), `semicolon`, `bars`, or a character.
+        encoding: of the file.
 
     Raises:
         InputError: a line has another form (names the file and line), or the table has no such column.
     """
     suffix = "".join(Path(path).suffixes[-2:]).removesuffix(".gz")[-4:]
-    if suffix not in (".tsv", ".csv"):
-        return _read_bars(path)
-    return _read_table(path, _tsv_rows(path) if suffix == ".tsv" else _csv_rows(path), text, label)
+    character = SEPARATORS.get(separator or "", separator) or {".tsv": "\t", ".csv": ","}.get(suffix, "|||")
+    character = "\t" if character == "\\t" else character
+    if character == "|||":
+        return _read_bars(path, encoding)
+    if len(character) != 1:
+        raise InputError(f"data.separator={separator}: must be {', '.join(SEPARATORS)}, or one character")
+    rows = _tsv_rows(path, encoding) if character == "\t" else _csv_rows(path, encoding, character)
+    return _read_table(path, rows, text, label, header)
 
 
-def _read_bars(path: FilePath) -> list[Labelled]:
+def _read_bars(path: FilePath, encoding: str) -> list[Labelled]:
     examples = []
-    for line_number, line in read_lines(path):
+    for line_number, line in read_lines(path, encoding):
         if is_blank(line):
             continue
         label, bars, text = line.partition("|||")
         if not bars or not label.strip():
-            raise InputError(f"{path}:{line_number}: expected label ||| text")
+            hint = " (a table: data.separator=tab, and data.header=false if no line names its columns)"
+            raise InputError(f"{path}:{line_number}: expected label ||| text" + ("\t" in line) * hint)
         examples.append(Labelled(text.strip(" "), label.strip(" ")))
     return examples
 
 
-def _tsv_rows(path: FilePath) -> Iterator[tuple[int, list[str]]]:
-    return ((line_number, line.split("\t")) for line_number, line in read_lines(path) if not is_blank(line))
+def _tsv_rows(path: FilePath, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    return ((line_number, line.split("\t")) for line_number, line in read_lines(path, encoding) if not is_blank(line))
 
 
-def _csv_rows(path: FilePath) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(line + "\n" for _, line in read_lines(path))
-    return ((reader.line_num, row) for row in reader if row)
+def _csv_rows(path: FilePath, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+    former = csv.field_size_limit(sys.maxsize)
+    lines = (line + "\n" for _, line in read_lines(path, encoding))
+    first_line = 1
+    try:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        for row in reader:
+            if row:
+                yield first_line, row
+            first_line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}:{first_line}: not CSV ({error})") from None
+    finally:
+        csv.field_size_limit(former)
 
 
-def _read_table(path: FilePath, rows: Iterator[tuple[int, list[str]]], text: str, label: str) -> list[Labelled]:
-    _, header = next(rows, (0, []))
-    for name in (text, label):
-        if name not in header:
-            raise InputError(f"{path}: no column {name!r} in its first line; it has {', '.join(header) or 'none'}")
-    text_index, label_index = header.index(text), header.index(label)
+def _read_table(
+    path: FilePath, rows: Iterator[tuple[int, list[str]]], text: str | int, label: str | int, header: bool
+) -> list[Labelled]:
+    first_line, first = next(rows, (0, []))
+    if header:
+        for name in (text, label):
+            if name not in first:
+                raise InputError(
+                    f"{path}: no column {name!r} in its first line; it has {_shown(first)} (data.columns "
+                    "names them; data.header=false if no line does)"
+                )
+        indices = [first.index(str(name)) for name in (text, label)]
+    else:
+        indices = [
+            TEXT_COLUMN if text == "text" else _index("text", text, len(first)),
+            LABEL_COLUMN if label == "label" else _index("label", label, len(first)),
+        ]
+        rows = chain([(first_line, first)] if first else [], rows)
     examples = []
     for line_number, row in rows:
-        if len(row) != len(header):
-            raise InputError(f"{path}:{line_number}: {len(row)} columns, expected {len(header)} (as in line 1)")
-        if not row[label_index].strip():
+        if len(row) != len(first):
+            raise InputError(
+                f"{path}:{line_number}: {len(row)} columns, expected {len(first)} (as in line {first_line})"
+            )
+        text_field, label_field = (row[index] if index < len(row) else "" for index in indices)
+        if not label_field.strip():
             raise InputError(f"{path}:{line_number}: no label")
-        examples.append(Labelled(row[text_index].rstrip("\n"), row[label_index].strip()))
+        examples.append(Labelled(text_field.rstrip("\n"), label_field.strip()))
     return examples
 
 
-def read_classes(files: Mapping[str, FilePath]) -> list[Labelled]:
-    """Read the examples of `{class: file or folder}`: one per line of a file, or one per file of a folder."""
+def _index(key: str, column: str | int, width: int) -> int:
+    if isinstance(column, bool) or not str(column).isdecimal() or int(column) >= max(width, 1):
+        raise InputError(f"data.columns.{key}={column}: must be a number from 0 to {width - 1} with data.header=false")
+    return int(column)
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return names of columns, shortened: they may be texts."""
+    short = [name if len(name) <= 30 else f"{name[:27]}…" for name in names[:8]]
+    return (", ".join(short) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "none"
+
+
+def read_classes(files: Mapping[str, FilePath], encoding: str = "utf-8") -> list[Labelled]:
+    """Read the examples of `{class: file or folder}`: one per line of a file, or one per file of a folder.
+
+    Raises:
+        InputError: a folder has no files, or a file cannot be read.
+    """
     examples = []
     for label, path in files.items():
         if Path(path).is_dir():
-            for file in sorted(Path(path).rglob("*.txt*")):
-                text = "\n".join(line for _, line in read_lines(file))
+            texts = [file for file in sorted(Path(path).rglob("*")) if file.is_file() and not file.name.startswith(".")]
+            texts = [file for file in texts if _is_text(file)] or texts
+            if not texts:
+                raise InputError(f"{path}: no files in the folder of this class")
+            for file in texts:
+                text = "\n".join(line for _, line in read_lines(file, encoding))
                 examples.append(Labelled(text, label))
         else:
-            examples += [Labelled(line.strip(" "), label) for _, line in read_lines(path) if not is_blank(line)]
+            lines = read_lines(path, encoding)
+            examples += [Labelled(line.strip(" "), label) for _, line in lines if not is_blank(line)]
     return examples
+
+
+def _is_text(file: Path) -> bool:
+    return file.name.removesuffix(".gz").endswith(".txt")
 
 
 def classes_of(folder: FilePath) -> dict[str, Path]:
     """Return `{class: file or folder}` of a folder that has one for each class.
 
     Raises:
-        InputError: the folder has fewer than two of them.
+        InputError: the folder has fewer than two of them, or two for one class.
     """
     folder = Path(folder)
-    classes = {
-        entry.name: entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")
-    }
-    classes = classes or {file.name.split(".")[0]: file for file in sorted(folder.glob("*.txt*"))}
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    folders = [entry for entry in entries if entry.is_dir()]
+    for entry in (entry for entry in folders if entry.name in UNLABELLED):
+        log.warning("%s: left out; texts without a label", entry)
+    classes = {entry.name: entry for entry in folders if entry.name not in UNLABELLED}
+    if not classes:
+        for file in (entry for entry in entries if _is_text(entry)):
+            name = file.name.removesuffix(".gz").removesuffix(".txt")
+            if name in classes:
+                raise InputError(f"{folder}: two files for the class {name}: {classes[name].name} and {file.name}")
+            classes[name] = file
     if len(classes) < 2:
         raise InputError(
-            f"{folder}: neither train, dev and test files nor a file or folder for each of several classes"
+            f"{folder}: neither train, dev and test files nor a file or folder for each of several classes; "
+            f"{dataset.contents(folder)}"
         )
     return classes
 
 
-def divide(examples: Sequence[Labelled], shares: Mapping[str, float], seed: int) -> dict[str, list[Labelled]]:
+def parts_of(folder: FilePath) -> dict[str, Path]:
+    """Return the folders of parts in a folder, `{"train": …, "test": …}`, each with a file or folder for each class."""
+    folders = {entry.name.lower(): entry for entry in sorted(Path(folder).iterdir()) if entry.is_dir()}
+    parts = {part: [folders[name] for name in folders if name in names] for part, names in dataset.USUAL_NAMES.items()}
+    return {part: found[0] for part, found in parts.items() if found} if parts["train"] else {}
+
+
+def divide(
+    examples: Sequence[Labelled], shares: Mapping[str, float], seed: int, source: str = "the examples"
+) -> dict[str, list[Labelled]]:
     """Divide examples into parts at random, with the same shares of every class.
 
     Args:
         examples: the examples.
         shares: `{part: share}`, which add up to 1; the first part is the training part.
         seed: determines the parts.
+        source: the name of the examples, for messages.
 
     Returns:
-        `{part: examples}`, in their original order.
+        `{part: examples}`, in their original order, each part with about its share and none of them empty.
 
     Raises:
-        InputError: a class has a single example, which cannot be both learned and scored.
+        InputError: a class has a single example, which cannot be both learned and scored; or there are too few
+            examples for the parts.
     """
     rows_of: dict[str, list[int]] = {}
     for row, example in enumerate(examples):
         rows_of.setdefault(example.label, []).append(row)
     rng = np.random.default_rng(seed)
-    chosen: dict[str, list[int]] = {part: [] for part in shares}
+    parts = list(shares)
     bounds = np.cumsum([0, *shares.values()])
+    chosen: dict[str, dict[str, list[int]]] = {part: {} for part in parts}
     for label, rows in sorted(rows_of.items()):
         if len(rows) < 2:
             raise InputError(f"class {label!r} has one example; at least two are needed to learn and to score it")
@@ -131,9 +230,48 @@ def divide(examples: Sequence[Labelled], shares: Mapping[str, float], seed: int)
         ends = np.round(bounds * len(rows)).astype(int)
         # The training part gets at least one.
         ends[1] = max(ends[1], 1)
-        for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True):
-            chosen[part] += shuffled[start : max(end, start)].tolist()
-    return {part: [examples[row] for row in sorted(part_rows)] for part, part_rows in chosen.items()}
+        for part, start, end in zip(parts, ends[:-1], ends[1:], strict=True):
+            chosen[part][label] = shuffled[start : max(end, start)].tolist()
+    _balance(chosen, shares, source)
+    return {part: [examples[row] for row in sorted(chain(*chosen[part].values()))] for part in parts}
+
+
+def _balance(chosen: dict[str, dict[str, list[int]]], shares: Mapping[str, float], source: str) -> None:
+    """Move examples to parts that have too few: the rounding of one class is small, that of many adds up.
+
+    Args:
+        chosen: `{part: {class: rows}}`, changed in place.
+    """
+    first = next(iter(shares))
+    total = sum(len(rows) for classes in chosen.values() for rows in classes.values())
+
+    def size(part: str) -> int:
+        return sum(map(len, chosen[part].values()))
+
+    def lacks(part: str) -> float:
+        return shares[part] * total - size(part)
+
+    def is_fair(part: str) -> bool:
+        return size(part) > 0 and abs(lacks(part)) <= max(1.0, 0.1 * shares[part] * total)
+
+    while not all(map(is_fair, shares)):
+        taker = max(shares, key=lambda part: (size(part) == 0, lacks(part)))
+        # A class needs two examples to be learned.
+        givers = [
+            (lacks(part), len(chosen[taker][label]) - len(rows), part, label)
+            for part in shares
+            for label, rows in chosen[part].items()
+            if part != taker and size(part) > 1 and len(rows) > (2 if part == first else 0)
+        ]
+        if size(taker) and not any(lack < 0 and lacks(taker) - lack > 1 for lack, *_ in givers):
+            return
+        if not givers:
+            raise InputError(
+                f"{source}: {total} examples of {len(chosen[first])} classes are too few for {', '.join(shares)}; "
+                "give the parts as files, or fewer parts: data.split={train: 0.7, dev: 0.3, test: null}"
+            )
+        *_, giver, label = min(givers)
+        chosen[taker][label].append(chosen[giver][label].pop())
 
 
 def check_labels(parts: Mapping[str, Sequence[Labelled]], source: str) -> None:

@@ -1,5 +1,6 @@
 """Lines of a text file, split where the format says and nowhere else."""
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Iterator
@@ -8,14 +9,18 @@ from trellis.components.errors import InputError
 from trellis.components.types import FilePath
 
 
-def read_lines(path: FilePath) -> Iterator[tuple[int, str]]:
-    """Yield `(line number, line)` of a UTF-8 file, plain or gzip (recognised by its content).
+def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    """Yield `(line number, line)` of a text file, plain or gzip (recognised by its content).
 
     Lines end in `\\n` or `\\r\\n`; other characters that Python's `splitlines` treats as line ends are ordinary text.
 
+    Args:
+        encoding: a codec in which a line feed is the byte 0x0A, such as `utf-8`, `latin-1` or `cp1252`.
+
     Raises:
-        InputError: the file is missing or unreadable, or a line is not UTF-8.
+        InputError: the file is missing or unreadable, or a line is not in this encoding.
     """
+    name = _encoding(encoding)
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
@@ -25,10 +30,10 @@ def read_lines(path: FilePath) -> Iterator[tuple[int, str]]:
                 if line_number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 try:
-                    yield line_number, line.decode("utf-8")
+                    yield line_number, line.decode(encoding)
                 except UnicodeDecodeError as error:
                     raise InputError(
-                        f"{path}:{line_number}: not UTF-8 (byte 0x{line[error.start]:02x} at column "
+                        f"{path}:{line_number}: not {name} (byte 0x{line[error.start]:02x} at column "
                         f"{error.start + 1}); convert the file to UTF-8"
                     ) from None
     except FileNotFoundError:
@@ -37,6 +42,20 @@ def read_lines(path: FilePath) -> Iterator[tuple[int, str]]:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _encoding(encoding: str) -> str:
+    """Return the usual name of an encoding.
+
+    Raises:
+        InputError: there is no such encoding, or lines cannot be told before decoding it.
+    """
+    try:
+        if "\n".encode(encoding) == b"\n":
+            return "UTF-8" if codecs.lookup(encoding).name == "utf-8" else encoding
+    except (LookupError, UnicodeError):
+        raise InputError(f"data.encoding={encoding}: no such encoding; such as utf-8, latin-1, cp1252") from None
+    raise InputError(f"data.encoding={encoding}: convert the files to UTF-8")
 
 
 def is_blank(line: str) -> bool:

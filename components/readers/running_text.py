@@ -1,8 +1,9 @@
 """Running text for language models: documents of lines of words or characters."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,10 +14,11 @@ from trellis.components.types import FilePath
 Line: TypeAlias = list[str]  # tokens
 Document: TypeAlias = list[Line]
 
+LONG = 1000  # characters of a line that may have to be cut where a text is divided
 UNITS = ("words", "characters")
 
 
-def read(path: FilePath, unit: str = "words", keep_blank: bool = False) -> list[Document]:
+def read(path: FilePath, unit: str = "words", keep_blank: bool = False, encoding: str = "utf-8") -> list[Document]:
     """Read a file as one document, or a folder as one document per `*.txt` file, sorted by name; plain or gzip.
 
     Words are split at the ASCII space alone.
@@ -25,6 +27,7 @@ def read(path: FilePath, unit: str = "words", keep_blank: bool = False) -> list[
         path: a file or folder.
         unit: `words` or `characters`.
         keep_blank: keep lines without tokens, which belong to running text but are not sentences.
+        encoding: of the files.
 
     Returns:
         documents of lines of tokens, without line ends.
@@ -38,7 +41,7 @@ def read(path: FilePath, unit: str = "words", keep_blank: bool = False) -> list[
         raise InputError(f"{path}: no .txt files in this folder")
     documents = []
     for file in files:
-        lines = [_tokens(line, unit) for _, line in read_lines(file) if keep_blank or not is_blank(line)]
+        lines = [_tokens(line, unit) for _, line in read_lines(file, encoding) if keep_blank or not is_blank(line)]
         if any(lines):
             documents.append(lines)
     if not documents:
@@ -50,22 +53,31 @@ def _tokens(line: str, unit: str) -> Line:
     return list(line) if unit == "characters" else [token for token in line.split(" ") if token]
 
 
-def divide(documents: list[Document], shares: Mapping[str, float]) -> dict[str, list[Document]]:
-    """Divide documents into consecutive parts, cut between lines.
+def divide(
+    documents: list[Document], shares: Mapping[str, float], source: FilePath = "the text"
+) -> dict[str, list[Document]]:
+    """Divide documents into consecutive parts, cut between lines; a line that is long for a part, between tokens.
 
     Args:
         documents: documents of lines of tokens.
         shares: `{part: share of all characters}`, which add up to 1.
+        source: the name of the text, for messages.
 
     Returns:
         `{part: documents}`.
 
     Raises:
-        InputError: there are fewer lines than parts.
+        InputError: there are fewer tokens than parts.
     """
-    sizes = [sum(map(len, line)) + 1 for lines in documents for line in lines]
+    total = sum(map(_size, (line for lines in documents for line in lines)))
+    # Where lines are shorter, a cut between two of them will do.
+    longest = max(1, int(min(shares.values()) * total / 2))
+    if sum(map(len, documents)) >= len(shares):
+        longest = max(longest, LONG)
+    pieces = [[piece for line in lines for piece in _pieces(line, longest)] for lines in documents]
+    sizes = [_size(piece.tokens) for lines in pieces for piece in lines]
     if len(sizes) < len(shares):
-        raise InputError(f"{len(sizes)} lines cannot be divided into {', '.join(shares)}")
+        raise InputError(f"{source}: {len(sizes)} tokens cannot be divided into {', '.join(shares)}")
     targets = np.cumsum(list(shares.values()))
     nearest = np.searchsorted(np.cumsum(sizes) / sum(sizes), targets - 1e-9) + 1
     ends = [0]
@@ -74,11 +86,45 @@ def divide(documents: list[Document], shares: Mapping[str, float]) -> dict[str, 
         ends.append(min(max(int(end), ends[-1] + 1), len(sizes) - len(shares) + count))
     ends[-1] = len(sizes)
     return {
-        part: _slice_lines(documents, start, end) for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True)
+        part: [_joined(lines) for lines in _slice_lines(pieces, start, end)]
+        for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True)
     }
 
 
-def _slice_lines(documents: list[Document], start: int, end: int) -> list[Document]:
+class _Piece(NamedTuple):
+    """Tokens of a line, and whether the line goes on."""
+
+    tokens: Line
+    goes_on: bool
+
+
+def _size(tokens: Line) -> int:
+    return sum(map(len, tokens)) + 1
+
+
+def _pieces(line: Line, longest: int) -> list[_Piece]:
+    """Return a line as one piece or, if it has more characters than `longest`, as pieces of about a tenth of that."""
+    if _size(line) <= longest or len(line) < 2:
+        return [_Piece(line, False)]
+    count = min(len(line), -(-10 * _size(line) // longest))
+    bounds = np.linspace(0, len(line), count + 1).astype(int).tolist()
+    return [_Piece(line[start:end], end < len(line)) for start, end in itertools.pairwise(bounds)]
+
+
+def _joined(pieces: list[_Piece]) -> Document:
+    """Return the lines that pieces are of; the last one ends where the pieces do."""
+    lines: Document = []
+    goes_on = False
+    for piece in pieces:
+        if goes_on:
+            lines[-1] = lines[-1] + piece.tokens
+        else:
+            lines.append(piece.tokens)
+        goes_on = piece.goes_on
+    return lines
+
+
+def _slice_lines(documents: list[list[_Piece]], start: int, end: int) -> list[list[_Piece]]:
     """Return lines `start` to `end` (exclusive), counted over all documents, still grouped by document."""
     kept, before = [], 0
     for lines in documents:

@@ -1,25 +1,37 @@
 """The example that every tagging reader returns."""
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Self
 
 
-class Sentence(NamedTuple):
+@dataclass(frozen=True)
+class Sentence:
     """A sentence with one tag per token, as the file has them.
 
     Attributes:
         tokens: the words.
         tags: the tag of each token.
         columns: further annotations of each token, by the name of their column; None if none were requested.
+        lines: the line of each token in its file, from 1; empty where a reader does not say. Sentences are equal
+            wherever they stand.
     """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     columns: dict[str, tuple[str, ...]] | None = None
+    lines: Sequence[int] = field(default=(), compare=False, repr=False)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[str]], columns: Iterable[str] = ()) -> Self:
+    def from_rows(cls, rows: Iterable[Sequence[str]], columns: Iterable[str] = (), lines: Sequence[int] = ()) -> Self:
         """Return the sentence whose tokens are the rows: the word, its tag, and the value of each named column."""
         tokens, tags, *others = zip(*rows, strict=True)
         names = tuple(columns)
-        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None)
+        if lines and lines[-1] - lines[0] == len(lines) - 1:
+            lines = range(lines[0], lines[-1] + 1)
+        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None, lines)
+
+    def cut(self, start: int, stop: int) -> "Sentence":
+        """Return the tokens from `start` up to, not including, `stop`."""
+        columns = None if self.columns is None else {name: each[start:stop] for name, each in self.columns.items()}
+        return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, self.lines[start:stop])

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trellis.components.choices import Case, Tokenizer, Unit
 from trellis.components.settings import Count, CountOrZero, OpenSchema, Schema, Share, described, optional
@@ -53,8 +53,8 @@ class Download(Schema):
 class Columns(Schema):
     """Names of the columns of a table."""
 
-    text: str = described("the column of the text")
-    label: str = described("the column of the label")
+    text: str | CountOrZero = described("the column of the text: its name or, without a header, its index from 0")
+    label: str | CountOrZero = described("the column of the label, likewise")
 
 
 class Split(Schema):
@@ -62,7 +62,18 @@ class Split(Schema):
 
     train: Share = described("share of the training part")
     dev: Share = described("share of the dev part")
-    test: Share = optional("share of the test part")
+    test: Share | None = optional("share of the test part; null: none")
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> "Split":
+        shares = {"train": self.train, "dev": self.dev} | ({"test": self.test} if self.test is not None else {})
+        if abs(sum(shares.values()) - 1) > 1e-6:
+            written = ", ".join(f"{part}: {share:g}" for part, share in shares.items())
+            raise ValueError(
+                f"data.split={{{written}}}: the shares add up to {sum(shares.values()):g}, not to 1 "
+                "(test: null leaves that part out)"
+            )
+        return self
 
 
 class Dataset(Schema):
@@ -70,7 +81,9 @@ class Dataset(Schema):
 
     name: str = described("name, under which $TRELLIS_DATA and the cache have it")
     task: Kind = described("what it holds: entities, tags, sentence pairs, running text, or labelled texts")
-    path: str | dict[str, str] | None = described(_PATH)
+    path: str | int | float | dict[str, str | dict[str, str]] | None = Field(
+        description=_PATH, json_schema_extra={"expected": "a folder or file, {part: file}, or null"}
+    )
     language: str | None = described("language code, for the model card; en-es for two")
     licence: str | None = described("licence of the data, for the model card")
     download: dict[str, Download] | None = described("addresses by part; null: none")
@@ -82,6 +95,7 @@ class TaggedSentences(Dataset):
     files: dict[str, str] = described("file name of each part; with or without .gz")
     reader: Reader = described("how a file is read")
     scheme: Literal["bio2", "iobes"] = described("the scheme that the model learns; scores and exports are in BIO2")
+    max_length: Count | None = optional("tokens; longer sentences are cut, after a full stop where there is one")
 
 
 class Bitext(Dataset):
@@ -104,6 +118,7 @@ class RunningText(Dataset):
     split: Split | None = described("shares of the characters, cut between lines; null: the files are parts")
     unit: Unit = described("tokens are words or characters")
     lines: Literal["sentences", "text"] = described("each line is a sentence, or lines are running text")
+    encoding: str = optional("encoding of the files, such as utf-8, latin-1, cp1252")
 
 
 class LabelledTexts(Dataset):
@@ -112,7 +127,10 @@ class LabelledTexts(Dataset):
     files: dict[str, str] | None = described(
         "file of each part, of each class, or {examples: file}; null: the user's own"
     )
-    columns: Columns = described("names of the columns of a table")
+    columns: Columns = described("the columns of a table")
+    header: bool = optional("whether the first line of a table names its columns; without one the label comes first")
+    separator: str | None = optional("tab, comma, semicolon, bars or a character; null: by the file's name")
+    encoding: str = optional("encoding of the files, such as utf-8, latin-1, cp1252")
     split: Split | None = described("shares of every class; null: the files are parts")
     split_seed: CountOrZero = described("draws which example goes into which part")
     tokenizer: Tokenizer = described(TOKENIZER)

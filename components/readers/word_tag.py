@@ -21,5 +21,5 @@ def read(path: FilePath, separator: str = "|") -> list[Sentence]:
                 raise InputError(f"{path}:{line_number}: token {position} is {field!r}, expected word{separator}TAG")
             rows.append((word, tag))
         if rows:
-            sentences.append(Sentence.from_rows(rows))
+            sentences.append(Sentence.from_rows(rows, lines=[line_number] * len(rows)))
     return sentences

@@ -74,6 +74,19 @@ def test_empty_sides_are_skipped_or_an_error(write, caplog, strict):
     assert "skipped 1 sentence pairs with an empty side" in caplog.text
 
 
+def test_empty_sides_may_keep_their_places(write):
+    a, b, links = write("a.en", "a\n \nb\n"), write("a.cs", "x\ny\n\n"), write("gold", "0-0\n0-0\n0-0\n")
+    pairs = list(bitext.read_parallel(a, b, sure=links, keep_empty=True))
+    assert [pair[:2] for pair in pairs] == [(("a",), ("x",)), ((), ("y",)), (("b",), ())]
+    assert [pair.sure for pair in pairs] == [{(0, 0)}, None, None]
+    assert [p[:2] for p in bitext.read_bars(write("c", "a ||| x\n ||| y\n"), keep_empty=True)][1] == ((), ("y",))
+    assert [p[:2] for p in bitext.read_columns(write("d", "a\tx\n\ty\n"), keep_empty=True)][1] == ((), ("y",))
+    tokens = TokenPairs()
+    assert [tokens.add(*pair[:2]) for pair in pairs] == [True, False, False]
+    assert (tokens.count, tokens.empty, tokens.skipped) == (3, 2, 0)
+    assert [chunk.rows.tolist() for chunk in tokens.chunks()] == [[0]]
+
+
 @pytest.mark.parametrize("strict", [False, True])
 def test_links_outside_their_sentences_are_skipped_or_an_error(write, caplog, strict):
     files = write("a.en", "a\nb c\n"), write("a.cs", "x\ny\n"), write("gold", "0-0\n1-0 1-1\n")

@@ -245,6 +245,25 @@ def test_the_likelihood_never_falls(known):
     assert losses[-1] < losses[0] - 0.1
 
 
+def test_sample_weight_counts_a_sequence_that_many_times():
+    inputs, tags, _ = small_corpus(4)
+    weights = np.random.default_rng(0).integers(0, 4, 20)
+    repeated = {name: values.repeat(weights, axis=0) for name, values in inputs.items()}
+    for labels in (tags, tags[..., None], None):
+        weighted, long = small_hmm(smoothing=0.1), small_hmm(smoothing=0.1)
+        losses = [
+            weighted.fit(inputs, labels, sample_weight=weights.astype("float64"), verbose=0).history["loss"],
+            long.fit(repeated, None if labels is None else labels.repeat(weights, axis=0), verbose=0).history["loss"],
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+        for ours, theirs in zip(probabilities(weighted), probabilities(long), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
+    with pytest.raises(ValueError, match="class_weight has no meaning"):
+        weighted.fit(inputs, tags, class_weight={0: 2.0}, verbose=0)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=r"rank 2|Shape of tensor"):
+        weighted.fit(inputs, tags, sample_weight=np.ones((20, 4)), verbose=0)
+
+
 def test_a_loaded_hmm_continues_training(tmp_path):
     inputs, tags, _ = small_corpus(3)
     model = small_hmm(smoothing=0.1)

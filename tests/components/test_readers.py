@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trellis.components.errors import InputError
-from trellis.components.readers import conll, conllu, dataset, vectors, word_tag
+from trellis.components.readers import conll, conllu, dataset, tagged, vectors, word_tag
 from trellis.components.readers.sentence import Sentence
 
 ODD = ["a\u00a0b", "\u3000", "x\u200by", "\x85", "\u2028", "c\x1dd", "\ufeff", "Ünlü"]
@@ -32,6 +32,71 @@ def test_conll_sentences_end_at_blank_lines_and_documents(write):
         "pos": ("NNP", "VBZ"),
         "chunk": ("B-NP", "B-VP"),
     }
+
+
+MULTICONER = "# id 5a domain=en\n{} _ _ B-X\nand _ _ O\n\n# id 6b\tdomain=en\nb _ _ O\n\n# _ _ O\n# _ _ O\n".format
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        # MultiCoNER: as many columns as tokens have.
+        (MULTICONER("#"), [("#", "and"), ("b",), ("#", "#")]),
+        # GermEval: another number of columns than tokens, before the first one.
+        ("#\thttp://de.example\t[2009]\n1\ta\tO\tO\n2\t#\tO\tO\n\n#\tx\n1\tb\tO\tO\n", [("1", "2"), ("1",)]),
+        # CoNLL-2012.
+        ("#begin document (a); part 000\na X O\n\n#end document\n", [("a",)]),
+        ("#begin document\na O\n\n#end document\n#begin document\nb O\n", [("a",), ("b",)]),
+        # CoNLL-U's own, in two columns.
+        ("# sent_id = 1\n# text = a b\na O\nb O\n", [("a", "b")]),
+        ("#text=a\na O\n", [("a",)]),
+        # WNUT: tokens.
+        ("#\tO\na\tB-x\n\n#tag\tO\n#\tO\n", [("#", "a"), ("#tag", "#")]),
+        ("#tag\tB-rare\n#\tI-rare\nb\tO\n", [("#tag", "#", "b")]),
+        # A part of speech of its own.
+        ("# #\n12 CD\n\nand CC\n", [("#", "12"), ("and",)]),
+        ("#\tO\n", [("#",)]),
+    ],
+)
+def test_conll_comments_are_not_tokens(write, text, tokens):
+    assert [sentence.tokens for sentence in conll.read(write("a.conll", text))] == tokens
+
+
+def test_conllu_sentences_end_where_the_next_begins(write):
+    def row(*fields):
+        return "\t".join((*map(str, fields), *"_______")) + "\n"
+
+    rows = row(1, "a", "_") + row(2, "b", "_") + row("1-2", "cd", "_") + row(1, "c", "_") + row(2, "d", "_")
+    rows = rows.replace("_\t_\t_\t_\t_\t_\t_\t_\n", "_\tX\t_\t_\t_\t_\t_\t_\n")
+    path = write("a.conllu", rows + "# text = e\n" + rows[: rows.index("2")])
+    assert [s.tokens for s in conllu.read(path)] == [("a", "b"), ("c", "d"), ("a",)]
+    assert [list(s.lines) for s in conllu.read(path)] == [[1, 2], [4, 5], [7]]
+
+
+def test_sentences_know_their_lines(write):
+    (sentence,) = conll.read(write("a.conll", "\n# c = d\n\n# e = f\na O\nb O\n"))
+    assert list(sentence.lines) == [5, 6]
+    assert word_tag.read(write("a.txt", "\na|O b|O\n"))[0].lines == [2, 2]
+
+
+@pytest.mark.parametrize("line", ["1\t\t_\tX", "1\ta\t_\t", "1\ta\t_\t_", "x\ta\t_\tX", "1\t \t_\tX"])
+def test_conllu_without_form_tag_or_id_is_refused(write, line):
+    with pytest.raises(InputError, match=r"a.conllu:2: (form|upos) is (empty|_)|a.conllu:2: 'x' is not the id"):
+        conllu.read(write("a.conllu", f"# text = a\n{line}\t_\t_\t_\t_\t_\t_\n"))
+
+
+def test_long_sentences_are_cut_at_full_stops_and_never_in_an_entity(caplog):
+    tokens = ("a", "b", ".", "c", "d", ".", "e", "f", "g", "h", "i", "j")
+    tags = ("O", "O", "O", "O", "O", "O", "O", "B-X", "I-X", "I-X", "O", "O")
+    pieces = tagged.divided([Sentence(tokens, tags, {"n": tokens}, range(1, 13))], 4)
+    assert [" ".join(s.tokens) for s in pieces] == ["a b .", "c d .", "e f g h", "i j"]
+    assert [list(s.lines) for s in pieces] == [[1, 2, 3], [4, 5, 6], [7, 8, 9, 10], [11, 12]]
+    assert all(s.columns == {"n": s.tokens} for s in pieces)
+    pieces = tagged.divided([Sentence(tokens, tags)], 3)
+    assert [" ".join(s.tokens) for s in pieces] == ["a b .", "c d .", "e", "f g h", "i j"]
+    assert [len(s.tokens) for s in tagged.divided([Sentence(("a",) * 7, ("I-X",) * 7)], 3)] == [3, 3, 1]
+    tagged.check("big.conll", [Sentence(("a",) * 2000, ("O",) * 2000, lines=range(5, 2005))])
+    assert "big.conll:5: a sentence of 2,000 tokens; are there no empty lines" in caplog.text
 
 
 def test_conll_ignores_line_ends_compression_and_byte_order_marks(write, tmp_path):

@@ -253,6 +253,102 @@ def test_class_weights_weigh_a_sequence_by_their_mean():
     assert again.class_weights == [1.0, 1.0, 5.0]
 
 
+@pytest.mark.parametrize("weights", [np.array([1, 1, 5, 1.0]), (1, 1, 5), {np.int64(2): 5}, {"C": 5}])
+def test_class_weights_survive_saving_however_they_are_written(tmp_path, weights):
+    words = keras.Input((None,), dtype="int32")
+    emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))
+    model = keras.Model(words, CRF(tags=["A", "B", "C", "D"])(emissions))
+    model.compile("sgd", loss=NegativeLogLikelihood(class_weights=weights))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    model.compile("sgd", loss=NegativeLogLikelihood(class_weights={2: 5.0}))
+    expected = model.evaluate(WORDS, TAGS, verbose=0)
+    assert loaded.evaluate(WORDS, TAGS, verbose=0) == pytest.approx(expected)
+    model.compile("sgd", loss=NegativeLogLikelihood())
+    assert model.evaluate(WORDS, TAGS, verbose=0) != pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("weights", "complaint"),
+    [
+        ({"B-PER": 5}, "name the tag 'B-PER', but the head does not know names"),
+        ({7: 5}, "no tag 7; the emissions have 4"),
+        ([1, 2, 3, 4, 5], "for 5 tags, the emissions have 4"),
+        ({-1: 5}, "from 0, or their names"),
+        ({1.5: 5}, "from 0, or their names"),
+        ([1, float("nan")], "finite numbers, at least 0"),
+        ({0: -1}, "finite numbers, at least 0"),
+        ([[1, 2]], "rank 2"),
+        ({0: 1, "A": 2}, "not both"),
+    ],
+)
+def test_class_weights_that_mean_nothing_are_refused(weights, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        NegativeLogLikelihood(class_weights=weights)(TAGS, CRF()(tf.zeros((6, 5, 4))))
+    with pytest.raises(ValueError, match="no tag 'B-PRE'; did you mean B-PER"):
+        NegativeLogLikelihood(class_weights={"B-PRE": 2})(TAGS, CRF(tags=["O", "B-PER", "X", "Y"])(tf.zeros((6, 5, 4))))
+
+
+@pytest.mark.parametrize("shape", [(None, None, 1), (None, None, None), (6, 5, 1), (None, 5, None)])
+def test_gold_tags_with_an_axis_of_one_are_ids(shape):
+    emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
+    crf, loss = CRF(), NegativeLogLikelihood(class_weights={1: 3})
+
+    def value(gold):
+        return loss(gold, crf(emissions, mask=tf.constant(VALID)))
+
+    expected = value(TAGS)
+    assert expected > 0.1
+    graph = tf.function(value, input_signature=[tf.TensorSpec(shape, tf.int32)])
+    np.testing.assert_allclose(graph(tf.constant(TAGS[..., None], tf.int32)), expected, rtol=1e-5)
+    np.testing.assert_allclose(value(TAGS[..., None]), expected, rtol=1e-5)
+    if shape[-1] is None:
+        partial = tf.one_hot(TAGS, 4, dtype=tf.int32)
+        np.testing.assert_allclose(graph(partial), expected, rtol=1e-5)
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            graph(tf.zeros((6, 5, 3), tf.int32))
+
+
+def test_keras_learns_from_gold_tags_of_any_shape():
+    words = keras.Input((None,), dtype="int32")
+    emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))
+    model = keras.Model(words, CRF()(emissions))
+    model.compile("adam", loss=NegativeLogLikelihood())
+    rows = tf.data.Dataset.from_generator(
+        lambda: iter([(WORDS, TAGS[..., None])]),
+        output_signature=(tf.TensorSpec((None, None), tf.int32), tf.TensorSpec(None, tf.int32)),
+    ).map(lambda x, y: (x, tf.ensure_shape(y, (None, None, None))))
+    assert model.fit(rows, verbose=0).history["loss"][0] > 0.1
+
+
+def test_tags_are_never_broadcast():
+    emissions, crf = tf.zeros((6, 5, 4)), CRF()
+    for wrong in ((6, 1), (1, 5), (5, 6)):
+        with pytest.raises(ValueError, match="gold tags have"):
+            NegativeLogLikelihood()(np.zeros(wrong), crf(emissions))
+        graph = tf.function(
+            lambda gold: NegativeLogLikelihood()(gold, crf(emissions)),
+            input_signature=[tf.TensorSpec((None, None), tf.int32)],
+        )
+        if wrong != (5, 6):
+            with pytest.raises(tf.errors.InvalidArgumentError):
+                graph(np.zeros(wrong, np.int32))
+
+
+@pytest.mark.parametrize("head", [CRF, MEMM])
+@pytest.mark.parametrize("partial", [False, True])
+def test_gold_that_the_constraints_of_training_forbid_is_an_error(head, partial):
+    layer = head(constraints="bio", tags=["O", "B-X", "I-X"], constrain_training=True)
+    gold = np.array([[0, 1, 2], [1, 0, 2]])
+    gold = np.eye(3)[gold] if partial else gold
+    emissions = tf.zeros((2, 3, 3))
+    with pytest.raises(ValueError, match="constraints forbid the gold tags at sequence 1"):
+        NegativeLogLikelihood()(gold, layer(emissions))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="constraints forbid the gold tags"):
+        tf.function(lambda: NegativeLogLikelihood()(gold, layer(emissions)))()
+    assert np.isfinite(NegativeLogLikelihood()(gold[:1], layer(emissions[:1])))
+
+
 def test_a_functional_model_can_have_every_output(tmp_path):
     words = keras.Input((None,), dtype="int32")
     emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))

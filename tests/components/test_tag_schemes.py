@@ -4,11 +4,12 @@ import random
 
 import pytest
 from seqeval.metrics import f1_score, precision_score, recall_score
+from seqeval.scheme import BILOU, IOB1, IOB2, IOBES
 
 from trellis.components.metrics.tagging_scores import accuracy_by_familiarity, entity_scores, tag_scores, token_accuracy
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text import tag_schemes
-from trellis.components.text.tag_schemes import Entity, entities
+from trellis.components.text.tag_schemes import Entity, Scheme, UnknownTagError, entities, recognize
 
 
 def conlleval(tags):
@@ -85,7 +86,108 @@ def test_schemes_are_detected():
     assert tag_schemes.detect([["I-A", "O"], ["B-A", "I-A"]]) == "bio2"
     assert tag_schemes.detect([["B-A", "I-A", "O"]]) == "bio2"
     assert tag_schemes.detect([["S-A", "O"]]) == "iobes"
+    assert tag_schemes.detect([["U-A", "O"]]) == "bilou"
     assert tag_schemes.detect([["O"]]) == "bio2"
+
+
+WRITTEN = {
+    "BIO2": ("BI", "BI"), "IOBES": ("BIES", "BIES"), "BILOU": ("BILU", "BIES"), "BMEWO": ("BMEW", "BIES"),
+    "BMES": ("BMES", "BIES"),
+}  # fmt: skip
+FORMS = {"B-TYPE": "{}-{}", "B_TYPE": "{}_{}", "TYPE-B": "{1}-{0}", "TYPE_B": "{1}_{0}", "B": "{}"}
+
+
+def written(tags, scheme, form):
+    """Tags in BIO2 in another scheme and form."""
+    letters, canonical = WRITTEN[scheme]
+    names = dict(zip(canonical, letters, strict=True))
+    converted = tag_schemes.convert(tags, "bio2" if scheme == "BIO2" else "iobes")
+    split = (tag.partition("-")[::2] for tag in converted)
+    return ["O" if position == "O" else FORMS[form].format(names[position], kind) for position, kind in split]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("scheme", WRITTEN)
+@pytest.mark.parametrize("case", [str, str.lower])
+def test_every_way_of_writing_tags_is_recognised(scheme, form, case):
+    rng = random.Random(5)
+    for _ in range(20):
+        bio2 = [random_tags(rng, valid=True) for _ in range(50)]
+        if form == "B":  # one type
+            bio2 = [[tag.replace("-B", "-A") for tag in tags] for tags in bio2]
+        rows = [[case(tag) for tag in written(tags, scheme, form)] for tags in bio2]
+        found = recognize(rows)
+        assert found == Scheme(scheme, form) and (form in str(found) or form == "B-TYPE")
+        untyped = ("-A", f"-{tag_schemes.UNTYPED}")
+        for before, after in zip(bio2, rows, strict=True):
+            converted = " ".join(tag_schemes.convert(after, "bio2", found)).upper()
+            assert converted == " ".join(before).replace(*(untyped if form == "B" else ("", "")))
+
+
+@pytest.mark.parametrize(("scheme", "theirs"), [("IOBES", IOBES), ("BILOU", BILOU), ("BIO2", IOB2)])
+@pytest.mark.parametrize("form", ["B-TYPE", "TYPE-B"])
+def test_scores_of_any_scheme_equal_seqeval(scheme, theirs, form):
+    rng = random.Random(3)
+    gold = [random_tags(rng, valid=True) for _ in range(500)]
+    predicted = [tags if rng.random() < 0.5 else random_tags(rng, valid=True)[: len(tags)] for tags in gold]
+    predicted = [[*tags, *["O"] * (len(g) - len(tags))] for tags, g in zip(predicted, gold, strict=True)]
+    rows = [[written(tags, scheme, form) for tags in part] for part in (gold, predicted)]
+    expected = f1_score(*rows, mode="strict", scheme=theirs, suffix=form == "TYPE-B")
+    assert 0.3 < expected < 0.9
+    assert entity_scores(*rows)["f1"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "f1"),
+    [
+        (["U-PER", "U-PER", "O"], ["U-PER", "O", "O"], 2 / 3),
+        (["B-PER", "L-PER", "U-PER"], ["U-PER", "U-PER", "U-PER"], 0.4),
+        (["B", "B", "I", "O"], ["B", "B", "O", "O"], 0.5),
+        (["b-per", "b-per", "o"], ["b-per", "i-per", "o"], 0),
+        (["PER-B", "PER-B", "O"], ["PER-B", "O", "O"], 2 / 3),
+        (["W-PER", "W-PER", "B-PER", "M-PER", "E-PER"], ["W-PER", "W-PER", "B-PER", "E-PER", "O"], 2 / 3),
+        (["PER", "PER", "O", "LOC"], ["PER", "PER", "O", "PER"], 0.5),
+        (["I-PER", "I-PER", "O"], ["I-PER", "I-PER", "O"], 1),
+    ],
+)
+def test_scores_of_other_schemes_by_hand(gold, predicted, f1):
+    assert entity_scores([gold], [predicted])["f1"] == pytest.approx(f1)
+
+
+def test_scores_of_iob1_equal_seqeval():
+    gold = [["I-A", "I-A", "B-A", "O", "I-B"], ["I-B", "I-A", "B-A"]]
+    predicted = [["I-A", "I-A", "I-A", "O", "I-B"], ["I-B", "I-A", "B-A"]]
+    expected = f1_score(gold, predicted, mode="strict", scheme=IOB1)
+    assert entity_scores(gold, predicted)["f1"] == pytest.approx(expected)
+
+
+def test_types_may_hold_what_separates_positions():
+    assert recognize([["B-geo-loc", "I-geo-loc", "O"]]) == Scheme("BIO2")
+    assert Scheme("BIO2").split("B-geo-loc") == ("B", "geo-loc")
+    assert recognize([["B-WORK_OF_ART", "O"], ["E-WORK_OF_ART"]]) == Scheme("IOBES")
+    assert recognize([["WORK_OF_ART", "O", "E-MAIL"]]) == Scheme("IO", "TYPE")
+    assert recognize([["WORK_OF_ART-B", "WORK_OF_ART-I"]]) == Scheme("BIO2", "TYPE-B")
+    assert entities(["B-S", "B-S", "I-B"]) == [Entity("S", 0, 1), Entity("S", 1, 2), Entity("B", 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "tag"),
+    [
+        ([["B-PER", "O"], ["O", "X-PER"]], "X-PER"),
+        ([["B-PER", "I-PER", "O"], ["O", "PER"]], "PER"),
+        ([["B-PER", "I-PER", "O"], ["O", "PER-B"]], "PER-B"),
+        ([["B-PER", "I-PER", "E-PER", "S-PER"], ["O", "U-PER"]], "U-PER"),
+        ([["B-PER", "I-PER", "I-PER", "O"], ["O", "B_PER"]], "B_PER"),
+        ([["O", "B-PER", "I-PER"], ["O", "B-"]], "B-"),
+        ([["B", "I", "O"], ["O", "Q"]], "Q"),
+        ([["NN"], ["VB", "DT"]], "NN"),
+    ],
+)
+def test_what_is_no_scheme_is_refused_with_its_place(rows, tag):
+    with pytest.raises(UnknownTagError) as raised:
+        recognize(rows)
+    assert raised.value.tag == tag == rows[raised.value.sentence][raised.value.token]
+    assert repr(tag) in str(raised.value)
 
 
 def test_conversions_keep_the_entities():

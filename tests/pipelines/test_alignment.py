@@ -306,3 +306,72 @@ def test_the_whole_corpus_of_one_pair(write, tmp_path):
     )  # fmt: skip
     assert np.isfinite(metrics["train/loss"])
     assert tf.io.gfile.exists(str(tmp_path / "exports" / "1" / "saved_model.pb"))
+
+
+# Own bitexts
+
+SMALL = ("model=ibm1", "model.iterations.ibm1=1", "tracking=off", "export=off")
+
+
+def own_bitext(write, folder="own"):
+    sides = {"source": "a b\n\nc d\na\n", "target": "x y\nz\nz w\n\n"}
+    for part in ("train", "test"):
+        for side, text in sides.items():
+            path = write(f"{folder}/{part}.{side}", text)
+    write(f"{folder}/test.naacl", "1 1 1 S\n3 2 2 S\n")
+    return path.parent
+
+
+def test_alignments_are_line_parallel_to_the_input(write, tmp_path):
+    folder = own_bitext(write)
+    run(tmp_path / "run", *SMALL, "data=bitext", f"data.path={folder}")
+    written = lines(tmp_path / "run" / "reports" / "alignments.txt")
+    assert [bool(line) for line in written] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("way", ["files", "path", "nested"])
+def test_gold_alignments_of_a_bitext_of_ones_own(write, way):
+    folder = own_bitext(write)
+    names = {part: {side: f"{part}.{side}" for side in ("source", "target")} for part in ("train", "test")}
+    names["test"]["naacl"] = "test.naacl"
+
+    def shown(roles):
+        return ", ".join(f"{role}: {file if way == 'files' else folder / file}" for role, file in roles.items())
+
+    if way == "path":
+        pairs = ", ".join(f"{p}.{role}: {folder / f}" for p, roles in names.items() for role, f in roles.items())
+        overrides = [f"++data.path={{{pairs}}}"]
+    else:
+        files = ", ".join(f"{part}: {{{shown(roles)}}}" for part, roles in names.items())
+        overrides = [f"++data.files={{{files}}}", f"data.path={folder}"]
+        overrides = overrides if way == "files" else [f"++data.path={{{files}}}"]
+    data = Alignment(configured("model=ibm1", "data=bitext", *overrides)).read()
+    assert {part: len(rows) for part, rows in data.scored.items()} == {"test": 2}
+    assert data.tokens.count == 8
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{train.source: a, train.target: b, test.nacl: c}", "data.path.test: there is no 'nacl'; did you mean naacl"),
+        ("{trian.source: a, train.target: b}", "data.path: there is no 'trian'; did you mean train"),
+        ("{train.source: a}", "data.path: no train.target, which the reader needs"),
+        ("{train: a}", "data.path: train is one file, but the reader needs source and target"),
+    ],
+)
+def test_misspelt_names_of_files_are_refused(path, message):
+    with pytest.raises(InputError, match=message):
+        Alignment(configured("model=ibm1", "data=bitext", f"++data.path={path}")).read()
+    if path.startswith("{trian"):
+        with pytest.raises(InputError, match=r"data.files: there is no 'trian'"):
+            Alignment(configured("model=ibm1", "data=bitext", "data.path=x", "++data.files={trian: a}")).read()
+
+
+def test_xl_wa_in_any_of_its_languages(write):
+    row = "a b\tx y\t0-0 1-1\n"
+    for part in ("train", "dev", "test"):
+        folder = write(f"pt/{part}.tsv", row).parent
+    data = Alignment(configured("model=ibm1", "data=xlwa", "data.language=pt", f"data.path={folder}")).read()
+    assert data.tokens.count == 3 and set(data.scored) == {"dev", "test"}
+    config = configured("model=ibm1", "data=xlwa", "data.language=pt").data
+    assert config.folder == "xlwa/pt" and config.download.dev.url.endswith("/pt/dev.tsv")

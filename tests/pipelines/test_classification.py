@@ -12,6 +12,7 @@ from tests.pipelines.runs import ROOT, configured, run
 from trellis.components.errors import InputError
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
+from trellis.pipelines import settings
 from trellis.pipelines.classification import Classification
 from trellis.serve import predict, search
 
@@ -259,3 +260,113 @@ def test_configurations_that_cannot_be(write):
         own("/nowhere/at/all")
     with pytest.raises(InputError, match="neither train, dev and test files nor"):
         own(write("empty/readme.md", "x").parent)
+
+
+def test_folders_of_parts_as_imdb_has_them(write, caplog):
+    for part in ("train", "test"):
+        for label in ("pos", "neg"):
+            for number in range(10):
+                folder = write(f"aclImdb/{part}/{label}/{number}_7.txt", f"{part} {label} {number}").parents[2]
+    write("aclImdb/train/unsup/0_0.txt", "no label")
+    data = own(folder)
+    assert data.labels == ["neg", "pos"]
+    assert {part: len(rows) for part, rows in data.parts.items()} == {"train": 18, "dev": 2, "test": 20}
+    assert all(e.text.startswith("test") for e in data.parts["test"])
+    assert "unsup: left out" in caplog.text and "no dev part" in caplog.text
+
+
+def test_classes_whose_names_have_dots(write):
+    for label in ("comp.graphics", "comp.windows.x"):
+        folder = write(f"news/{label}.txt", "".join(f"{label} {n}\n" for n in range(10))).parent
+    assert own(folder).labels == ["comp.graphics", "comp.windows.x"]
+    write("news/comp.graphics.txt.gz", "x\n")
+    with pytest.raises(InputError, match=r"two files for the class comp.graphics: comp.graphics.txt and comp"):
+        own(folder)
+
+
+def test_folders_of_files_without_a_suffix_in_another_encoding(write):
+    for label in ("a.b", "c"):
+        for number in range(10):
+            folder = write(f"news/{label}/{number}", f"caf\u00e9 {number}".encode("latin-1")).parents[1]
+    with pytest.raises(InputError, match="not UTF-8"):
+        own(folder)
+    data = read("data=labelled", f"data.path={folder}", "data.encoding=latin-1")
+    assert data.labels == ["a.b", "c"] and data.parts["train"][0].text.startswith("caf\u00e9")
+    with pytest.raises(InputError, match=r"data.encoding=latin-x: no such encoding"):
+        read("data=labelled", f"data.path={folder}", "data.encoding=latin-x")
+
+
+SPAM = [("ham", "Go until jurong point"), ("spam", "Free entry in 2 a wkly comp")] * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "options"),
+    [
+        ("SMSSpamCollection", "\t", ("data.separator=tab", "data.header=false")),
+        ("a.tsv", "\t", ("data.header=false",)),
+        ("a.txt", ";", ("data.separator=semicolon", "data.header=false", "data.columns={text: 1, label: 0}")),
+    ],
+)
+def test_a_table_without_names_of_columns(write, name, separator, options):
+    path = write(name, "".join(f"{label}{separator}{text}\n" for label, text in SPAM))
+    data = read("data=labelled", f"data.path={path}", *options)
+    assert pairs(data) == sorted((text, label) for label, text in SPAM)
+    with pytest.raises(InputError) as raised:
+        own(path)
+    assert "data.header=false" in str(raised.value) or name == "a.txt"
+
+
+def test_no_text_is_printed_as_the_name_of_a_column(write):
+    long = "word " * 500
+    with pytest.raises(InputError) as raised:
+        own(write("a.tsv", f"ham\t{long}\n" * 5))
+    assert len(str(raised.value)) < 400
+
+
+def test_a_csv_field_may_be_long(write):
+    rows = "".join(f'"{"x " * 100_000}{n}",{"ab"[n % 2]}\n' for n in range(20))
+    assert len(pairs(own(write("a.csv", f"text,label\n{rows}")))) == 20
+
+
+@pytest.mark.parametrize("row", ['"a"b,c\n', '"never closed,a\nb,c\n'])
+def test_broken_csv_is_named_with_its_line(write, row):
+    with pytest.raises(InputError, match=r"a\.csv:3: not CSV"):
+        own(write("a.csv", f"text,label\nx,y\n{row}"))
+
+
+@pytest.mark.parametrize("size", range(3, 14))
+@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("shares", [(0.8, 0.1, 0.1), (0.5, 0.25, 0.25), (0.7, 0.3)])
+def test_data_of_any_size_are_divided_fairly(size, classes, shares):
+    rows = [labelled.Labelled(str(n), f"class {n % classes}") for n in range(size * classes)]
+    shares = dict(zip(("train", "dev", "test"), shares, strict=False))
+    parts = labelled.divide(rows, shares, 1)
+    assert sorted(map(int, (e.text for part in parts.values() for e in part))) == list(range(len(rows)))
+    for part, share in shares.items():
+        assert abs(len(parts[part]) - share * len(rows)) <= max(1, 0.1 * share * len(rows)) or size * share < 2
+        assert parts[part]
+    assert all(sum(e.label == f"class {c}" for e in parts["train"]) >= 2 for c in range(classes))
+
+
+def test_too_few_examples_for_the_parts(write):
+    path = write("a.txt", "a ||| x\na ||| y\nb ||| x\nb ||| y\n")
+    with pytest.raises(InputError, match=r"a\.txt: 4 examples of 2 classes are too few for train, dev, test"):
+        own(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("{train: a, dev: b, tst: c}", "data.path: there is no 'tst'; did you mean test"),
+        ("{trian: a}", r"a: no such file|there is no 'trian'"),
+    ],
+)
+def test_misspelt_parts_are_refused(path, message):
+    with pytest.raises(InputError, match=message):
+        read("data=labelled", f"++data.path={path}")
+
+
+def test_shares_that_do_not_add_up_are_refused():
+    config = configured("model=bow", "data=labelled", "data.path=x", "++data.split={train: 0.5, dev: 0.5}")
+    with pytest.raises(InputError, match=r"data.split=\{train: 0.5, dev: 0.5, test: 0.1\}: the shares add up to 1.1"):
+        settings.validate(config)

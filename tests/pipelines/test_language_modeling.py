@@ -258,6 +258,27 @@ def test_a_file_is_divided(write):
     assert lines == [line for d in running_text.read(path) for line in d]
 
 
+def test_one_long_line_is_divided_by_its_tokens(write):
+    path = write("text8", " ".join(f"w{n % 50}" for n in range(10_000)))
+    data = read("data=text", f"data.path={path}")
+    sizes = {part: sum(len(line) for d in documents for line in d) for part, documents in data.parts.items()}
+    assert sizes == {"train": pytest.approx(9000, rel=0.02), "dev": pytest.approx(500, rel=0.1), "test": pytest.approx(500, rel=0.1)}
+    assert sum(sizes.values()) == 10_000 and all(len(d) == 1 for part in data.parts.values() for d in part)
+    few = write("few.txt", "a\nb\n")
+    with pytest.raises(InputError, match=r"few\.txt: 2 tokens cannot be divided into train, dev, test"):
+        read("data=text", f"data.path={few}")
+
+
+def test_a_folder_whose_dev_part_is_called_valid(write):
+    for part in ("train", "valid", "test"):
+        folder = write(f"parts/wiki.{part}.txt", f"the part is {part}\n" * 3).parent
+    assert {part: d[0][0][-1] for part, d in read("data=text", f"data.path={folder}").parts.items()} == {
+        "train": "train", "dev": "valid", "test": "test",
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"data.path: there is no 'tst'; did you mean test"):
+        read("data=text", f"++data.path={{train: {folder}/wiki.train.txt, tst: x}}")
+
+
 def test_a_folder_of_documents_and_a_folder_of_parts(write):
     for n in range(3):
         folder = write(f"folder/{n}.txt", f"the text of document {n}\n" * 10).parent

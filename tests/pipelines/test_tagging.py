@@ -373,6 +373,9 @@ def read(folder, *overrides):
         ({"train": "a O\nb O\n"}, r"train.conll: every token has the tag 'O'; nothing to learn"),
         ({"dev": "a O\nb x O\n"}, r"dev.conll:2: 3 columns, expected 2"),
         ({"dev": b"\xff O\n"}, r"dev.conll:1: not UTF-8"),
+        ({"train": "a O\nb X-PER\nMary B-PER\n"}, r"train.conll:2: tag 'X-PER' is neither O nor written B-TYPE"),
+        ({"train": "a DT\nb NN\n"}, r"train.conll:1: tag 'DT' is in no scheme of entities.*data.task=pos"),
+        ({"dev": "a O\n\nb PER-B\n\nc B-PER\n"}, r"dev.conll:3: tag 'PER-B' is neither O nor written B-TYPE"),
     ],
 )
 def test_broken_data(write, parts, message):
@@ -386,6 +389,41 @@ def test_a_missing_part(write):
     (folder / "test.conll").unlink()
     with pytest.raises(InputError, match=r"own/test.conll: no such file"):
         read(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "data"),
+    [
+        ("en_partut-ud-train.conllu en_partut-ud-dev.conllu en_partut-ud-test.conllu README.md LICENSE.txt", "conllu"),
+        ("train.txt valid.txt test.txt train.pdf", "conll"),
+        ("eng.train eng.testa eng.testb", "conll"),
+        ("wnut17train.conll emerging.dev.conll emerging.test.annotated", "conll"),
+    ],
+)
+def test_parts_are_found_by_their_usual_names(write, names, data):
+    row = "1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n2\tb\t_\tY\t_\t_\t_\t_\t_\t_\n" if data == "conllu" else "a B-X\nb O\n"
+    for name in names.split():
+        folder = write(f"own/{name}", row).parent
+    task = Tagging(configured(f"data={data}", f"data.path={folder}", *["data.task=pos"] * (data == "conllu")))
+    assert [file.name for file in task.read().files.values()] == names.split()[:3]
+
+
+def test_what_a_folder_holds_is_said(write):
+    folder = write("own/data.conllu", "x").parent
+    with pytest.raises(InputError, match=r"the folder has data.conllu \(read by data=conllu\)"):
+        read(folder)
+    for name in ("a-train.conll", "b-train.conll"):
+        write(f"own/{name}", "x")
+    with pytest.raises(InputError, match=r"several files for the train part \(a-train.conll, b-train.conll\)"):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", ["tst", "trian", "valid"])
+def test_misspelt_parts_are_refused(write, name):
+    folder = conll_folder(write)
+    files = f"train: {folder}/train.conll, dev: {folder}/dev.conll, {name}: {folder}/test.conll"
+    with pytest.raises(InputError, match=f"data.path: there is no '{name}'; did you mean"):
+        Tagging(configured("data=conll", f"++data.path={{{files}}}")).read()
 
 
 def test_a_tag_that_training_never_saw(write, tmp_path, caplog):
@@ -403,6 +441,33 @@ def test_iob1_is_converted_and_iobes_never_leaves_training(write):
     assert data.parts["dev"][0].tags == ("B-PER", "O")
     assert data.tags == ["B-PER", "E-PER", "O", "S-PER"]
     assert data.output_tags == ["B-PER", "I-PER", "O", "B-PER"]
+
+
+@pytest.mark.parametrize(
+    ("train", "dev", "scheme"),
+    [
+        ("Mary U-PER\nAnn U-PER\nhe O\n", "Ann U-PER\nx O\n", "BILOU"),
+        ("Mary b-per\nAnn b-per\nhe o\n", "Ann B-per\nx O\n", "BIO2"),
+        ("Mary per_B\nAnn per_B\nhe O\n", "Ann per_B\n", "BIO2 (written TYPE_B)"),
+        ("Mary per\n\nAnn per\nhe O\n", "Ann per\n", "IO"),
+        ("Mary B-PER\nAnn B-PER\nhe O\n", "Ann W-PER\nx O\n", "BIO2"),
+    ],
+)
+def test_tags_in_any_scheme_are_read_as_bio2(write, train, dev, scheme, caplog):
+    data = read(conll_folder(write, train=train, dev=dev))
+    assert [tag.upper() for s in data.parts["train"] for tag in s.tags] == ["B-PER", "B-PER", "O"]
+    assert data.parts["dev"][0].tags[0].upper() == "B-PER"
+    assert data.description.endswith(f"written in {scheme}")
+    assert f"tags are written in {scheme}; converted to BIO2" in caplog.text or scheme == "BIO2"
+
+
+def test_impossible_gold_is_repaired_where_the_model_could_not_learn_it(write, caplog):
+    folder = conll_folder(write, train="a O\nMary I-PER\nb I-PER\n\nAnn B-PER\n", dev="a O\nMary I-PER\n")
+    data = read(folder, "model.constraints=training")
+    assert data.parts["train"][0].tags == ("O", "B-PER", "I-PER") and data.parts["dev"][0].tags == ("O", "B-PER")
+    assert "train.conll:2: I-PER continues no entity, so model.constraints=training reads it as B-PER" in caplog.text
+    assert "1 sentences have such tags" in caplog.text
+    assert read(folder).parts["train"][0].tags == ("O", "I-PER", "I-PER")
 
 
 def test_iobes_pipeline_scores_and_exports_bio2(tmp_path):

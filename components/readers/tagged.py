@@ -1,0 +1,123 @@
+"""What every reader of tagged sentences needs after reading: checks, BIO2, and sentences of a length that fits."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from trellis.components.errors import InputError
+from trellis.components.readers.sentence import Sentence
+from trellis.components.text import tag_schemes
+from trellis.components.text.tag_schemes import Scheme, UnknownTagError
+from trellis.components.types import FilePath
+
+log = logging.getLogger(__name__)
+
+LONG = 1000  # tokens; no sentence has so many
+_FULL_STOPS = frozenset(".!?。！？।؟…")
+
+
+def place(path: FilePath, sentences: Sequence[Sentence], sentence: int, token: int = 0) -> str:
+    """Return where a token is: `file:line`, or its sentence where the reader does not say lines."""
+    lines = sentences[sentence].lines
+    return f"{path}:{lines[token]}" if lines else f"{path}: sentence {sentence + 1}, token {token + 1}"
+
+
+def check(path: FilePath, sentences: Sequence[Sentence]) -> None:
+    """Check that a file has sentences, and that no token and no tag is empty; warn of sentences that cannot be such.
+
+    Raises:
+        InputError: they are not; names the file and line.
+    """
+    if not sentences:
+        raise InputError(f"{path}: no sentences in this file")
+    for index, sentence in enumerate(sentences):
+        if len(sentence.tokens) != len(sentence.tags) or not sentence.tokens:
+            counts = f"{len(sentence.tokens)} tokens and {len(sentence.tags)} tags"
+            raise InputError(f"{path}: sentence {index + 1} has {counts}")
+        for name, values in (("word", sentence.tokens), ("tag", sentence.tags)):
+            if not all(values):
+                raise InputError(f"{place(path, sentences, index, values.index(''))}: the {name} is empty")
+    longest = max(range(len(sentences)), key=lambda index: len(sentences[index].tokens))
+    if len(sentences[longest].tokens) > LONG:
+        log.warning(
+            "%s: a sentence of %s tokens; are there no empty lines between sentences? data.max_length=100 divides it",
+            place(path, sentences, longest),
+            f"{len(sentences[longest].tokens):,}",
+        )
+
+
+def in_bio2(
+    files: Mapping[str, FilePath], parts: Mapping[str, Sequence[Sentence]]
+) -> tuple[dict[str, Sequence[Sentence]], Scheme]:
+    """Return the parts with entities in BIO2, whichever scheme each is written in, and the scheme of the training part.
+
+    Raises:
+        InputError: a tag is in no scheme, or not in that of the others; names the file and line.
+    """
+    converted: dict[str, Sequence[Sentence]] = {}
+    foreign: dict[Scheme, list[str]] = {}
+    first: Scheme | None = None
+    for part, sentences in parts.items():
+        tags = [sentence.tags for sentence in sentences]
+        try:
+            scheme = tag_schemes.recognize(tags)
+        except UnknownTagError as error:
+            # A small part may have too few tags to tell.
+            if first is None or not first.covers(tags):
+                where = place(files[part], sentences, error.sentence, error.token)
+                raise InputError(f"{where}: {error} (data.task=pos takes tags of any kind)") from None
+            scheme = first
+        first = first or scheme
+        converted[part] = sentences
+        if scheme != Scheme("BIO2") or any("o" in row for row in tags):
+            foreign.setdefault(scheme, []).append(str(files[part]))
+            converted[part] = [
+                replace(sentence, tags=tag_schemes.convert(sentence.tags, "bio2", scheme)) for sentence in sentences
+            ]
+    for scheme, names in foreign.items():
+        log.warning("%s: tags are written in %s; converted to BIO2", ", ".join(names), scheme)
+    return converted, first or Scheme("BIO2")
+
+
+def possible(files: Mapping[str, FilePath], parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
+    """Return parts in BIO2 with `B-` where an `I-` continues nothing, which changes no entity; warn of how many.
+
+    A model that gives such a tag no probability could not learn from its sentence.
+    """
+    repaired: dict[str, Sequence[Sentence]] = {}
+    for part, sentences in parts.items():
+        repaired[part] = [replace(s, tags=tag_schemes.convert(s.tags, "bio2", Scheme("BIO2"))) for s in sentences]
+        changed = [
+            (index, next(token for token, tag in enumerate(before.tags) if tag != after.tags[token]))
+            for index, (before, after) in enumerate(zip(sentences, repaired[part], strict=True))
+            if tuple(before.tags) != after.tags
+        ]
+        if changed:
+            index, token = changed[0]
+            log.warning(
+                "%s: %s continues no entity, so model.constraints=training reads it as %s; %d sentences have such tags",
+                place(files[part], sentences, index, token),
+                sentences[index].tags[token],
+                repaired[part][index].tags[token],
+                len(changed),
+            )
+    return repaired
+
+
+def divided(sentences: Sequence[Sentence], longest: int) -> list[Sentence]:
+    """Return sentences of at most `longest` tokens: longer ones are cut, after a full stop where there is one.
+
+    No entity in BIO2 is cut, unless it is itself longer.
+    """
+    return [piece for sentence in sentences for piece in _pieces(sentence, longest)]
+
+
+def _pieces(sentence: Sentence, longest: int) -> Iterator[Sentence]:
+    start = 0
+    while len(sentence.tokens) - start > longest:
+        ends = [end for end in range(start + 1, start + longest + 1) if not sentence.tags[end].startswith("I-")]
+        stops = [end for end in ends if sentence.tokens[end - 1] in _FULL_STOPS]
+        end = max(stops or ends or [start + longest])
+        yield sentence.cut(start, end)
+        start = end
+    yield sentence.cut(start, len(sentence.tokens)) if start else sentence
