@@ -262,7 +262,11 @@ def test_one_long_line_is_divided_by_its_tokens(write):
     path = write("text8", " ".join(f"w{n % 50}" for n in range(10_000)))
     data = read("data=text", f"data.path={path}")
     sizes = {part: sum(len(line) for d in documents for line in d) for part, documents in data.parts.items()}
-    assert sizes == {"train": pytest.approx(9000, rel=0.02), "dev": pytest.approx(500, rel=0.1), "test": pytest.approx(500, rel=0.1)}
+    assert sizes == {
+        "train": pytest.approx(9000, rel=0.02),
+        "dev": pytest.approx(500, rel=0.1),
+        "test": pytest.approx(500, rel=0.1),
+    }
     assert sum(sizes.values()) == 10_000 and all(len(d) == 1 for part in data.parts.values() for d in part)
     few = write("few.txt", "a\nb\n")
     with pytest.raises(InputError, match=r"few\.txt: 2 tokens cannot be divided into train, dev, test"):
