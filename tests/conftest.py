@@ -1,5 +1,6 @@
 """What tests share: a quiet TensorFlow, an isolated home for runs, and the place of the real corpora."""
 
+import gc
 import os
 import warnings
 from pathlib import Path
@@ -18,6 +19,12 @@ with captured_stderr():
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+# Graphs of tests run a few times each: optimizing them takes longer than it saves. Other processes do optimize theirs.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# What is imported stays: the garbage collector need not look at it again and again while graphs are traced.
+gc.collect()
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(2)
 

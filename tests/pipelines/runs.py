@@ -1,6 +1,7 @@
 """Runs of the real entry, in this process and in others."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,16 @@ def run(folder, *overrides):
     settings.validate(config)
     pipeline.run(config, folder)
     return json.loads((folder / "metrics.json").read_text())
+
+
+def export_again(finished, folder, *overrides):
+    """Runs the pipeline on what another run has trained, from its checkpoints; returns the metrics.
+
+    Args:
+        finished: the folder of that run; `overrides` set what that run set, and how the export differs.
+    """
+    shutil.copytree(finished / "checkpoints", folder / "checkpoints")
+    return run(folder, *overrides, "resume=true")
 
 
 def python(*arguments, cwd, **variables):

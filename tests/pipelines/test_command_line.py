@@ -124,7 +124,7 @@ def test_values_that_cannot_be(override, message):
     [
         ("model.iterations.ibm1=0", r"iterations=.*: must be {KEY: a whole number, at least 1, …}, KEY one of ibm1"),
         ("+model.iterations.ibm3=5", r"ibm3.*: must be .* ibm1, ibm2, fast_align or hmm"),
-        ("+model.null_probability.ibm1=1.0", r"null_probability=.*: must be {KEY: a number, at least 0 and below 1, or"),
+        ("+model.null_probability.ibm1=1.0", r"null_probability=.*: must be {KEY: a number, at least 0 and below"),
         ("model.symmetrization=grow", r"model.symmetrization=grow: must be posterior, intersection"),
         ("model.stepwise=0.5", r"model.stepwise=0.5: must be a number above 0.5 and at most 1"),
         ("model.backoff.strength=-1", r"model.backoff.strength=-1: must be a number, at least 0"),
