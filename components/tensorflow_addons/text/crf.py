@@ -1,4 +1,4 @@
-"""The CRF functions of `tensorflow_addons.text`, on top of `trellis.components.lattice`.
+"""The CRF functions of `tensorflow_addons.text.crf`, on top of `trellis.components.lattice`.
 
 Shapes: `inputs` or `potentials` `(batch, time, tags)`, `sequence_lengths` `(batch,)`, `transition_params`
 `(tags, tags)`, `tag_indices` `(batch, time)`, `tag_bitmap` `(batch, time, tags)` booleans. Scores `(batch,)` have the
@@ -9,16 +9,15 @@ treats it as one time step, and so does `crf_multitag_sequence_score` if there i
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from trellis.components.lattice import linear_chain, paths
 from trellis.components.lattice.recursion import argmax, scan
-from trellis.components.layers.sequence_head import NegativeLogLikelihood
-from trellis.components.tensorflow_addons.layers import CRF
-from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, TagScores, Tensor, TensorTree
+from trellis.components.types import JSON, Emissions, Lengths, Mask, TagIds, TagScores, Tensor, TensorTree
 
 __all__ = [
-    "CRFModelWrapper",
+    "CrfDecodeForwardRnnCell",
     "crf_binary_score",
     "crf_constrained_decode",
     "crf_decode",
@@ -125,6 +124,48 @@ def viterbi_decode(score: Tensor, transition_params: Tensor) -> tuple[list[int],
     return tags.numpy()[0].tolist(), best.numpy()[0]
 
 
+@keras.saving.register_keras_serializable("trellis_addons")
+class CrfDecodeForwardRnnCell(keras.layers.Layer):
+    """One step of `crf_decode_forward`, as a cell for `keras.layers.RNN`.
+
+    Args:
+        transition_params: `(tags, tags)`.
+
+    Input: `(batch, tags)`, and the scores of the step before `(batch, tags)`. Output: backpointers `(batch, tags)` int32,
+    and the scores of this step.
+    """
+
+    def __init__(self, transition_params: Tensor, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._transition_params = tf.convert_to_tensor(transition_params)
+        self._num_tags = int(self._transition_params.shape[0])
+
+    @property
+    def state_size(self) -> int:
+        """The number of tags."""
+        return self._num_tags
+
+    @property
+    def output_size(self) -> int:
+        """The number of tags."""
+        return self._num_tags
+
+    def call(self, inputs: Tensor, state: Any) -> tuple[Tensor, Any]:
+        before = state[0] if isinstance(state, list | tuple) else state
+        scores = tf.expand_dims(before, 2) + tf.cast(self._transition_params, before.dtype)
+        after = tf.cast(inputs, before.dtype) + tf.reduce_max(scores, axis=1)
+        pointers = tf.argmax(scores, axis=1, output_type=tf.int32)
+        return pointers, [after] if isinstance(state, list | tuple) else after
+
+    def get_config(self) -> JSON:
+        return {**super().get_config(), "transition_params": self._transition_params.numpy().tolist()}
+
+    @classmethod
+    def from_config(cls, config: JSON) -> "CrfDecodeForwardRnnCell":
+        config = dict(config)
+        return cls(np.asarray(config.pop("transition_params"), np.float32), **config)
+
+
 def crf_decode_forward(
     inputs: Emissions, state: Tensor, transition_params: Tensor, sequence_lengths: Lengths
 ) -> tuple[Tensor, Tensor]:
@@ -187,58 +228,3 @@ def _chain(
     """Return lengths, transitions and (zero) boundaries as the lattice expects them."""
     zeros = tf.zeros(tf.shape(inputs)[-1:], inputs.dtype)
     return tf.cast(sequence_lengths, tf.int32), transition_params, zeros, zeros
-
-
-@keras.saving.register_keras_serializable("trellis")
-class CRFModelWrapper(keras.Model):
-    """A model with a CRF on top of its outputs `(batch, time, features)`, compiled with the CRF's loss by default.
-
-    Args:
-        base_model: the model below.
-        units, chain_initializer, use_boundary, boundary_initializer, use_kernel: see `layers.CRF`.
-    """
-
-    def __init__(
-        self,
-        base_model: keras.Model,
-        units: int,
-        chain_initializer: Any = "orthogonal",
-        use_boundary: bool = True,
-        boundary_initializer: Any = "zeros",
-        use_kernel: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.base_model = base_model
-        self.crf_layer = CRF(units, chain_initializer, use_boundary, boundary_initializer, use_kernel, name="crf")
-
-    def build(self, input_shape: Shape) -> None:
-        self.crf_layer.build(self.base_model.compute_output_shape(input_shape))
-        self.built = True
-
-    def call(
-        self,
-        inputs: Tensor,
-        training: bool | None = None,
-        mask: Mask | None = None,
-        return_crf_internal: bool = False,
-    ) -> TensorTree:
-        tags, potentials, lengths, kernel = self.crf_layer(self.base_model(inputs, training=training))
-        return ((potentials, lengths, kernel), tags) if return_crf_internal else tags
-
-    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
-        super().compile(optimizer, loss=NegativeLogLikelihood() if loss is None else loss, **kwargs)
-
-    def get_config(self) -> JSON:
-        options = self.crf_layer.get_config()
-        names = ("units", "chain_initializer", "use_boundary", "boundary_initializer", "use_kernel")
-        return {
-            "name": self.name,
-            "base_model": keras.saving.serialize_keras_object(self.base_model),
-            **{name: options[name] for name in names},
-        }
-
-    @classmethod
-    def from_config(cls, config: JSON) -> "CRFModelWrapper":
-        base_model = keras.saving.deserialize_keras_object(config.pop("base_model"))
-        return cls(base_model, **config)

@@ -1,8 +1,9 @@
-"""`tensorflow_addons.layers.CRF` for Keras 3: the same arguments, outputs and weights, in the same order."""
+"""`tensorflow_addons.layers.crf` for Keras 3: the same arguments, outputs and weights, in the same order."""
 
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from trellis.components.layers.crf import CRF as Head
@@ -25,6 +26,9 @@ class CRF(keras.layers.Layer):
         use_kernel: whether to apply the dense layer.
 
     Input: `(batch, time, features)` and mask `(batch, time)`.
+
+    Padding is on the right: a mask with padding on the left raises NotImplementedError, in a graph
+    `tf.errors.InvalidArgumentError`. `trellis.layers.CRF` takes either.
 
     Output: tags `(batch, time)` int32, potentials `(batch, time, tags)` that include the boundary scores, lengths
     `(batch,)` and transitions `(tags, tags)`.
@@ -58,6 +62,8 @@ class CRF(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs: Tensor, mask: Mask | None = None) -> list[Tensor]:
+        if mask is not None:
+            _refuse_left_padding(mask)
         emissions = inputs if self._dense_layer is None else self._dense_layer(inputs)
         emissions = ops.cast(emissions, "float32")
         tags = self._head(emissions, mask=mask)
@@ -91,3 +97,19 @@ class CRF(keras.layers.Layer):
             "boundary_initializer": keras.initializers.serialize(self.boundary_initializer),
             "use_kernel": self.use_kernel,
         }
+
+
+def _refuse_left_padding(mask: Mask) -> None:
+    """Raise an error for real time steps after padding, as the functions of `text.crf` count steps from the left."""
+    if len(mask.shape) != 2:
+        raise ValueError("Input mask to CRF must have dim 2 if not None")
+    if isinstance(mask, keras.KerasTensor):
+        return
+    mask = tf.cast(mask, tf.bool)
+    padded = tf.reduce_any(tf.reduce_any(mask, axis=1) & ~mask[:, 0]) if mask.shape[1] != 0 else tf.constant(False)
+    message = "Currently, CRF layer do not support left padding"
+    if tf.executing_eagerly():
+        if padded:
+            raise NotImplementedError(message)
+    else:
+        tf.debugging.Assert(~padded, [message])
