@@ -6,6 +6,7 @@
 
     run = trellis.train("model=bilstm_crf", "data=conll", "data.path=FOLDER")
     trellis.load("exports/bilstm_crf").tag("Mary Smith flew from Oslo to Lima.")
+    trellis.show("exports/bilstm_crf", "Mary Smith flew from Oslo to Lima.")      # its lattice, in a notebook
 
 Nothing is imported before it is used: `import trellis` alone loads neither TensorFlow nor Keras.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from trellis.pipelines.run import train
     from trellis.serve.model import load
+    from trellis.serve.show import show
 
 __version__ = "0.2.0"
 
@@ -51,12 +53,13 @@ __all__ = [
     "lattice",
     "layers",
     "load",
+    "show",
     "tensorflow_addons",
     "train",
 ]
 
 _MODULES = ("lattice", "layers", "tensorflow_addons")
-_FUNCTIONS = {"train": "trellis.pipelines.run", "load": "trellis.serve.model"}
+_FUNCTIONS = {"train": "trellis.pipelines.run", "load": "trellis.serve.model", "show": "trellis.serve.show"}
 
 
 def __getattr__(name: str) -> Any:

@@ -63,7 +63,7 @@ nitpicky = True
 # Names of other libraries, and the aliases of `components/types.py`: no inventories are fetched.
 nitpick_ignore_regex = [
     ("py:.*", r"(keras|tensorflow|tf|np|numpy|collections|pathlib|enum|abc|os|typing|argparse)\..*"),
-    ("py:.*", r"(keras|Any|Path|Callable|Iterable|Iterator|Mapping|Sequence|optional|ndarray|None|PathLike)"),
+    ("py:.*", r"(keras|Any|FilePath|Path|Callable|Iterable|Iterator|Mapping|Sequence|optional|ndarray|None|PathLike)"),
     ("py:.*", r"(Layer|Model|Loss|Optimizer|Initializer|NDArray|ArrayLike|Module|RNN|LSTM|GRU|SimpleRNN|Embedding)"),
 ]
 

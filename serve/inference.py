@@ -26,6 +26,22 @@ class Tagged(NamedTuple):
     confidence: list[float]
 
 
+class Lattice(NamedTuple):
+    """The lattice of a text: what its tags are chosen by. The score of a path is the sum of both scores along it.
+
+    Attributes:
+        tokens: the tokens of the text.
+        tags: the name of each tag.
+        unary: the score of each tag at each token, `(tokens, tags)`.
+        pairwise: the score of each pair of neighbouring tags, `(tokens - 1, tags, tags)`.
+    """
+
+    tokens: list[str]
+    tags: list[str]
+    unary: np.ndarray
+    pairwise: np.ndarray
+
+
 class Aligned(NamedTuple):
     """The alignment of a sentence pair.
 
@@ -113,6 +129,32 @@ def tag(
                 [_decode(name) for name in tags[:length]],
                 [float(value) for value in confidence[:length]],
             )
+
+
+def lattice(model: ExportModel, text: bytes, tokenized: bool = False) -> Lattice:
+    """Return the lattice of a text.
+
+    Args:
+        model: a tagger.
+        text: the text.
+        tokenized: whether the text is tokens separated by spaces.
+
+    Raises:
+        InputError: the export was written before taggers had the signature `lattice`, or a token lacks a column.
+    """
+    if "lattice" not in model.inputs:
+        raise InputError(f"{model.name}: this export has no signature `lattice`; train the model again to export it")
+    tokens = _split(text)
+    if not tokenized:
+        outputs = model.call("from_text", text=_strings([text]))
+        tokens = [token for token in outputs["tokens"][0] if token]
+    outputs = model.call("lattice", tokens=_strings([tokens or [b""]]))
+    return Lattice(
+        [_decode(token) for token in tokens],
+        [_decode(name) for name in outputs["names"][0]],
+        outputs["unary"][0, : len(tokens)],
+        outputs["pairwise"][0, : max(0, len(tokens) - 1)],
+    )
 
 
 def align(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Aligned]:

@@ -10,13 +10,13 @@ from trellis.components.saved_model.versions import latest
 from trellis.components.types import FilePath
 from trellis.serve import inference
 from trellis.serve.export_model import Kind, LocalModel
-from trellis.serve.inference import Aligned, Classified, Sampling, Scored, Tagged
+from trellis.serve.inference import Aligned, Classified, Lattice, Sampling, Scored, Tagged
 
 Texts: TypeAlias = list[str] | tuple[str, ...]
 Answer = TypeVar("Answer")
 
 METHODS = {
-    Kind.TAGGER: ("tag",),
+    Kind.TAGGER: ("tag", "lattice"),
     Kind.ALIGNER: ("align",),
     Kind.CLASSIFIER: ("classify", "embed"),
     Kind.LANGUAGE_MODEL: ("generate", "score", "next"),
@@ -47,6 +47,11 @@ class Export:
         return f"Export({str(self.version)!r}: {', '.join(self.methods)})"
 
     @property
+    def kind(self) -> Kind:
+        """What the model does."""
+        return self._model.kind
+
+    @property
     def methods(self) -> tuple[str, ...]:
         """The names of the methods that this export has."""
         return METHODS[self._model.kind]
@@ -64,6 +69,19 @@ class Export:
         """
         self._require("tag")
         return _unwrap(texts, inference.tag(self._model, _encode(texts), tokenized))
+
+    def lattice(self, text: str, tokenized: bool = False) -> Lattice:
+        """Return the scores by which the tags of a text are chosen, for the functions of `trellis.lattice`.
+
+        Args:
+            text: a text.
+            tokenized: whether the text is tokens separated by single spaces.
+
+        Raises:
+            InputError: the export was written by a version of Trellis without this signature.
+        """
+        self._require("lattice")
+        return inference.lattice(self._model, next(_encode(text)), tokenized)
 
     @overload
     def classify(self, texts: str) -> Classified: ...

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from trellis.components.lattice import linear_chain, paths
-from trellis.components.lattice.potentials import FORBIDDEN
+from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, varies
 from trellis.components.layers.checks import require
 from trellis.components.layers.sequence_head import SequenceHead, allowed_only
 from trellis.components.text.tag_schemes import allowed_transitions
@@ -138,6 +138,15 @@ class LinearChainHead(SequenceHead):
         # Without XLA: this goes into exports, and servers need not have XLA.
         emissions, transitions, start, end = self.potentials(emissions, constrained=True)
         return linear_chain.marginals(emissions, lengths, transitions, start, end, jit_compile=False)
+
+    def lattice(self, emissions: Emissions, lengths: Lengths) -> tuple[Emissions, Transitions]:
+        emissions, *chain = self.potentials(emissions, constrained=True)
+        emissions, lengths, transitions, start, end = prepared(emissions, lengths, *chain)
+        scores = ops.transpose(unary(emissions, lengths, start, end), (1, 0, 2))
+        if not varies(transitions):
+            batch, time, tags = ops.shape(emissions)
+            transitions = ops.broadcast_to(transitions, (batch, time - 1, tags, tags))
+        return scores, ops.transpose(pairwise(transitions, lengths), (1, 0, 2, 3))
 
     def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
         emissions, transitions, start, end = self.potentials(emissions, constrained=self.constrain_training)

@@ -13,7 +13,7 @@ from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_st
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
 from trellis.components.layers.tensor_notes import TensorNotes
-from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, Tensor
+from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, Tensor, Transitions
 
 
 class SequenceHead(keras.layers.Layer):
@@ -108,6 +108,15 @@ class SequenceHead(keras.layers.Layer):
         """Return tags `(batch, k, time)` and scores `(batch, k)` of the `k` best paths."""
         raise NotImplementedError(f"{type(self).__name__} has no k best paths")
 
+    def lattice(self, emissions: Emissions, lengths: Lengths) -> tuple[Emissions, Transitions]:
+        """Return the scores of the lattice that `decode` and `marginals` search, boundaries and constraints included.
+
+        Returns:
+            The score of each tag at each time step, `(batch, time, tags)`, and of each pair of neighbouring tags,
+            `(batch, time - 1, tags, tags)`; 0 at padding. The score of a path is the sum of both along it.
+        """
+        raise NotImplementedError
+
     def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
         """Return the nats of the gold tags, `(batch,)`; 0 for a sequence of length 0.
 
@@ -144,6 +153,11 @@ class Scoring(NamedTuple):
 
 
 _SCORINGS: TensorNotes[Scoring] = TensorNotes("_trellis_scoring")
+
+
+def scoring_of(tags: TagIds) -> Scoring | None:
+    """Return how the output of a `SequenceHead` was scored; None for any other tensor."""
+    return _SCORINGS.get(tags)
 
 
 def lengths_of(emissions: Emissions, mask: Mask | None, checks: bool | None = None) -> tuple[Lengths, Tensor | None]:
@@ -234,7 +248,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
         self.class_weights, self.sequences = _class_weights(class_weights), sequences
 
     def __call__(self, y_true: Tensor, y_pred: TagIds, sample_weight: Tensor | None = None) -> Tensor:
-        scoring = _SCORINGS.get(y_pred)
+        scoring = scoring_of(y_pred)
         if scoring is None and _is_inferring_shapes():
             return ops.zeros(() if self.reduction in ("mean", "sum") else ops.shape(y_pred)[:1])
         if scoring is None:
@@ -408,6 +422,12 @@ class IndependentTags(SequenceHead):
     def marginals(self, emissions: Emissions, lengths: Lengths) -> Tensor:
         valid = valid_steps(emissions, lengths)[:, :, None]
         return ops.where(valid, ops.softmax(ops.cast(emissions, "float32")), 0.0)
+
+    def lattice(self, emissions: Emissions, lengths: Lengths) -> tuple[Emissions, Transitions]:
+        logs = ops.log_softmax(ops.cast(emissions, "float32"))
+        unary = ops.where(valid_steps(emissions, lengths)[:, :, None], logs, 0.0)
+        # The tags do not depend on each other.
+        return unary, ops.zeros_like(unary)[:, 1:, :, None] * ops.zeros_like(unary)[:, 1:, None, :]
 
     def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
         logs = ops.log_softmax(ops.cast(emissions, "float32"))

@@ -10,7 +10,7 @@ from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.components.types import Strings, Tensor
+from trellis.components.types import Emissions, Lengths, Strings, Tensor
 
 
 class TaggerModule(ExportModule):
@@ -19,6 +19,9 @@ class TaggerModule(ExportModule):
     `serving_default` maps `tokens (batch, time)` strings, padded with `""` on the right, to `tags (batch, time)`
     strings and `confidence (batch, time)`, the posterior probability of each tag; `""` and 0 at padding.
     `from_text` maps `text (batch,)` strings to `tokens`, `tags` and `confidence`.
+    `lattice` maps `tokens (batch, time)` to the scores that tags are chosen by: `unary (batch, time, tags)` and
+    `pairwise (batch, time - 1, tags, tags)`, see `SequenceHead.lattice`, and the `names (batch, tags)` of the tags.
+    Marginals, k best paths and samples follow from them by `trellis.lattice`.
     If feature templates refer to columns, a token is the word followed by its value in each column, with a tab before
     each value.
 
@@ -41,10 +44,12 @@ class TaggerModule(ExportModule):
         self.serving_default = tf.function(
             self._tag_tokens, input_signature=[tf.TensorSpec([None, None], tf.string, name="tokens")]
         )
+        self.lattice = tf.function(self._score_tokens, input_signature=self.serving_default.input_signature)
         text = [tf.TensorSpec([None], tf.string, name="text")]
         self.from_text = tf.function(batched(self._tag_text, _trim), input_signature=text)
 
-    def _tag_tokens(self, tokens: Strings) -> dict[str, Tensor]:
+    def _emissions(self, tokens: Strings) -> tuple[Emissions, Lengths]:
+        """Return the emissions of tokens `(batch, time)`, at least one time step, and the lengths."""
         # Pad to at least one time step: a single empty sentence would leave the recursions nothing to start from.
         time = tf.shape(tokens)[1]
         padded = tf.pad(tokens, [[0, 0], [0, tf.cast(time == 0, tf.int32)]], constant_values="")
@@ -61,12 +66,25 @@ class TaggerModule(ExportModule):
                 tf.where(padded == "", 0, len(self.vectorizer.columns)),
                 f"a token is WORD{names}, with a tab before each column",
             )
-        head, scorer = self._layers()
-        emissions = scorer(self.vectorizer(readable), training=False)
+        _, scorer = self._layers()
+        return scorer(self.vectorizer(readable), training=False), lengths
+
+    def _tag_tokens(self, tokens: Strings) -> dict[str, Tensor]:
+        emissions, lengths = self._emissions(tokens)
+        head, _ = self._layers()
         best = head.decode(emissions, lengths)
         confidence = tf.gather(head.marginals(emissions, lengths), best, batch_dims=2)
+        mask = tf.sequence_mask(lengths, tf.shape(best)[1])
         tags = tf.gather(self._tags, tf.where(mask, best + 1, 0))
+        time = tf.shape(tokens)[1]
         return {"tags": tags[:, :time], "confidence": confidence[:, :time]}
+
+    def _score_tokens(self, tokens: Strings) -> dict[str, Tensor]:
+        emissions, lengths = self._emissions(tokens)
+        head, _ = self._layers()
+        unary, pairwise = head.lattice(emissions, lengths)
+        names = tf.repeat(self._tags[tf.newaxis, 1:], tf.shape(tokens)[0], axis=0)
+        return {"unary": unary[:, : tf.shape(tokens)[1]], "pairwise": pairwise, "names": names}
 
     def _tag_text(self, text: Strings) -> dict[str, Tensor]:
         tokens = tokenize(text, self._tokenizer)
@@ -74,16 +92,14 @@ class TaggerModule(ExportModule):
 
     def signatures(self) -> Mapping[str, Callable[..., dict[str, Any]]]:
         """Return the function of each signature."""
-        return {"serving_default": self.serving_default, "from_text": self.from_text}
+        return {"serving_default": self.serving_default, "from_text": self.from_text, "lattice": self.lattice}
 
     def examples(self, texts: Sequence[str]) -> Requests:
         """Return a request to each signature about sentences with a space between tokens."""
         rows = [text.split(" ") for text in texts]
         width = max(map(len, rows))
-        return {
-            "serving_default": {"tokens": [row + [""] * (width - len(row)) for row in rows]},
-            "from_text": {"text": texts},
-        }
+        tokens = {"tokens": [row + [""] * (width - len(row)) for row in rows]}
+        return {"serving_default": tokens, "from_text": {"text": texts}, "lattice": tokens}
 
 
 def _trim(outputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -166,3 +166,32 @@ def test_signatures_of_other_models_are_named(tmp_path):
 
 def test_a_version_or_the_newest_one_is_loaded(tagger):
     assert trellis.load(tagger / "1").version == trellis.load(str(tagger)).version == tagger / "1"
+
+
+def test_the_lattice_of_an_export_gives_its_tags_and_confidences(tagger):
+    export = trellis.load(tagger)
+    for text, tokenized in ((TEXTS[0], False), ("Mary Smith , Lima", True), ("Oslo", False)):
+        tagged, lattice = export.tag(text, tokenized=tokenized), export.lattice(text, tokenized=tokenized)
+        assert lattice.tokens == tagged.tokens and lattice.pairwise.shape[0] == len(lattice.tokens) - 1
+        zeros, chain = np.zeros(len(lattice.tags)), (lattice.unary[None], np.array([len(lattice.tokens)]))
+        path, _ = trellis.lattice.viterbi(*chain, lattice.pairwise[None], zeros, zeros)
+        assert [lattice.tags[tag] for tag in np.asarray(path)[0]] == tagged.tags
+        best = trellis.lattice.marginals(*chain, lattice.pairwise[None], zeros, zeros)
+        confidence = np.take_along_axis(np.asarray(best)[0], np.asarray(path)[0][:, None], axis=1)[:, 0]
+        np.testing.assert_allclose(confidence, tagged.confidence, atol=1e-5)
+    assert export.lattice("").tokens == [] and export.lattice("").unary.shape == (0, len(lattice.tags))
+
+
+def test_exports_of_taggers_and_aligners_are_drawn_and_others_refused(tagger, aligner, classifier):
+    html = trellis.show(tagger, TEXTS[0])._repr_html_()
+    assert "Smith" in html and "B-PER" in html and "http" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert "llave" in trellis.show(aligner, ("our key", "nuestra llave")).html
+    for export, sentence, message in (
+        (classifier, "fine", "show draws taggers and word aligners, not a classifier"),
+        (tagger, "", "has no tokens"),
+        (tagger, ("a", "b"), "a tagger takes one text"),
+        (aligner, "a b", "a word aligner takes"),
+        (aligner, ("", "b"), "no words"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trellis.show(export, sentence)
