@@ -43,7 +43,7 @@ nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
-nb_merge_streams = True
+nb_merge_streams = False
 nb_output_stderr = "remove"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -59,6 +59,8 @@ def lattice_messages(unary: np.ndarray, pairwise: np.ndarray) -> LatticeMessages
     zeros = np.zeros(tags)
     chain = unary[None], np.array([time]), pairwise[None], zeros, zeros
     path, score = paths.viterbi(*chain)
+    # With a matrix for each pair of steps, expected counts are posteriors.
+    posteriors, pair_posteriors, _, _, log_partition = linear_chain.expected_counts(*chain)
     best, previous = _best_arrivals(unary, pairwise)
     after = _log_messages(unary[::-1], pairwise[::-1].swapaxes(1, 2))[::-1]  # includes the tag's own score
     backward = [_log_sum_exp(pairwise[step] + after[step + 1], axis=1) for step in range(time - 1)]
@@ -67,13 +69,13 @@ def lattice_messages(unary: np.ndarray, pairwise: np.ndarray) -> LatticeMessages
         pairwise=pairwise,
         forward=_log_messages(unary, pairwise),
         backward=np.array([*backward, zeros]),
-        posteriors=_numpy(linear_chain.marginals(*chain))[0],
-        pair_posteriors=_numpy(linear_chain.pair_marginals(*chain))[0],
+        posteriors=_numpy(posteriors)[0],
+        pair_posteriors=_numpy(pair_posteriors)[0],
         best=best,
         previous=previous,
         path=_numpy(path)[0],
         path_score=float(_numpy(score)[0]),
-        log_partition=float(_numpy(linear_chain.log_partition(*chain))[0]),
+        log_partition=float(_numpy(log_partition)[0]),
         entropy=float(_numpy(linear_chain.entropy(*chain))[0]),
     )
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
@@ -21,7 +22,7 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 def _mathml(node: nodes.Element, as_block: bool = False) -> str:
     try:
         return str(tex2mathml(node.astext(), as_block=as_block))
-    except SyntaxError as error:
+    except MathError as error:
         raise ExtensionError(f"{node.source}:{node.line}: {node.astext()}: {error}") from None
 
 
