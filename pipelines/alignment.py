@@ -1,11 +1,9 @@
 """Word alignment: what this task does in the flow of `pipeline.py`."""
 
-import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,26 +12,21 @@ import hydra
 import keras
 import numpy as np
 import tensorflow as tf
-from omegaconf import OmegaConf
 
 from trellis.components.alignment.co_occurrence import ClassPairs, CoOccurrence
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.alignment.token_pairs import TokenPairs
-from trellis.components.errors import InputError, nearest
+from trellis.components.errors import InputError
 from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
-from trellis.components.readers import dataset
-from trellis.components.readers import settings as readers
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.aligner_module import AlignerModule
-from trellis.components.settings import fields_of
 from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
-from trellis.pipelines import alignment_reports
-from trellis.pipelines.configuration import plain, tree_of_run
+from trellis.pipelines import alignment_reports, reading
 from trellis.pipelines.settings import AlignmentSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
@@ -152,8 +145,8 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         pairs: dict[int, SentencePair] = {}
         scored: dict[str, list[int]] = {}
         tokens = TokenPairs(data["max_length"], self._folder())
-        for name, source in [("", data), *((name, _bitext(name)) for name in data["also"])]:
-            located, parts = _read(source, self.config.limit.sentences)
+        for name, source in [("", data), *((name, reading.bitext(name)) for name in data["also"])]:
+            located, parts = reading.sentence_pairs(source, self.config.limit.sentences)
             files |= {f"{name}/{part}" if name else part: file for part, file in located.items()}
             for part, bitext in parts.items():
                 # Gold of a dataset that is only mixed in would be scored as if it were this one's.
@@ -367,93 +360,6 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
             request=request,
             response={"alignment": "string"},
         )
-
-
-def _bitext(name: str) -> dict[str, Any]:
-    """Return the configuration of another dataset, for `data.also`."""
-    files = tree_of_run().files("data")
-    datasets = {choice: plain(OmegaConf.load(file)) for choice, file in files.items()}
-    bitexts = {choice: data for choice, data in datasets.items() if data.get("task") == "alignment"}
-    if name not in bitexts:
-        raise InputError(f"data.also: no bitext {name!r}; did you mean {nearest(name, bitexts)}?")
-    return bitexts[name]
-
-
-def _read(data: Mapping[str, Any], limit: int | None) -> tuple[dict[str, Path], dict[str, Iterator[SentencePair]]]:
-    """Return the files and an iterator over the sentence pairs of each part of a dataset."""
-    read = hydra.utils.get_method(data["reader"]["_target_"])
-    of_parts, path = _files(data, read)
-    named: dict[str, str] = {}
-    for part, files in of_parts.items():
-        if isinstance(files, str):
-            named[part] = files
-        else:
-            named |= {f"{part}.{role}": file for role, file in files.items()}
-    located = dataset.locate(data["name"], named, path, data["download"], data.get("folder"))
-    options = {name: value for name, value in data["reader"].items() if name != "_target_"} | {"strict": data["strict"]}
-    if "keep_empty" in inspect.signature(read).parameters:
-        # A pair with an empty side is left out, but has its line in alignments.txt.
-        options["keep_empty"] = True
-    parts: dict[str, Iterator[SentencePair]] = {}
-    for part, files in of_parts.items():
-        if isinstance(files, str):
-            pairs = read(located[part], **options)
-        else:
-            pairs = read(**{role: located[f"{part}.{role}"] for role in files}, **options)
-        parts[part] = islice(_not_empty(pairs, f"data={data['name']}: no sentence pairs in its {part} part"), limit)
-    return located, parts
-
-
-def _files(
-    data: Mapping[str, Any], read: Callable[..., Any]
-) -> tuple[dict[str, str | dict[str, str]], str | dict[str, str] | None]:
-    """Return the files of each part and `data.path`; a path that names files itself decides which there are.
-
-    Raises:
-        InputError: there is no such part, or the reader takes no such file.
-    """
-    path = data["path"]
-    files: dict[str, str | dict[str, str]] = {}
-    for name, file in (path if isinstance(path, dict) else data["files"]).items():
-        part, _, role = name.partition(".")
-        before = files.get(part, {})
-        added = {role: file} if role else file
-        files[part] = {**before, **added} if isinstance(before, dict) and isinstance(added, dict) else added
-    key = "data.path" if isinstance(path, dict) else "data.files"
-    # Further parts are trained on too, unless their names are but misspelt.
-    others = data["files"] if isinstance(path, dict) else files
-    others = [part for part in others if not get_close_matches(part, dataset.PARTS)]
-    dataset.check_names(key, files, [*dataset.PARTS, *others])
-    parameters = inspect.signature(read).parameters
-    options = {*data["reader"], "strict", "keep_empty", *fields_of(readers.Reader)}
-    known = [name for name in parameters if name not in options]
-    needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
-    for part, roles in files.items():
-        if isinstance(roles, str):
-            if len(needed) > 1:
-                raise InputError(f"{key}: {part} is one file, but the reader needs {' and '.join(needed)}")
-            continue
-        dataset.check_names(f"{key}.{part}", roles, known)
-        for role in needed:
-            if role not in roles:
-                raise InputError(f"{key}: no {part}.{role}, which the reader needs")
-    if not isinstance(path, dict):
-        return files, path
-    return files, {
-        f"{part}.{role}" if role else part: file
-        for part, roles in files.items()
-        for role, file in (roles.items() if isinstance(roles, dict) else [("", roles)])
-    }
-
-
-def _not_empty(pairs: Iterator[SentencePair], message: str) -> Iterator[SentencePair]:
-    """Yield the pairs; raise InputError if there is none."""
-    empty = True
-    for pair in pairs:
-        empty = empty and not all(pair[:2])
-        yield pair
-    if empty:
-        raise InputError(message)
 
 
 def _add(

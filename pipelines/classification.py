@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.metrics import classification_scores
 from trellis.components.models.classifier import SmoothedCrossentropy
-from trellis.components.readers import dataset, labelled
+from trellis.components.readers import labelled
 from trellis.components.readers.labelled import Labelled
 from trellis.components.saved_model.classifier_module import ClassifierModule
 from trellis.components.text.batching import (
@@ -30,7 +30,7 @@ from trellis.components.text.batching import (
 from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
-from trellis.pipelines import classification_reports
+from trellis.pipelines import classification_reports, reading
 from trellis.pipelines.settings import ClassificationSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
@@ -97,7 +97,7 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
         """Read the examples of each part."""
         data = self.plain("data")
         name, source = data["name"], f"data={data['name']}"
-        files, parts = _read(data)
+        files, parts = reading.labelled_texts(data)
         self.require_parts(parts)
         counts = Counter(example.label for example in parts["train"])
         for label, count in counts.items():
@@ -241,68 +241,6 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
             request={"text": example},
             response={"label": "string", "probability": "number"},
         )
-
-
-def _read(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
-    """Return the files of a dataset and the examples of each part; divides data that have no parts.
-
-    The user's own are a file, a folder with a file or folder for each part, or a folder with a file or folder for each
-    class.
-    """
-    encoding = data.get("encoding") or "utf-8"
-    options = {
-        "text": data["columns"]["text"],
-        "label": data["columns"]["label"],
-        "header": data.get("header") is not False,
-        "separator": data.get("separator"),
-        "encoding": encoding,
-    }
-    files = _files(data)
-    parts: dict[str, Sequence[Labelled]] = {}
-    for part in (part for part in dataset.PARTS if part in files):
-        folder = Path(files[part]).is_dir()
-        classes = labelled.classes_of(files[part]) if folder else {}
-        parts[part] = labelled.read_classes(classes, encoding) if folder else labelled.read(files[part], **options)
-    shares = {part: share for part, share in (data["split"] or {}).items() if share is not None}
-    if "examples" in files:
-        return files, labelled.divide(
-            labelled.read(files["examples"], **options), shares, data["split_seed"], str(files["examples"])
-        )
-    if not parts:
-        source = f"data={data['name']}"
-        return files, labelled.divide(labelled.read_classes(files, encoding), shares, data["split_seed"], source)
-    if "dev" not in parts and "train" in parts and "dev" in shares:
-        whole = shares["train"] + shares["dev"]
-        shares = {part: shares[part] / whole for part in ("train", "dev")}
-        log.warning("%s: no dev part; a share of %.2g of the train part is taken for it", files["train"], shares["dev"])
-        parts |= labelled.divide(parts["train"], shares, data["split_seed"], str(files["train"]))
-    return files, {part: parts[part] for part in dataset.PARTS if part in parts}
-
-
-def _files(data: Mapping[str, Any]) -> Mapping[str, Path]:
-    """Return the files or folders of parts or of classes, or one file of examples."""
-    path = data["path"]
-    if data["files"] is not None:
-        return dataset.locate(data["name"], data["files"], path, data["download"])
-    if isinstance(path, dict):
-        if set(path) & {*dataset.PARTS, "examples"}:
-            dataset.check_names("data.path", path, [*dataset.PARTS, "examples"])
-        return {name: dataset.existing(file) for name, file in path.items()}
-    path = Path(str(path))
-    if not path.exists():
-        raise InputError(f"data.path: {path}: no such file or folder")
-    if path.is_file():
-        return {"examples": path}
-    named = dataset.parts_in(path)
-    if "train" in named:
-        for part, found in named.items():
-            if len(found) > 1:
-                names = ", ".join(file.name for file in found)
-                raise InputError(
-                    f"{path}: several files for the {part} part ({names}); data.path={{{part}: …}} chooses"
-                )
-        return {part: files[0] for part, files in named.items()}
-    return labelled.parts_of(path) or labelled.classes_of(path)
 
 
 def _share_of_each_class(examples: Sequence[Labelled], limit: int) -> Sequence[Labelled]:

@@ -19,6 +19,7 @@ from trellis.components.errors import InputError, nearest
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines import hints
 from trellis.pipelines.configuration import CONF, Tree, comparable
+from trellis.pipelines.reading import check_first_lines
 from trellis.pipelines.settings import explain, shown, validate
 from trellis.pipelines.terminal import Terminal, headline
 
@@ -93,8 +94,12 @@ def checked(arguments: list[str]) -> list[str]:
     if options.help or options.shell_completion:
         return [*flags, *overrides, *tree.overrides]
     combinations = tree.combinations(overrides, options.multirun)
+    shows = bool(options.cfg) or topic is not None
     for chosen in combinations:
-        validate(tree.compose(chosen))
+        config = tree.compose(chosen)
+        validate(config)
+        if not shows:
+            check_first_lines(config)
     if options.cfg and options.multirun:
         print(f"the first of {len(combinations)} jobs or more", file=sys.stderr)
         flags = [flag for flag in flags if flag not in ("-m", "--multirun")]

@@ -16,12 +16,12 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
-from trellis.components.readers import dataset, running_text
+from trellis.components.readers import running_text
 from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
-from trellis.pipelines import gradient_report, language_modeling_reports
+from trellis.pipelines import gradient_report, language_modeling_reports, reading
 from trellis.pipelines.settings import LanguageModelingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 
@@ -95,7 +95,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     def read(self) -> TextData:
         """Read the documents of each part."""
         data = self.plain("data")
-        files, parts = self._read(data)
+        files, parts = reading.texts(data)
         parts = self.limited(parts, lambda documents, limit: [documents[0][:limit]])
         known = self._vectorizer(parts["train"]).words
         if len(known) < 3:  # the end, and two to choose from
@@ -110,18 +110,6 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             description=f"{data['name']}: {', '.join(sizes)}; {len(known):,} kinds, line ends included",
             parts=parts,
         )
-
-    def _read(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Documents]]:
-        options = {
-            "unit": self.unit,
-            "keep_blank": not self.sentences,
-            "encoding": data.get("encoding") or "utf-8",
-        }
-        files = _files(data)
-        if "text" not in files:
-            return files, {part: running_text.read(file, **options) for part, file in files.items()}
-        shares = {part: share for part, share in data["split"].items() if share is not None}
-        return files, running_text.divide(running_text.read(files["text"], **options), shares, files["text"])
 
     def _vectorizer(self, documents: Documents, keep: Sequence[str] = ()) -> TokenVectorizer:
         settings = self.config.text
@@ -352,21 +340,3 @@ def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics
         f"{part}/nats_per_character": nats / stream.characters,
         f"{part}/bits_per_character": nats / stream.characters / math.log(2),
     }
-
-
-def _files(data: Mapping[str, Any]) -> Mapping[str, Path]:
-    """Return the file of each part; or `{"text": path}` of a text that is to be divided."""
-    path, named = data["path"], data["files"]
-    if isinstance(path, dict):
-        known = ["text"] if data["split"] and "text" in path else list(named or dataset.PARTS)
-        dataset.check_names("data.path", path, known)
-        return {part: dataset.existing(path[part]) for part in known if part in path}
-    place = Path(str(path))  # a folder such as 2024 is a number on the command line
-    if named and (path is None or place.is_dir() or str(path).startswith(dataset.PACKAGE)):
-        return dataset.locate(data["name"], named, path, data["download"])
-    if not place.exists():
-        raise InputError(f"data.path: {path}: no such file or folder")
-    found = dataset.parts_in(place, ".txt") if place.is_dir() else {}
-    if not named and {"train", "dev"} <= set(found):
-        return dataset.in_folder(place, {part: f"{part}.txt" for part in dataset.PARTS if part in found})
-    return {"text": place}

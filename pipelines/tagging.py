@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
-from trellis.components.readers import dataset, tagged, vectors
+from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.saved_model.tagger_module import TaggerModule
@@ -33,7 +33,7 @@ from trellis.components.text.batching import (
 )
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
-from trellis.pipelines import tagging_reports
+from trellis.pipelines import reading, tagging_reports
 from trellis.pipelines.settings import TaggingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
 
@@ -116,13 +116,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     def read(self) -> TaggedData:
         """Read the sentences of each part."""
         data = self.plain("data")
-        files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
-        options = data["reader"]
-        read = hydra.utils.get_method(options.pop("_target_"))
-        parts: dict[str, Sequence[Sentence]] = {}
-        for part, file in files.items():
-            parts[part] = read(file, **options)
-            tagged.check(file, parts[part])
+        files, parts = reading.tagged_sentences(data)
         written = ""
         if self.entities:
             parts, scheme = tagged.in_bio2(files, parts)

@@ -62,6 +62,9 @@ def locate(
         path = str(path)  # a folder such as 2024 is a number on the command line
         if path.startswith(PACKAGE):
             path = Path(__file__).parents[2] / path.removeprefix(PACKAGE)
+        if Path(path).is_file():
+            choices = f"its folder, {Path(path).parent}, or a file for each part, {{train: FILE, dev: FILE}}"
+            raise InputError(f"data.path: {path} is a file; give {choices}")
         if not Path(path).is_dir():
             raise InputError(f"data.path: {path} is not a folder")
         return in_folder(Path(path), files)

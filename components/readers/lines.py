@@ -1,12 +1,36 @@
 """Lines of a text file, split where the format says and nowhere else."""
 
 import codecs
+import contextlib
 import gzip
 import zlib
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 
 from trellis.components.errors import InputError
 from trellis.components.types import FilePath
+
+
+@dataclass
+class _Budget:
+    per_file: int
+    total: int
+    cut: list[str] = field(default_factory=list)
+
+
+_budget: ContextVar[_Budget | None] = ContextVar("budget", default=None)
+
+
+@contextlib.contextmanager
+def first_lines(per_file: int, total: int) -> Iterator[list[str]]:
+    """Read no more than the first lines of files within the block; yield the names of files that have more."""
+    budget = _Budget(per_file, total)
+    token = _budget.set(budget)
+    try:
+        yield budget.cut
+    finally:
+        _budget.reset(token)
 
 
 def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
@@ -21,11 +45,20 @@ def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, s
         InputError: the file is missing or unreadable, or a line is not in this encoding.
     """
     name = _encoding(encoding)
+    budget = _budget.get()
+    if budget and budget.total <= 0:
+        budget.cut.append(str(path))
+        return
     try:
         with open(path, "rb") as file:
             compressed = file.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
             for line_number, line in enumerate(file, 1):
+                if budget:
+                    budget.total -= 1
+                    if line_number > budget.per_file or budget.total < 0:
+                        budget.cut.append(str(path))
+                        return
                 line = line.removesuffix(b"\n").removesuffix(b"\r")
                 if line_number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")

@@ -131,8 +131,8 @@ class CrfDecodeForwardRnnCell(keras.layers.Layer):
     Args:
         transition_params: `(tags, tags)`.
 
-    Input: `(batch, tags)`, and the scores of the step before `(batch, tags)`. Output: backpointers `(batch, tags)` int32,
-    and the scores of this step.
+    Input: `(batch, tags)`, and the scores of the step before `(batch, tags)`. Output: backpointers `(batch, tags)`
+    int32, and the scores of this step.
     """
 
     def __init__(self, transition_params: Tensor, **kwargs: Any) -> None:
