@@ -1,10 +1,20 @@
 """Keep native start-up messages and library chatter off the terminal."""
 
 import contextlib
+import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+
+
+def silence_retracing() -> None:
+    """Drop TensorFlow's warning that a function is traced often: every run of a sweep traces its own."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in str(record.msg)
+
+    logging.getLogger("tensorflow").addFilter(is_other)
 
 
 @contextlib.contextmanager

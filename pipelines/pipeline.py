@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
+from trellis.components.quiet import silence_retracing
 from trellis.components.training import checkpoints
 from trellis.pipelines import summary, training
 from trellis.pipelines.packaging import Exporter
@@ -89,6 +90,7 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         exporter.compress(model)  # fails now rather than after training
         before = task.diagnose(model, encoded)
         callbacks = pretraining.apply(model, encoded)
+        callbacks += training.board(config, folder / "tensorboard", batches.steps)
         training.compile_model(model, task.loss(encoded, batches), config, batches.steps, task.epochs)
         policy = training.Policy(
             monitor=task.monitor(encoded),
@@ -116,6 +118,8 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         diagnosis = None if before is None else {"before": before, "after": task.diagnose(model, encoded)}
         task.report(folder / "reports", model, encoded, outcome, diagnosis)
         tracker.log_reports(folder / "reports")
+        if (folder / "tensorboard").is_dir():
+            tracker.log_folder(folder / "tensorboard")
 
         package = task.package(model, encoded)
         score = metrics.get("dev/best", metrics["train/loss"])
@@ -143,6 +147,7 @@ def _prepare_process(config: DictConfig, wide: bool) -> None:
     Args:
         wide: whether one operation uses all cores, rather than two operations at a time.
     """
+    silence_retracing()
     threads = config.trainer.threads
     cores = os.cpu_count() or 2
     try:

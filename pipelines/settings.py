@@ -65,6 +65,13 @@ class Threads(Schema):
     inter_op: Count | None = described("operations at a time; null: by the number of cores")
 
 
+class Profile(Schema):
+    """Training steps that TensorFlow's profiler watches."""
+
+    from_: Count = Field(alias="from", description="the first step, counted from 1")
+    to: Count = described("the last step")
+
+
 class Trainer(Schema):
     """How long, and which model is kept."""
 
@@ -77,6 +84,8 @@ class Trainer(Schema):
     clip_norm: Positive | None = described("global norm that gradients are clipped to; null: not clipped")
     average: Rate | None = described("decay of the moving average of the weights that is scored and kept; null: none")
     steps_per_call: Count = described("training steps in one call of the graph")
+    tensorboard: bool = described("write loss and scores for TensorBoard, to the folder tensorboard of the run")
+    profile: Profile | None = described("steps that TensorFlow's profiler watches, for TensorBoard; null: none")
     threads: Threads = described("threads of TensorFlow")
 
 

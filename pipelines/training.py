@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from trellis.components.errors import InputError
 from trellis.components.metrics.direction import is_better
 from trellis.components.training import checkpoints
 from trellis.components.training.lbfgs import LBFGS
+from trellis.components.training.profile import Profile
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Batches, Loss, Metrics
 from trellis.pipelines.terminal import Terminal
@@ -158,6 +160,25 @@ def _summary(progress: Progress, policy: Policy) -> Metrics:
     return metrics
 
 
+def board(config: DictConfig, folder: Path, steps: int) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that write for TensorBoard, as `trainer.tensorboard` and `trainer.profile` say.
+
+    Args:
+        folder: where they write.
+        steps: batches of an epoch.
+    """
+    callbacks: list[keras.callbacks.Callback] = []
+    if config.trainer.tensorboard:
+        if find_spec("tensorboard") is None:
+            extra = "pip install 'trellis-sequence[tensorboard]'"
+            raise InputError(f"trainer.tensorboard=true: tensorboard is not installed; {extra}")
+        callbacks.append(keras.callbacks.TensorBoard(str(folder), write_graph=False))
+    profile = config.trainer.profile
+    if profile is not None:
+        callbacks.append(Profile(folder, profile["from"], profile["to"], steps))
+    return callbacks
+
+
 class EpochEnd(keras.callbacks.Callback):
     """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when it is enough.
 
@@ -236,6 +257,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.tracker.log_metrics(metrics, step=epoch + 1)
         log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
         checkpoints.save(self.model, self.folder, asdict(self.progress))
+        logs |= metrics  # for the callbacks that follow
         if self.progress.waited >= self.policy.patience:
             self.model.stop_training = True
 

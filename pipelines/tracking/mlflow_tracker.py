@@ -162,7 +162,11 @@ class MLflowTracker(Tracker):
 
         if self.history:
             learning_curve(folder / "learning_curve.png", self.history)
-        self.client.log_artifacts(self.run_id, str(folder), "reports")
+        self.log_folder(folder)
+
+    def log_folder(self, folder: Path) -> None:
+        """Record the files of a folder, under its name."""
+        self.client.log_artifacts(self.run_id, str(folder), folder.name)
 
     def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:
         """Record the export folder itself with a thin pyfunc over it, and register it on request."""

@@ -44,6 +44,10 @@ class Tracker(abc.ABC):
         """Record the files of a folder, and the learning curve with them."""
 
     @abc.abstractmethod
+    def log_folder(self, folder: Path) -> None:
+        """Record the files of a folder, under its name."""
+
+    @abc.abstractmethod
     def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:
         """Record an export.
 
@@ -88,6 +92,9 @@ class NullTracker(Tracker):
         """Do nothing."""
 
     def log_reports(self, folder: Path) -> None:
+        """Do nothing."""
+
+    def log_folder(self, folder: Path) -> None:
         """Do nothing."""
 
     def log_model(self, export: Path, package: Package, monitor: str, score: float) -> None:

@@ -17,6 +17,7 @@ import pandas
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.util import event_pb2
 
 from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
@@ -556,6 +557,22 @@ def test_a_tracking_server_that_takes_the_call_and_says_nothing(tmp_path, monkey
         with pytest.raises(InputError, match=rf"tracking.uri={uri}: no MLflow server answers there \(timed out\)"):
             run(tmp_path / "run", *SMALL, f"tracking.uri={uri}", "export=off")
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_tensorboard_and_the_profiler_write_to_the_run(tmp_path):
+    profile = ("trainer.tensorboard=true", "trainer.profile={from: 2, to: 3}", "trainer.steps_per_call=1")
+    metrics = run(tmp_path / "run", *SMALL, *profile, "tracking=off", "export=off", "batching.sentences=30")
+    board = tmp_path / "run" / "tensorboard"
+    (events,) = (board / "train").glob("events.*")
+    scalars = {
+        value.tag: float(tf.make_ndarray(value.tensor))
+        for event in map(event_pb2.Event.FromString, (raw.numpy() for raw in tf.data.TFRecordDataset(str(events))))
+        for value in event.summary.value
+        if event.step == 2
+    }
+    assert scalars["epoch_loss"] == pytest.approx(metrics["train/loss"], rel=1e-5)
+    assert "epoch_dev/f1" in scalars
+    assert list(board.glob("plugins/profile/*/*.xplane.pb"))
 
 
 def test_a_damaged_checkpoint(tmp_path):
