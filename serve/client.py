@@ -10,20 +10,32 @@ the deadline.
 import abc
 import asyncio
 import base64
+import contextlib
+import http.client
 import itertools
+import json
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
 from trellis.components.types import JSON, FilePath
+from trellis.serve.timed_http import SecureTimedConnection, TimedConnection, tls_context
 
 RETRIED = ("UNAVAILABLE", "RESOURCE_EXHAUSTED")
-CODES = {400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 413: "INVALID_ARGUMENT", 429: "RESOURCE_EXHAUSTED"}
+CODES = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    408: "DEADLINE_EXCEEDED",
+    413: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+}
 CODES |= {500: "INTERNAL", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED"}
 
 Answer = TypeVar("Answer")
@@ -54,16 +66,16 @@ class Client:
     """A client of one model.
 
     Args:
-        url: the address of the server: `http://…`, `https://…` or `grpc://…`.
+        url: the address of the server: `http://…`, `https://…`, `grpc://…`, or `grpcs://…` for gRPC over TLS.
         model: the name of the model on the server.
         version: the version of the model; by default the newest one.
         label: the label of a version, instead of `version`.
         timeout: seconds for a call, over all attempts.
         attempts: the maximum number of attempts.
-        certificate: path of a certificate authority to trust, for https.
+        certificate: path of a certificate authority to trust instead of those of the system; with it, gRPC uses TLS.
 
     Raises:
-        ValueError: the address has another scheme.
+        ValueError: the address has another scheme, or the certificate cannot be read.
     """
 
     def __init__(
@@ -77,11 +89,14 @@ class Client:
         certificate: FilePath | None = None,
     ) -> None:
         scheme = urlsplit(url).scheme
-        if scheme not in ("http", "https", "grpc"):
-            raise ValueError(f"{url}: must begin with http://, https:// or grpc://")
+        if scheme not in ("http", "https", "grpc", "grpcs"):
+            raise ValueError(f"{url}: must begin with http://, https://, grpc:// or grpcs://")
+        if scheme == "http" and certificate is not None:
+            raise ValueError(f"{url}: certificate is for https://, grpc:// and grpcs://")
         self.timeout, self.attempts = timeout, attempts
         spec = ModelSpec(model, version, label)
-        self._transport: _Transport = _Grpc(url, spec) if scheme == "grpc" else _Rest(url, spec, certificate)
+        transport = _Grpc if scheme.startswith("grpc") else _Rest
+        self._transport: _Transport = transport(url, spec, certificate)
 
     def predict(
         self, signature: str = "serving_default", timeout: float | None = None, **inputs: Any
@@ -192,67 +207,146 @@ class _Transport(abc.ABC):
 
 class _Rest(_Transport):
     def __init__(self, url: str, spec: ModelSpec, certificate: FilePath | None) -> None:
-        import requests
-
-        self._requests, self._url, self._model = requests, url.rstrip("/"), spec
-        self._session = requests.Session()
-        # Passed with each request, because the environment would override the session.
-        self._verify = str(certificate) if certificate else None
+        parts = urlsplit(url)
+        if not parts.hostname:
+            raise ValueError(f"{url}: has no host")
+        self._url, self._model = url, spec
+        self._host, self._port, self._root = parts.hostname, parts.port, parts.path.rstrip("/")
+        self._context = tls_context(certificate) if parts.scheme == "https" else None
+        self._idle: deque[TimedConnection] = deque()  # open connections that no thread uses
 
     @property
     def _path(self) -> str:
-        path = f"/v1/models/{self._model.name}"
+        path = f"/v1/models/{quote(self._model.name, safe='')}"
         if self._model.version is not None:
             return f"{path}/versions/{self._model.version}"
-        return path if self._model.label is None else f"{path}/labels/{self._model.label}"
+        return path if self._model.label is None else f"{path}/labels/{quote(self._model.label, safe='')}"
 
     def predict(self, signature: str, inputs: dict[str, Any], timeout: float) -> dict[str, np.ndarray]:
-        body = {"signature_name": signature, "inputs": {name: as_json(value) for name, value in inputs.items()}}
-        outputs = self._send("POST", f"{self._path}:predict", timeout, json=body)["outputs"]
-        if not isinstance(outputs, dict):
-            # The server leaves out the name of a single output.
-            outputs = {next(iter(self._describe(timeout)[signature]["outputs"])): outputs}
-        return {name: _as_array(value) for name, value in outputs.items()}
+        deadline = time.monotonic() + timeout
+        try:
+            values = {name: as_json(value) for name, value in inputs.items()}
+            body = json.dumps({"signature_name": signature, "inputs": values}).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ServingError("INVALID_ARGUMENT", f"the inputs cannot be sent as JSON ({error})") from None
+        answer = self._send("POST", f"{self._path}:predict", deadline, body)
+        with _reading_answer():
+            outputs = answer["outputs"]
+            if not isinstance(outputs, dict):
+                # The server leaves out the name of a single output.
+                described = self._describe(deadline - time.monotonic())
+                outputs = {next(iter(described[signature]["outputs"])): outputs}
+            return {name: _as_array(value) for name, value in outputs.items()}
 
     def signatures(self, timeout: float) -> dict[str, list[str]]:
-        return {name: list(signature["inputs"]) for name, signature in self._describe(timeout).items()}
+        with _reading_answer():
+            return {name: list(signature["inputs"]) for name, signature in self._describe(timeout).items()}
 
     def _describe(self, timeout: float) -> JSON:
         """Return the inputs and outputs of each signature."""
-        metadata = self._send("GET", f"{self._path}/metadata", timeout)["metadata"]
-        signatures = metadata["signature_def"]["signature_def"]
-        return {name: signature for name, signature in signatures.items() if not name.startswith("__")}
+        answer = self._send("GET", f"{self._path}/metadata", time.monotonic() + timeout)
+        with _reading_answer():
+            signatures = answer["metadata"]["signature_def"]["signature_def"]
+            return {name: signature for name, signature in signatures.items() if not name.startswith("__")}
 
     def versions(self, timeout: float) -> dict[int, str]:
-        status = self._send("GET", f"/v1/models/{self._model.name}", timeout)["model_version_status"]
-        return {int(version["version"]): version["state"] for version in status}
+        path = f"/v1/models/{quote(self._model.name, safe='')}"
+        answer = self._send("GET", path, time.monotonic() + timeout, also="model_version_status")
+        with _reading_answer():
+            return {int(version["version"]): version["state"] for version in answer["model_version_status"]}
 
-    def _send(self, method: str, path: str, timeout: float, **body: Any) -> JSON:
+    def _send(
+        self, method: str, path: str, deadline: float, body: bytes | None = None, also: str | None = None
+    ) -> JSON:
+        """Return the answer to a request.
+
+        Args:
+            method: the method.
+            path: the path, below that of the address.
+            deadline: the time of `time.monotonic` until which the whole answer must be there.
+            body: the body.
+            also: a key; an answer that has it is one even if the server reports an error.
+
+        Raises:
+            ServingError: there is no such answer.
+        """
         try:
-            response = self._session.request(method, self._url + path, timeout=timeout, verify=self._verify, **body)
-            answer: JSON = response.json()
-        except self._requests.Timeout:
+            status, reason, content = self._exchange(method, self._root + path, deadline, body)
+        except TimeoutError:
             raise ServingError("DEADLINE_EXCEEDED", "no answer in time") from None
-        except ValueError:
-            raise ServingError("INTERNAL", f"an answer that is not JSON ({response.status_code})") from None
-        except self._requests.RequestException as error:
-            raise ServingError("UNAVAILABLE", f"{self._url}: {error}") from None
-        if response.status_code != 200:
-            raise ServingError(CODES.get(response.status_code, "UNKNOWN"), answer.get("error", response.reason))
-        return answer
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise ServingError("UNAVAILABLE", f"{self._url}: {str(error) or type(error).__name__}") from None
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError):
+            answer = None
+        if (status == 200 and isinstance(answer, dict)) or (also and isinstance(answer, dict) and also in answer):
+            return answer
+        if 300 <= status < 400:
+            raise ServingError("UNKNOWN", f"{self._url} redirects to another address, which is not followed")
+        if status == 200:
+            raise ServingError("INTERNAL", _NO_ANSWER)
+        message = answer.get("error") if isinstance(answer, dict) else None
+        raise ServingError(CODES.get(status, "UNKNOWN"), str(message or f"{status} {reason}"))
+
+    def _exchange(self, method: str, path: str, deadline: float, body: bytes | None) -> tuple[int, str, bytes]:
+        """Send a request over an open connection, or over a new one; return status, reason and body of the answer."""
+        while True:
+            try:
+                connection, is_new = self._idle.pop(), False
+            except IndexError:
+                connection, is_new = self._connection(), True
+            connection.deadline = deadline
+            try:
+                connection.request(method, path, body, {"Content-Type": "application/json"})
+                response = connection.getresponse()
+                content = response.read()
+            except (ConnectionError, http.client.RemoteDisconnected):
+                connection.close()
+                if is_new:
+                    raise
+                continue  # the server has closed the connection meanwhile
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.append(connection)
+            return response.status, response.reason, content
+
+    def _connection(self) -> TimedConnection:
+        if self._context is None:
+            return TimedConnection(self._host, self._port)
+        return SecureTimedConnection(self._host, self._port, context=self._context)
 
     def close(self) -> None:
-        self._session.close()
+        while self._idle:
+            self._idle.pop().close()
+
+
+_NO_ANSWER = "the answer is not one of TensorFlow Serving"
+
+
+@contextlib.contextmanager
+def _reading_answer() -> Iterator[None]:
+    """Raise `ServingError` in place of the errors of an answer that has another form."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
+        raise ServingError("INTERNAL", f"{_NO_ANSWER} ({type(error).__name__})") from None
 
 
 class _Grpc(_Transport):
-    def __init__(self, url: str, spec: ModelSpec) -> None:
+    def __init__(self, url: str, spec: ModelSpec, certificate: FilePath | None) -> None:
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
         self._grpc, self._model = grpc, spec
-        options = [("grpc.max_receive_message_length", -1)]
-        self._channel = grpc.insecure_channel(urlsplit(url).netloc, options)
+        options, parts = [("grpc.max_receive_message_length", -1)], urlsplit(url)
+        if parts.scheme == "grpcs" or certificate is not None:
+            tls_context(certificate)  # gRPC would report a wrong file only as a server that does not answer
+            trusted = None if certificate is None else Path(certificate).read_bytes()
+            self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(trusted), options)
+        else:
+            self._channel = grpc.insecure_channel(parts.netloc, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
@@ -263,10 +357,14 @@ class _Grpc(_Transport):
         request = predict_pb2.PredictRequest()
         self._fill(request.model_spec)
         request.model_spec.signature_name = signature
-        for name, value in inputs.items():
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        try:
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+        except (TypeError, ValueError) as error:
+            raise ServingError("INVALID_ARGUMENT", f"input {name!r} cannot be sent ({error})") from None
         response = self._send(self._predictions.Predict, request, timeout)
-        return {name: _as_array(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
+        with _reading_answer():
+            return {name: _as_array(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
 
     def signatures(self, timeout: float) -> dict[str, list[str]]:
         from tensorflow_serving.apis import get_model_metadata_pb2
@@ -304,6 +402,8 @@ class _Grpc(_Transport):
             return method(request, timeout=timeout)
         except self._grpc.RpcError as error:
             raise ServingError(error.code().name, error.details()) from None
+        except ValueError as error:  # the channel is closed
+            raise ServingError("UNAVAILABLE", str(error)) from None
 
     def close(self) -> None:
         self._channel.close()

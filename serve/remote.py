@@ -12,7 +12,7 @@ class RemoteModel(ExportModel):
     """A model on a server.
 
     Args:
-        url: the address of the server, `http://…` or `grpc://…`.
+        url: the address of the server, `http://…`, `https://…`, `grpc://…` or `grpcs://…`.
         name: the name of the model on the server.
 
     Raises:

@@ -612,22 +612,3 @@ def test_mistakes_are_one_line_and_exit_status_2(arguments, message):
         [sys.executable, "-m", "trellis", "serve", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
-
-
-def test_tls_is_spoken_over_rest(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("no openssl to make a certificate with")
-    subprocess.run(
-        [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    put(tmp_path / "served" / "echo", 1)
-    made = Server(tmp_path / "served", "--tls-cert", str(certificate), "--tls-key", str(key))
-    try:
-        with Client(made.rest, "echo", certificate=certificate) as client:
-            assert client.predict(text=["a"])["upper"].tolist() == ["A"]
-    finally:
-        assert made.stop() == 0
