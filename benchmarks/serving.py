@@ -1,10 +1,13 @@
 """A tagger under load: the local server beside calling the SavedModel in process, and beside `mlflow models serve`.
 
 python -m benchmarks.serving EXPORTS [--model bilstm_crf] [--requests 50000] [--mlflow MODEL]
+python -m benchmarks.serving EXPORTS [--model bilstm_crf] --hostile SECONDS
 
 EXPORTS is a folder of exports; the load comes from another process, over loopback. First one client, one sentence a
 request; then 64 clients at once until --requests are answered. MODEL is a path or address of the same model as MLflow
 logged it (an artifact folder `model`), served by `mlflow models serve` with as many clients.
+
+With --hostile, one healthy client asks about one sentence at a time, alone and beside `benchmarks.hostile_clients`.
 """
 
 import argparse
@@ -103,12 +106,72 @@ def memory(process):
     return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
+def start(exports):
+    """Return a server's process, its address, and its gRPC port."""
+    command = [sys.executable, "-m", "trellis", "serve", str(exports), "--rest-port", "0", "--grpc-port", "0"]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    for line in server.stderr:
+        if found := re.search(r"http://([\d.]+):(\d+), gRPC on (\d+)", line):
+            break
+    threading.Thread(target=server.stderr.read, daemon=True).start()
+    return server, (found[1], int(found[2])), int(found[3])
+
+
+def healthy(address, path, seconds, server):
+    """Seconds of each request of one client that asks twenty times a second, its failures, and the peak memory."""
+    body, times, failed, peak = json.dumps({"signature_name": "from_text", "instances": [SENTENCE]}), [], [], 0
+    connection, end = http.client.HTTPConnection(*address, timeout=60), time.monotonic() + seconds
+    while time.monotonic() < end:
+        began = time.perf_counter()
+        try:
+            connection.request("POST", path, body)
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status != 200:
+                failed.append(f"{response.status} {answer[:200]!r}")
+        except (OSError, http.client.HTTPException) as error:
+            failed.append(f"{type(error).__name__}: {error}")
+            connection.close()
+        times.append(time.perf_counter() - began)
+        peak = max(peak, memory(server))
+        time.sleep(0.05)
+    times.sort()
+    return times, failed, peak
+
+
+def beside_hostile_clients(options):
+    """Print how a healthy client fares alone and beside hostile ones."""
+    server, address, grpc_port = start(options.exports)
+    path = f"/v1/models/{options.model}:predict"
+    command = [sys.executable, "-m", "benchmarks.hostile_clients", address[0], str(address[1]), str(grpc_port)]
+    try:
+        rows = [("alone", *healthy(address, path, min(options.hostile, 10), server))]
+        with subprocess.Popen(
+            [*command, options.model, str(options.hostile)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as attack:
+            rows.append(("beside them", *healthy(address, path, options.hostile, server)))
+            outcomes = json.loads(attack.stdout.read())
+        rows.append(("afterwards", *healthy(address, path, min(options.hostile, 10), server)))
+    finally:
+        server.terminate()
+        stopped = server.wait()
+    print(f"{'':<12}{'requests':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'failed':>8}{'peak MiB':>10}")
+    for name, times, failed, peak in rows:
+        shown = [1e3 * times[int(len(times) * share)] for share in (0.5, 0.99)] + [1e3 * times[-1]]
+        print(f"{name:<12}{len(times):>9}" + "".join(f"{ms:>9.1f}" for ms in shown) + f"{len(failed):>8}{peak:>10.0f}")
+        if failed:
+            print(f"  {failed[0]}")
+    print("\n".join(f"{count:>7} × {outcome}" for outcome, count in sorted(outcomes.items())))
+    print(f"the server stopped with status {stopped}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exports", nargs="?", type=Path)
     parser.add_argument("--model", default="bilstm_crf")
     parser.add_argument("--requests", type=int, default=50_000)
     parser.add_argument("--mlflow")
+    parser.add_argument("--hostile", type=float, metavar="SECONDS")
     parser.add_argument("--load", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
@@ -117,17 +180,15 @@ def main():
     from trellis.components.saved_model.versions import latest
 
     version = latest(options.exports / options.model)
+    if options.hostile:
+        beside_hostile_clients(options)
+        return
     size = sum(file.stat().st_size for file in version.rglob("*") if file.is_file()) / 2**20
     alone, loading = in_process(version)
     print(f"{version}: {size:.1f} MiB, loaded in {loading:.2f} s; a call in process {1e3 * alone:.2f} ms (median)")
 
-    command = [sys.executable, "-m", "trellis", "serve", str(options.exports), "--rest-port", "0", "--grpc-port", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
-    for line in server.stderr:
-        if found := re.search(r"http://([\d.]+):(\d+), gRPC", line):
-            break
-    threading.Thread(target=server.stderr.read, daemon=True).start()
-    address, path = (found[1], int(found[2])), f"/v1/models/{options.model}:predict"
+    server, address, _ = start(options.exports)
+    path = f"/v1/models/{options.model}:predict"
     body = json.dumps({"signature_name": "from_text", "instances": [SENTENCE]})
     try:
         began = time.perf_counter()

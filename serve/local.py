@@ -8,9 +8,11 @@ requests, answers those in flight, and exits.
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import http.client
 import json
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serve.local")
 
+INTER_OP_THREADS = 16
+M_ARENA_MAX = -8  # of glibc's malloc.h
 REST_WARM_UP = 4  # requests to each model over the server's own socket, before it announces that it is serving
 
 
@@ -74,18 +78,21 @@ def serve(options: argparse.Namespace) -> None:
         InputError: there is nothing to serve, an option is invalid, an address is in use, or a file cannot be read.
     """
     _check(options)
+    _share_memory()
     with contextlib.ExitStack() as stack:
         rest_socket = stack.enter_context(_bound_socket("--rest-port", options.host, options.rest_port))
         # gRPC binds its own; this finds out now whether it can.
         _bound_socket("--grpc-port", options.host, options.grpc_port).close()
         with captured_stderr():
-            import tensorflow  # noqa: F401 - its start-up messages are captured here
+            import tensorflow as tf  # its start-up messages are captured here
 
             from trellis.serve.server.batches import Settings
             from trellis.serve.server.limits import Options
             from trellis.serve.server.models import Models, labels_of
             from trellis.serve.server.prometheus import Metrics
 
+        # With one thread for each core, the operations of small requests would wait for those of a large one.
+        tf.config.threading.set_inter_op_parallelism_threads(max(INTER_OP_THREADS, os.cpu_count() or 1))
         credentials = _credentials(options)
         limits = Options(options.limit)
         labels = labels_of(options.config) if options.config else {}
@@ -190,6 +197,12 @@ class _FrontEnd:
         await grpc_server.start()
         await self._rest.serve(sockets=[self._socket])
         await grpc_server.stop()
+
+
+def _share_memory() -> None:
+    """Let threads share two heaps: glibc gives each its own, and keeps what the large requests of each have used."""
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -17,6 +17,7 @@ from trellis.serve.server.requests import Arrays, Signature, brief, refuse
 
 CELLS = 65_536  # a BiLSTM-CRF of 128 units takes about 12 KiB a cell, 0.7 GiB in all
 SETTINGS = {"count": 4_096, "width": 64}  # inputs that multiply the work, and their default limits
+BYTES = 16  # bytes of a text that count as a token: tokenizers read them, whatever they find
 PAIRS = 16  # cells of a table of word pairs that cost as much as one token of a text
 SCORES = 1 << 22  # rows × vocabulary of a language model, which scores every word at each step
 FEWEST_ROWS = 64  # a language model takes at least that many rows
@@ -36,7 +37,7 @@ class Cost(NamedTuple):
 
     Attributes:
         rows: the number of rows.
-        width: the tokens of the widest row.
+        width: the tokens of the widest row; of a text, the most that a tokenizer may find.
         cells: the tokens that are computed, padding included.
     """
 
@@ -143,7 +144,8 @@ class Limits:
             return max(array.shape[1], 1)
         if array.dtype != object:
             return 1
-        return max(map(characters if self.characters else tokens, array), default=1)
+        count = characters if self.characters else tokens
+        return max((max(count(text), len(text) // BYTES) for text in array), default=1)
 
 
 def tokens(text: bytes) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -29,7 +30,11 @@ def answering(*parts, pause=0.0, status="200 OK", headers="", keep=False):
     def answer(connection):
         with connection, contextlib.suppress(OSError):
             while request := connection.recv(65536):
-                requests.append(request)
+                head, _, body = request.partition(b"\r\n\r\n")
+                missing = re.search(rb"(?i)content-length: (\d+)", head)
+                while missing and len(body) < int(missing[1]):
+                    body += connection.recv(65536)
+                requests.append(head + body)
                 connection.sendall(f"HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{headers}\r\n".encode())
                 for part in parts:
                     stopped.wait(pause)

@@ -68,8 +68,19 @@ def strings(*texts):
         ["a,b" * 50_000],
         [b"\x80" * 100_000],
         [""] * 100_000,
+        ["x" * 15_000_000],
     ],
-    ids=["one long", "one long beside empty ones", "marks", "wide marks", "spaces", "no spaces", "no UTF-8", "rows"],
+    ids=[
+        "one long",
+        "one long beside empty ones",
+        "marks",
+        "wide marks",
+        "spaces",
+        "no spaces",
+        "no UTF-8",
+        "rows",
+        "one word",
+    ],
 )
 def test_texts_of_too_many_cells_are_refused_with_the_limit(texts):
     with pytest.raises(Refused, match=r"limit of 65,536 \(--limit (cells|rows)=…\)") as caught:
@@ -78,7 +89,8 @@ def test_texts_of_too_many_cells_are_refused_with_the_limit(texts):
 
 
 def test_a_long_word_is_one_token_and_characters_count_where_they_are_tokens():
-    assert limits().cost({"text": strings("x" * 1_000_000)}).cells == 1
+    assert limits().cost({"text": strings("x" * 15)}).cells == 1
+    assert limits().cost({"text": strings("x" * 1_000_000)}).cells == 62_500
     with pytest.raises(Refused, match="limit of 65,536"):
         limits(metadata={"config": {"data": {"unit": "characters"}}}).cost({"text": strings("x" * 100_000)})
     assert characters("ç🙂a".encode()) == 3 and characters(b"\xff\xfe") == 2
