@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serve.local")
 
-INTER_OP_THREADS = 16
 M_ARENA_MAX = -8  # of glibc's malloc.h
 REST_WARM_UP = 4  # requests to each model over the server's own socket, before it announces that it is serving
 
@@ -92,7 +91,7 @@ def serve(options: argparse.Namespace) -> None:
             from trellis.serve.server.prometheus import Metrics
 
         # With one thread for each core, the operations of small requests would wait for those of a large one.
-        tf.config.threading.set_inter_op_parallelism_threads(max(INTER_OP_THREADS, os.cpu_count() or 1))
+        tf.config.threading.set_inter_op_parallelism_threads(2 * max(os.cpu_count() or 1, 2))
         credentials = _credentials(options)
         limits = Options(options.limit)
         labels = labels_of(options.config) if options.config else {}

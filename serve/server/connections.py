@@ -79,8 +79,7 @@ class BoundedConnection(H11Protocol):
             # Between requests uvicorn's own timer runs.
             self._await(*(("headers", HEADERS) if self.timeout_keep_alive_task is None else ("a request", None)))
         elif self.conn.their_state is h11.SEND_BODY:
-            # The application has a time limit for a body that it reads.
-            self._await(*(("the end of the body", LINGER) if self.cycle.response_complete else ("a body", None)))
+            self._await(*(("the end of the body", LINGER) if self.cycle.response_complete else ("body", BODY)))
         else:
             self._await("")
 
@@ -100,9 +99,9 @@ class BoundedConnection(H11Protocol):
         self._refuse(408, f"no {self._awaited} within the time limit")
 
     def _refuse(self, status: int, message: str) -> None:
-        """Close the connection; answer first if the client has begun to send headers."""
+        """Close the connection; answer first if the client is sending a request."""
         if not self.transport.is_closing():
-            if self._awaited == "headers":
+            if self._awaited in ("headers", "body"):
                 body = json.dumps({"error": message}).encode()
                 head = f"HTTP/1.1 {status} {message}\r\ncontent-type: application/json\r\nconnection: close\r\n"
                 self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)

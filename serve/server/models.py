@@ -19,7 +19,7 @@ from trellis.components.types import FilePath
 from trellis.serve.server.batches import Batches, Settings
 from trellis.serve.server.cancellation import stoppable
 from trellis.serve.server.limits import Cost, Limits, Options, metadata_of
-from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, check_names, refuse
+from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, refuse
 
 log = logging.getLogger("serve.local")
 
@@ -85,12 +85,11 @@ class Version:
         return self.signatures[name]
 
     def check(self, signature: str, inputs: Arrays) -> Cost:
-        """Check the inputs of a request to a signature; return how much it asks for.
+        """Check the inputs of a request to a signature, which have its names and types; return how much it asks for.
 
         Raises:
-            Refused: the inputs do not fit the signature, or ask for more than its limits allow.
+            Refused: the inputs differ in their rows, or ask for more than the limits of the signature allow.
         """
-        check_names(inputs, self.signatures[signature].inputs)
         rows = {len(array) for array in inputs.values() if np.ndim(array)}
         if len(rows) > 1:
             refuse(f"inputs differ in their first axis: {' and '.join(map(str, sorted(rows)))}")

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from trellis.components.errors import first_line
 from trellis.components.types import JSON
-from trellis.serve.server import connections
 from trellis.serve.server.limits import Cost
 from trellis.serve.server.models import NAME, Models, Version
 from trellis.serve.server.prometheus import Metrics
@@ -123,8 +122,6 @@ class Application:
             return
         except _BodyTooLarge:
             status, code, content = "INVALID_ARGUMENT", 413, _error(f"the body is over {self._body} bytes")
-        except _BodyTooSlow:
-            status, code, content = "DEADLINE_EXCEEDED", 408, _error(f"the body took over {connections.BODY:g} s")
         except Refused as error:
             status, code, content = error.code, HTTP[error.code], _error(error.message)
         except Exception as error:
@@ -146,30 +143,25 @@ class Application:
         Raises:
             Refused: large requests hold too many bytes already.
             _BodyTooLarge: it is larger than allowed.
-            _BodyTooSlow: it did not come in time.
-            _Gone: the client has closed the connection.
+            _Gone: the client has closed the connection, or did not send the body in time.
         """
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit() and int(value[:18]) > self._body:
                 raise _BodyTooLarge
         parts, size, reserved, more = [], 0, 0, True
-        try:
-            async with asyncio.timeout(connections.BODY):
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _Gone
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > self._body:
-                        raise _BodyTooLarge
-                    if size > SMALL_BODY:
-                        reserve(size - reserved)
-                        reserved = size
-                    parts.append(part)
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise _BodyTooSlow from None
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _Gone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._body:
+                raise _BodyTooLarge
+            if size > SMALL_BODY:
+                reserve(size - reserved)
+                reserved = size
+            parts.append(part)
+            more = message.get("more_body", False)
         return b"".join(parts)
 
     async def _answer(self, target: _Target, body: bytes, receive: Receive, deadline: float) -> tuple[int, bytes]:
@@ -229,21 +221,32 @@ class Application:
             Refused: the deadline has passed.
             _Gone: the client has closed the connection.
         """
-        try:
-            await asyncio.wait((future,), timeout=min(QUICK, deadline - time.monotonic()))
-            if not future.done():
-                gone = asyncio.ensure_future(receive())
-                left = deadline - time.monotonic()
-                await asyncio.wait((future, gone), timeout=left, return_when=asyncio.FIRST_COMPLETED)
-                if not future.done():
-                    if gone.done():
-                        raise _Gone
-                    gone.cancel()
-                    raise Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s")
-                gone.cancel()
-            return future.result()
-        finally:
+        reasons: list[Exception] = []
+        watchers: list[asyncio.Task[None]] = []
+
+        async def watch() -> None:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await receive()  # returns when the client has closed the connection
+                reasons.append(_Gone())
+            except TimeoutError:
+                reasons.append(Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s"))
             future.cancel()
+
+        # Most answers come sooner than it would pay to watch.
+        loop, left = asyncio.get_running_loop(), deadline - time.monotonic()
+        timer = loop.call_later(min(QUICK, left), lambda: watchers.append(loop.create_task(watch())))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if reasons:
+                raise reasons[0] from None
+            raise
+        finally:
+            timer.cancel()
+            future.cancel()
+            for watcher in watchers:
+                watcher.cancel()
 
 
 def _parse_path(method: str, path: str) -> _Target:
@@ -293,10 +296,6 @@ def _describe(specs: Mapping[str, Spec]) -> JSON:
 
 class _BodyTooLarge(Exception):
     """The body of a request is larger than allowed."""
-
-
-class _BodyTooSlow(Exception):
-    """The body of a request did not come in time."""
 
 
 class _Gone(Exception):
