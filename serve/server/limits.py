@@ -1,11 +1,10 @@
 """Limits on what a request may ask for. They are checked before anything of that size is allocated."""
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
@@ -91,24 +90,29 @@ class Limits:
         Raises:
             Refused: it is more than the limits allow, or a setting is invalid.
         """
-        rows, widths, beams, steps = 1, [1], 1, 0
+        rows, width, pairs, beams, steps = 1, 1, 1, 1, 0
         for name, array in inputs.items():
-            if array.ndim == 0 and array.dtype != object:
+            if array.ndim:
+                rows = len(array)
+                self.check_shape(name, array.shape)
+            elif array.dtype != object:
                 self._check_setting(name, array[()])
                 beams *= int(array) if name == "width" else 1
                 steps += int(array) if name == "count" else 0
-            elif array.ndim:
-                rows = len(array)
-                self.check_shape(name, array.shape)
-                widths.append(self._width(array))
-        width = math.prod(widths) if self.pairs else max(widths)
+                continue
+            own = self._width(array)
+            width, pairs = max(width, own), pairs * own
         if self.pairs:
-            self._check("cells", -(-rows * width // PAIRS), f"{rows} rows × {width:,} pairs of words / {PAIRS}")
-            return Cost(rows, width, -(-rows * width // PAIRS))
-        self._check("rows", rows * beams, f"{rows} rows" + (f" × width {beams}" if beams > 1 else ""))
+            cells = -(-rows * pairs // PAIRS)
+            if cells > self.values["cells"]:
+                self._refuse("cells", cells, f"{rows} rows × {pairs:,} pairs of words / {PAIRS}")
+            return Cost(rows, width, cells)
         cells = rows * beams * (width + steps)
-        shown = f"({width:,} tokens in the widest + count {steps})" if steps else f"{width:,} tokens in the widest"
-        self._check("cells", cells, f"{rows} rows × {f'width {beams} × ' if beams > 1 else ''}{shown}")
+        if rows * beams > self.values["rows"]:
+            self._refuse("rows", rows * beams, f"{rows} rows" + (f" × width {beams}" if beams > 1 else ""))
+        if cells > self.values["cells"]:
+            shown = f"({width:,} tokens in the widest + count {steps})" if steps else f"{width:,} tokens in the widest"
+            self._refuse("cells", cells, f"{rows} rows × {f'width {beams} × ' if beams > 1 else ''}{shown}")
         return Cost(rows, width, cells)
 
     @property
@@ -122,21 +126,20 @@ class Limits:
         Raises:
             Refused: it has more rows × columns than the limits allow.
         """
-        cells = math.prod(max(size, 1) for size in shape[:2])
-        self._check("cells", cells, f"input {name!r} of shape {brief(str(list(shape)))}")
+        cells = max(shape[0], 1) * (max(shape[1], 1) if len(shape) > 1 else 1)
+        if cells > self.values["cells"]:
+            self._refuse("cells", cells, f"input {name!r} of shape {brief(str(list(shape)))}")
 
     def _check_setting(self, name: str, value: Any) -> None:
         wrong = problem(name, value)
         if wrong:
             refuse(wrong)
-        if name in self.values and np.issubdtype(type(value), np.number):
-            self._check(name, value, f"input {name!r}: {value}")
+        if name in self.values and value > self.values[name]:
+            self._refuse(name, value, f"input {name!r}: {value}")
 
-    def _check(self, name: str, value: Any, shown: str) -> None:
-        limit = self.values[name]
-        if value > limit:
-            total = "" if shown.endswith(str(value)) else f" are {value:,} {name}"
-            refuse(f"{shown}{total}, above the limit of {limit:,} (--limit {name}=…)")
+    def _refuse(self, name: str, value: Any, shown: str) -> NoReturn:
+        total = "" if shown.endswith(str(value)) else f" are {value:,} {name}"
+        refuse(f"{shown}{total}, above the limit of {self.values[name]:,} (--limit {name}=…)")
 
     def _width(self, array: np.ndarray) -> int:
         """Return the most tokens that a row may have."""
@@ -145,16 +148,17 @@ class Limits:
         if array.dtype != object:
             return 1
         count = characters if self.characters else tokens
-        return max((max(count(text), len(text) // BYTES) for text in array), default=1)
+        return max([max(count(text), len(text) // BYTES) for text in array.reshape(-1)], default=1)
 
 
 def tokens(text: bytes) -> int:
     """Return the most tokens that a tokenizer of words can make of a text; at least 1."""
     classes = b" " + _one_byte_each(text).translate(_CLASSES)
+    count = classes.count
     # Where words and numbers begin; a number ends where letters begin.
-    starts = sum(classes.count(pair) for pair in (b" a", b" 1", b".a", b".1", b"1a"))
+    starts = count(b" a") + count(b" 1") + count(b".a") + count(b".1") + count(b"1a")
     # Spaces that follow a space leave empty strings behind, which are dropped later.
-    return max(classes.count(b".") + starts + classes.count(b"  "), 1)
+    return count(b".") + starts + count(b"  ") or 1
 
 
 def characters(text: bytes) -> int:

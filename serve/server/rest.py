@@ -203,12 +203,9 @@ class Application:
             del inputs
             outputs = await self._wait(asyncio.wrap_future(future), receive, deadline)
 
-            def encode() -> bytes:
+            if sum([array.size for array in outputs.values()]) <= SMALL_ANSWER:
                 return _encode(answer(outputs, request.in_rows))
-
-            if sum(array.size for array in outputs.values()) <= SMALL_ANSWER:
-                return encode()
-            return await self._off_loop(encode, receive, deadline)
+            return await self._off_loop(lambda: _encode(answer(outputs, request.in_rows)), receive, deadline)
 
     async def _off_loop(self, function: Callable[[], Result], receive: Receive, deadline: float) -> Result:
         """Return what a function returns that would hold up the event loop."""

@@ -612,6 +612,7 @@ def slow_server(folder, monkeypatch):
     front = local._FrontEnd(options, made.models, Metrics(), bound, None)
     front.start()
     made.rest = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    made.grpc_port = front.grpc_port
     made.process = SimpleNamespace(pid=os.getpid())
     try:
         yield made
