@@ -6,6 +6,7 @@ import sys
 from typing import NamedTuple
 
 from trellis import __version__
+from trellis.components.command import escape_what_streams_cannot_encode
 from trellis.components.quiet import captured_stderr
 
 
@@ -52,6 +53,7 @@ trellis --completion bash|zsh|fish
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; return its exit status."""
+    escape_what_streams_cannot_encode()
     arguments = sys.argv[1:] if arguments is None else arguments
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help", "help"):

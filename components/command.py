@@ -1,6 +1,8 @@
 """Commands: a parser whose errors are one line, types of arguments, and the exit status."""
 
 import argparse
+import errno
+import io
 import math
 import os
 import sys
@@ -8,6 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from trellis.components.errors import InputError, nearest
+
+# What the user can mend: a full disk, a quota, permissions, a read-only file system.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 Number = TypeVar("Number", int, float)
 
@@ -21,6 +26,7 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, program: str, description: str | None) -> None:
+        escape_what_streams_cannot_encode()
         super().__init__(
             prog=program,
             description=description,
@@ -69,9 +75,26 @@ def run_command(
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader has closed the pipe, as `head` does; without this Python would fail again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()  # the reader has closed the pipe, as `head` does
+    except OSError as error:
+        if error.filename is not None or error.errno not in DISK_ERRORS:
+            raise
+        discard_output()
+        print(f"{parser.prog}: error: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
     return 0
+
+
+def discard_output() -> None:
+    """Send standard output nowhere: Python would fail again when it flushes what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def escape_what_streams_cannot_encode() -> None:
+    """Write `\\u2026` for a character that the encoding of the terminal or of PYTHONIOENCODING does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 # Types of arguments

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from trellis.components.errors import InputError
 
 
 @contextlib.contextmanager
@@ -21,3 +24,35 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path, key: str) -> None:
+    """Check that files can be written to a folder, which need not exist; leave nothing behind.
+
+    Args:
+        key: the key of the configuration that names the folder.
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        if not existing.is_dir():
+            raise NotADirectoryError(f"{existing} is not a folder")
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(bytes(2**16))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise InputError(f"{key}={folder}: cannot be written to ({error.strerror or error})") from None
+
+
+def is_alive(process: int) -> bool:
+    """Return whether a process of this machine is running."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

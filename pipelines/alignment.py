@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trellis.components import termination
 from trellis.components.alignment.co_occurrence import ClassPairs, CoOccurrence
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
@@ -282,6 +283,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
             return *lengths, (forward + reverse) / 2.0, links, pharaoh(links)
 
         def aligned(number: int) -> Iterator[AlignedPair]:
+            termination.check()
             batch = {name: tf.convert_to_tensor(values) for name, values in co_occurrence.batches[number].items()}
             answers = (values.numpy() for values in align(batch))
             for row, source, target, posteriors, links, text in zip(co_occurrence.rows(number), *answers, strict=True):

@@ -13,12 +13,16 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from trellis.components import termination
+from trellis.components.command import DISK_ERRORS, discard_output, escape_what_streams_cannot_encode
 from trellis.components.errors import InputError, nearest
+from trellis.components.files import require_writable
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines import hints
-from trellis.pipelines.configuration import CONF, Tree, comparable
+from trellis.pipelines.configuration import CONF, Tree, comparable, parse
 from trellis.pipelines.reading import check_first_lines
 from trellis.pipelines.settings import explain, shown, validate
 from trellis.pipelines.terminal import Terminal, headline
@@ -33,6 +37,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
         arguments: of the command line; by default those of the process.
         program: the name that errors begin with.
     """
+    termination.end_at_once()
+    escape_what_streams_cannot_encode()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         sys.argv = [program, *checked(arguments)]
@@ -54,11 +60,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
                 return pipeline.run(config, folder, terminal).score
         except InputError as error:
             _stop(program, error)
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            discard_output()
+            _stop(program, InputError(f"{error.filename or 'standard output'}: cannot be written ({error.strerror})"))
 
     try:
         train()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        discard_output()
+        _stop(program, InputError(f"standard output: cannot be written ({error.strerror})"))
     return 0
 
 
@@ -108,8 +123,13 @@ def checked(arguments: list[str]) -> list[str]:
         _explain(tree.compose(overrides), topic)
         raise SystemExit(0)
     resumed: list[str] = []
-    if "resume=true" in overrides and not options.cfg:
+    if tree.compose(combinations[0]).resume and not options.cfg:
         resumed = _where_it_stopped(overrides, tree, options.multirun)
+    if not options.cfg:
+        # Hydra makes the folder, and answers a full disk with a traceback.
+        run = tree.compose(combinations[0], hydra=True).hydra
+        key, folder = ("hydra.sweep.dir", run.sweep.dir) if options.multirun else ("hydra.run.dir", run.run.dir)
+        require_writable(Path(folder), key)
     if options.multirun:
         overrides = tree.for_sweep(overrides)
     return [*flags, *overrides, *tree.overrides, *resumed]
@@ -156,15 +176,25 @@ def _without(arguments: list[str], overrides: list[str], config_dir: str | None)
     return flags
 
 
+def _without_resume(overrides: Sequence[str]) -> list[str]:
+    """Return overrides, sorted and each written in one way, but for `resume`."""
+
+    def written(override: Override) -> str:
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
+        return f"{override.get_key_element()}={','.join(map(str, values))}"
+
+    return sorted(written(override) for override in parse(overrides) if override.key_or_group != "resume")
+
+
 def _where_it_stopped(overrides: Sequence[str], tree: Tree, multirun: bool) -> list[str]:
     """Return Hydra's arguments for going on in the folder of the newest unfinished run with this configuration."""
     if any(each.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for each in overrides):
         return []
     if multirun:
-        wanted = sorted(tree.for_sweep([each for each in overrides if each != "resume=true"]))
+        wanted = _without_resume(tree.for_sweep(overrides))
         for past in sorted(Path("multirun").glob("*/*/multirun.yaml"), reverse=True):
             task = OmegaConf.load(past).hydra.overrides.task
-            if sorted(each for each in task if each != "resume=true") == wanted:
+            if _without_resume(list(task)) == wanted:
                 return [f"hydra.sweep.dir={past.parent}"]
         return []
     config = comparable(tree.compose(overrides))

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 from omegaconf import DictConfig
 
+from trellis.components import termination
 from trellis.components.errors import InputError
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
@@ -231,6 +232,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             segments = Segments(stream, rows, batching.evaluation_length)
             states = model.initial_states(rows)
             for (inputs, targets), indices in zip(segments.dataset(), segments.positions, strict=True):
+                termination.check()
                 values, states = of_segment(inputs["tokens"], targets, inputs["starts"], states)
                 found[indices[indices >= 0]] = values.numpy()[indices >= 0]
             return found
@@ -239,6 +241,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             found, lines = np.zeros(len(stream)), Lines(stream)
             buckets = Buckets(lines.lengths, batching.evaluation_tokens, batching.max_shapes)
             for rows, inputs, targets in ordered_batches(lines, buckets):
+                termination.check()
                 values = of_lines(inputs["tokens"], targets).numpy()
                 for row, of_line in zip(rows.numpy(), values, strict=True):
                     if row >= 0:

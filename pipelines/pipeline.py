@@ -1,7 +1,6 @@
 """The flow of every pipeline: read → encode → batch → build → fit → evaluate → export."""
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components import transfer
+from trellis.components.command import DISK_ERRORS
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.quiet import silence_retracing
@@ -105,7 +105,7 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         )
 
         terminal.phase("scoring")
-        model.load_weights(place / checkpoints.BEST)
+        checkpoints.load_best_weights(model, place)
         weights = exporter.compress(model)
         if weights:
             with weights.in_place():
@@ -168,7 +168,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in DISK_ERRORS:
             raise
         raise InputError(f"{error.filename or folder}: cannot be written ({os.strerror(error.errno)})") from None
 

@@ -94,7 +94,12 @@ class Tracking(OpenSchema):
 
     target: str = Field(alias="_target_", description="the tracker")
     uri: str | None = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: str = optional("name of the experiment")
+    experiment: str = Field(
+        default="trellis",
+        min_length=1,
+        description="name of the experiment",
+        json_schema_extra={"expected": "text; a name that is a number in two pairs of quotes"},
+    )
     register_: str | None = Field(
         alias="register",
         default=None,

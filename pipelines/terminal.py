@@ -21,6 +21,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from trellis.components import termination
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +72,7 @@ class Terminal:
 
     def phase(self, name: str) -> None:
         """Show that the run is at something else now: "reading", "exporting"."""
+        termination.check()
         self._end_phase()
         self._phase, self._began = name, time.perf_counter()
         self._display.show_phase(name)

@@ -6,7 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import hydra
 import keras
 from omegaconf import DictConfig
 
+from trellis.components import termination
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import is_better
 from trellis.components.training import checkpoints
@@ -125,7 +126,7 @@ def fit(
         InputError: the loss is not finite, or the checkpoint cannot be used.
     """
     state = checkpoints.restore(model, folder) if resume else None
-    watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, _progress(state))
+    watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, _progress(state, folder / checkpoints.LAST))
     if state is not None:
         terminal.line(f"resuming after epoch {watch.first_epoch} of {policy.epochs}")
     if not watch.finished:
@@ -141,8 +142,15 @@ def fit(
     return _summary(watch.progress, policy)
 
 
-def _progress(state: dict[str, Any] | None) -> Progress:
-    return Progress() if state is None else Progress(**state)
+def _progress(state: dict[str, Any] | None, path: Path) -> Progress:
+    try:
+        progress = Progress() if state is None else Progress(**state)
+        # What comes later relies on these.
+        if not all(float(epoch["train/loss"]) == epoch["train/loss"] for epoch in progress.epochs):
+            raise ValueError("a loss is not a number")
+        return replace(progress, waited=int(progress.waited))
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged checkpoint ({error}); delete it to start this run again") from None
 
 
 def _summary(progress: Progress, policy: Policy) -> Metrics:
@@ -213,6 +221,7 @@ class EpochEnd(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Show loss and speed on a terminal, a few times a second: reading the loss waits for the step."""
+        termination.check()
         now = time.perf_counter()
         if not self.terminal.is_live or now - self.shown < SHOWN_EVERY:
             return

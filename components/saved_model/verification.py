@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trellis.components import termination
 from trellis.components.errors import InputError
 from trellis.components.saved_model.c_api import decode_array
 from trellis.components.saved_model.versions import EXTRA
@@ -67,9 +68,7 @@ def verify(version: FilePath) -> Verification:
     script = Path(__file__).with_name("c_api.py")
     # The golden answers were computed without TensorFloat-32, too.
     environment = {**os.environ, "NVIDIA_TF32_OVERRIDE": "0", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    process = subprocess.run(
-        [sys.executable, str(script), str(version)], capture_output=True, text=True, env=environment
-    )
+    process = _completed([sys.executable, str(script), str(version)], environment)
     if process.returncode:
         raise InputError(f"{version}: TensorFlow cannot run this export ({_reason(process)})")
     loading, *answers = map(json.loads, process.stdout.splitlines())
@@ -90,6 +89,22 @@ def verify(version: FilePath) -> Verification:
         for name, times in milliseconds.items()
     ]
     return Verification(loading["loading"], checks)
+
+
+def _completed(command: list[str], environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run a command; kill it if this process has to end meanwhile."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, env=environment, stdout=pipe, stderr=pipe) as process:
+        try:
+            while True:
+                try:
+                    stdout, stderr = process.communicate(timeout=0.5)
+                    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+                except subprocess.TimeoutExpired:
+                    termination.check()
+        except BaseException:
+            process.kill()
+            raise
 
 
 def _reason(process: "subprocess.CompletedProcess[str]") -> str:

@@ -1,16 +1,20 @@
 """Version folders of an export: `exports/NAME/1`, `exports/NAME/2`, …; each appears atomically."""
 
 import difflib
+import glob
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from trellis.components.errors import InputError
+from trellis.components.files import is_alive, require_writable
 from trellis.components.types import FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64
+ASIDE = ".writing-"  # begins the names of folders that are being written: then the machine and the process
 EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
 
 
@@ -36,15 +40,7 @@ def check_writable(folder: FilePath) -> None:
     Raises:
         InputError: the folder cannot be written to.
     """
-    folder = Path(folder)
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    try:
-        if not existing.is_dir():
-            raise NotADirectoryError(f"{existing} is not a folder")
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(f"export.dir={folder}: cannot be written to ({error.strerror or error})") from None
+    require_writable(Path(folder), "export.dir")
 
 
 def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
@@ -64,7 +60,8 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
     aside = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+        _remove_abandoned(folder)
+        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{socket.gethostname()}-{os.getpid()}-", dir=folder))
         write(aside)
         aside.chmod(0o755)
         version = max(versions(folder), default=0) + 1
@@ -87,6 +84,14 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
         raise
     finally:
         if aside is not None and aside.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what processes of this machine wrote that were killed meanwhile."""
+    for aside in folder.glob(f"{ASIDE}{glob.escape(socket.gethostname())}-*-*"):
+        process = aside.name.rsplit("-", 2)[1]
+        if process.isdigit() and not is_alive(int(process)):
             shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -3,13 +3,14 @@
 import json
 import os
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, first_line
 from trellis.components.files import atomic_write
 from trellis.components.types import JSON
 
@@ -53,7 +54,13 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
         with np.load(path) as saved:
             state: JSON = json.loads(str(saved["state"]))
             arrays = [saved[f"v{index}"] for index in range(len(saved.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            if not isinstance(state, dict):
+                raise ValueError("its state is no object")
+            if not all(array.dtype.kind in "biufV" for array in arrays):
+                raise ValueError("not all of its arrays are numbers")
+            if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+                raise ValueError("NaN or infinite values in it")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path}: damaged checkpoint ({error}); delete it to start this run again from the beginning"
         ) from None
@@ -66,6 +73,23 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return state
+
+
+def load_best_weights(model: keras.Model, folder: Path) -> None:
+    """Load the weights of `folder/best.keras` into the model.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another model, or weights are not finite.
+    """
+    path = folder / BEST
+    try:
+        model.load_weights(path)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path}: cannot be loaded ({first_line(error)})") from None
+    for variable in model.variables:
+        values = np.asarray(variable)
+        if values.dtype.kind == "f" and np.isnan(values).any():
+            raise InputError(f"{path}: {variable.path} has NaN values")
 
 
 def load_best(folder: Path) -> keras.Model:

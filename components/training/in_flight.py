@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from trellis.components import termination
+
 Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
@@ -26,6 +28,7 @@ def in_flight(
     with ThreadPoolExecutor(workers) as pool:
         running: deque[Future[Result]] = deque()
         for batch in batches:
+            termination.check()
             running.append(pool.submit(function, batch))
             if len(running) > workers:
                 yield running.popleft().result()

@@ -1,23 +1,18 @@
 """However a run ends, its record says so: FINISHED, FAILED or KILLED, with the reason."""
 
 import contextlib
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 import hydra
 from omegaconf import DictConfig
 
+from trellis.components import termination
+from trellis.components.termination import STATUS, Terminated
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.tracker import Tracker
-
-
-class Terminated(BaseException):
-    """SIGTERM: the run is being killed."""
 
 
 @contextlib.contextmanager
@@ -29,25 +24,17 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
     """
     settings = plain(config.tracking)
     tracker: Tracker = hydra.utils.get_class(settings.pop("_target_"))(config, folder, **settings)
-    in_main_thread = threading.current_thread() is threading.main_thread()
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    former = signal.signal(signal.SIGTERM, terminate) if in_main_thread else None
     try:
-        terminal.phase("starting the record of the run")
-        tracker.start()
-        yield tracker
-        tracker.end("FINISHED")
+        with termination.deferred(lambda: tracker.end("KILLED", "terminated")):
+            terminal.phase("starting the record of the run")
+            tracker.start()
+            yield tracker
+            tracker.end("FINISHED")
     except (KeyboardInterrupt, Terminated) as error:
-        word, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("terminated", 143)
+        word, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("terminated", STATUS)
         tracker.end("KILLED", word)
         print(f"\n{word}; the same command with resume=true goes on after the last whole epoch", file=sys.stderr)
         raise SystemExit(status) from None
     except BaseException as error:
         tracker.end("FAILED", f"{type(error).__name__}: {error}")
         raise
-    finally:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, former)

@@ -1,19 +1,23 @@
 """A run in MLflow."""
 
+import contextlib
 import importlib.metadata
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.errors import InputError
+from trellis.components.files import is_alive
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Data, Metrics, Package
-from trellis.pipelines.tracking import registry, server_health
+from trellis.pipelines.tracking import names, registry, server_health
 from trellis.pipelines.tracking.description import parameters, run_name, scores_table, view_of_runs
 from trellis.pipelines.tracking.parent_run import RUN_FILE
 from trellis.pipelines.tracking.provenance import git_tags, version_tags
@@ -67,9 +71,10 @@ class MLflowTracker(Tracker):
 
         self.mlflow = mlflow
         try:
-            mlflow.set_tracking_uri(self.uri)
-            self.client = mlflow.MlflowClient(self.uri)
-            self.experiment_id = self._experiment()
+            with _alone(self.uri):
+                mlflow.set_tracking_uri(self.uri)
+                self.client = mlflow.MlflowClient(self.uri)
+                self.experiment_id = self._experiment()
         except Exception as error:
             raise InputError(f"tracking.uri={self.uri}: cannot be used ({str(error).splitlines()[0]})") from None
         self._close_orphans()
@@ -96,8 +101,8 @@ class MLflowTracker(Tracker):
         run_id = str(run.info.run_id)
         self.client.update_run(run_id, status="RUNNING")
         for curve in run.data.metrics:
-            name = curve.removeprefix(CURVES)
-            if name != curve and name.startswith(("train/loss", "dev/")):
+            name = names.decoded(curve).removeprefix(CURVES)
+            if curve.startswith(CURVES) and name.startswith(("train/loss", "dev/")):
                 points = self.client.get_metric_history(run_id, curve)
                 self.history[name] = [(point.step, point.value) for point in points]
         return run_id
@@ -114,7 +119,7 @@ class MLflowTracker(Tracker):
         }
         run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
         (self.folder / RUN_FILE).write_text(run_id)
-        settings = {key: str(value)[:500] for key, value in parameters(self.config).items()}
+        settings = {names.encoded(key): str(value)[:500] for key, value in parameters(self.config).items()}
         self.mlflow.log_params(settings, run_id=run_id)
         self.client.log_text(run_id, yaml.safe_dump(plain(self.config), sort_keys=False), "config.yaml")
         return run_id
@@ -144,17 +149,17 @@ class MLflowTracker(Tracker):
         for name, value in metrics.items():
             if name.startswith(("train/loss", "dev/")):
                 self.history.setdefault(name, []).append((step, value))
-        curves = {f"{CURVES}{name}": value for name, value in metrics.items()}
+        curves = {names.encoded(f"{CURVES}{name}"): value for name, value in metrics.items()}
         self.mlflow.log_metrics(curves, step=step, run_id=self.run_id)
 
     def log_final(self, metrics: Metrics) -> None:
         """Record the scores of the whole run, and a table of them as its description."""
-        self.final = metrics
-        self.mlflow.log_metrics(metrics, step=0, run_id=self.run_id)
+        self.final = {names.encoded(name): value for name, value in metrics.items()}
+        self.mlflow.log_metrics(self.final, step=0, run_id=self.run_id)
         self.client.set_tag(self.run_id, "mlflow.note.content", scores_table(self.config, metrics))
         runs = self.client.search_runs([self.experiment_id], max_results=100)
-        names = set(metrics).union(*(run.data.metrics for run in runs))
-        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", view_of_runs(names))
+        scores = set(self.final).union(*(run.data.metrics for run in runs))
+        self.client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", view_of_runs(scores))
 
     def log_reports(self, folder: Path) -> None:
         """Record the reports, and the learning curve with them."""
@@ -237,19 +242,24 @@ class MLflowTracker(Tracker):
         """Mark runs KILLED whose process on this machine is gone without a word (kill -9, power)."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
             host, _, process = run.data.tags.get("trellis.process", "").rpartition(":")
-            if host == socket.gethostname() and process.isdigit() and not _is_alive(int(process)):
+            if host == socket.gethostname() and process.isdigit() and not is_alive(int(process)):
                 self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+@contextlib.contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Let one process at a time make or migrate the tables of a database file."""
+    prefix = "sqlite:///"
+    if not uri.startswith(prefix) or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path = Path(uri.removeprefix(prefix))
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _relative(uri: str) -> str:

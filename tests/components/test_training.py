@@ -8,6 +8,7 @@ import scipy.optimize
 from trellis.components.errors import InputError
 from trellis.components.training import checkpoints, schedules
 from trellis.components.training.lbfgs import LBFGS
+from trellis.pipelines import training
 
 
 def rates(schedule, steps):
@@ -84,3 +85,51 @@ def test_lbfgs_refuses_clipping_and_averaging():
     for options, key in (({"global_clipnorm": 5.0}, "trainer.clip_norm=null"), ({"use_ema": True}, "trainer.average")):
         with pytest.raises(ValueError, match=key):
             LBFGS(steps=1, **options)
+
+
+def damaged(folder, **changes):
+    """A checkpoint of a small model with some of its arrays replaced; the model."""
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    checkpoints.save(model, folder, {"epochs": [], "best": None})
+    with np.load(folder / checkpoints.LAST) as saved:
+        arrays = dict(saved)
+    np.savez(folder / checkpoints.LAST, **(arrays | changes))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"state": "[]"}, "its state is no object"),
+        ({"state": "{"}, "damaged checkpoint"),
+        ({"v0": np.array([["a"], ["b"]])}, "not all of its arrays are numbers"),
+        ({"v0": np.array([[np.nan], [1.0]])}, "NaN or infinite values"),
+        ({"v0": np.zeros((3, 1))}, r"is \(3, 1\) there"),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, changes, complaint):
+    model = damaged(tmp_path, **changes)
+    with pytest.raises(InputError, match=complaint) as raised:
+        checkpoints.restore(model, tmp_path)
+    assert "last.npz" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("state", [{"epoch": []}, {"epochs": [{}]}, {"epochs": 3}, {"epochs": ["x"]}, {"waited": "x"}])
+def test_a_checkpoint_of_another_training_is_refused(tmp_path, state):
+    with pytest.raises(InputError, match=r"last.npz: damaged checkpoint"):
+        training._progress(state, tmp_path / "last.npz")
+
+
+def test_the_best_weights_are_checked(tmp_path):
+    model = damaged(tmp_path)
+    with pytest.raises(InputError, match=r"best.keras: cannot be loaded"):
+        checkpoints.load_best_weights(model, tmp_path)
+    model.layers[0].bias.assign([np.nan])
+    checkpoints.save_best(model, tmp_path)
+    with pytest.raises(InputError, match="has NaN values"):
+        checkpoints.load_best_weights(model, tmp_path)
+    (tmp_path / "best.keras").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(InputError, match=r"best.keras: cannot be loaded"):
+        checkpoints.load_best_weights(model, tmp_path)

@@ -370,3 +370,17 @@ def test_shares_that_do_not_add_up_are_refused():
     config = configured("model=bow", "data=labelled", "data.path=x", "++data.split={train: 0.5, dev: 0.5}")
     with pytest.raises(InputError, match=r"data.split=\{train: 0.5, dev: 0.5, test: 0.1\}: the shares add up to 1.1"):
         settings.validate(config)
+
+
+def test_classes_whose_names_mlflow_does_not_take(write, tmp_path):
+    import mlflow
+
+    rows = "".join(f"{label} ||| text {n} of {label}\n" for n in range(10) for label in ("C#", "R&D", "a/../b"))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    options = ("model=bow", "data=labelled", "trainer.epochs=1", "export=off", f"tracking.uri={uri}")
+    metrics = run(tmp_path / "run", *options, f"data.path={write('a.txt', rows)}")
+    assert "test/f1/C#" in metrics
+    client = mlflow.MlflowClient(uri)
+    (record,) = client.search_runs([each.experiment_id for each in client.search_experiments()])
+    assert record.info.status == "FINISHED"
+    assert record.data.metrics["test/f1/C:23"] == pytest.approx(metrics["test/f1/C#"])

@@ -218,3 +218,39 @@ def test_flags_that_do_not_exist():
 def test_a_sweep_can_be_shown_without_running(capsys):
     assert checked(["-m", "seed=1,2", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
     assert "the first of 2 jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["resume=true", "resume=True", "resume=TRUE", "++resume=true"])
+def test_resume_is_a_value_not_a_text(tmp_path, monkeypatch, capsys, written):
+    monkeypatch.chdir(tmp_path)
+    assert "resume=true: no unfinished run" in (checked(["model=hmm", written]), capsys.readouterr().err)[1]
+    config = Tree().compose(["model=hmm"])
+    folder = tmp_path / "outputs" / "day" / "time"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.npz").touch()
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")
+    assert checked(["model=hmm", written])[-1] == "hydra.run.dir=outputs/day/time"
+
+
+def test_a_sweep_is_resumed_however_it_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "multirun" / "day" / "time"
+    folder.mkdir(parents=True)
+    task = ["model=hmm", "seed=1,2", "resume=true"]
+    OmegaConf.save(OmegaConf.create({"hydra": {"overrides": {"task": task}}}), folder / "multirun.yaml")
+    found = checked(["-m", "seed=1, 2", "resume=True", "model=hmm"])
+    assert found[-1] == "hydra.sweep.dir=multirun/day/time"
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_hydra_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").touch()
+    with pytest.raises(InputError, match=r"hydra.run.dir=outputs/.*: cannot be written to \(.*outputs is not a folder"):
+        checked(["model=hmm"])
+
+
+@pytest.mark.parametrize("value", ["2024", "null", "''"])
+def test_experiments_have_names(value):
+    with pytest.raises(InputError, match=r"tracking.experiment=.*: must be text"):
+        checked([f"tracking.experiment={value}"])

@@ -2,10 +2,14 @@
 
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 
 import pytest
 
-from tests.pipelines.runs import run
+from tests.pipelines.runs import ROOT, run
 from trellis.components.errors import InputError
 from trellis.components.saved_model import versions
 from trellis.serve import predict
@@ -72,3 +76,32 @@ def test_versions_count_upwards_and_appear_atomically(tmp_path):
     assert sorted(each.name for each in folder.iterdir()) == ["1", "10", "11", "2"]
     with pytest.raises(InputError, match="no such export"):
         versions.latest(tmp_path / "absent")
+
+
+def test_what_killed_processes_were_writing_is_removed(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folders = {
+        process: tmp_path / f"{versions.ASIDE}{host}-{process}-abc"
+        for host, process in ((socket.gethostname(), gone.pid), (socket.gethostname(), os.getpid()), ("elsewhere", 1))
+    }
+    for folder in folders.values():
+        folder.mkdir()
+        (folder / "half").write_text("x")
+    versions.write_version(tmp_path, lambda path: (path / "whole").write_text("x"))
+    assert {process for process, folder in folders.items() if folder.exists()} == {os.getpid(), 1}
+
+
+def test_two_processes_write_versions_1_and_2(tmp_path):
+    script = f"""
+import sys; sys.path.insert(0, {str(ROOT)!r})
+from train import use_clone; use_clone()
+import time
+from trellis.components.saved_model.versions import write_version
+def write(path):
+    (path / "whole").write_text("x"); time.sleep(0.5)
+print(write_version({str(tmp_path)!r}, write).name)
+"""
+    running = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(process.communicate()[0].strip() for process in running) == ["1", "2", "3"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]

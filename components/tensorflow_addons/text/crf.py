@@ -131,7 +131,7 @@ class CrfDecodeForwardRnnCell(keras.layers.Layer):
     Args:
         transition_params: `(tags, tags)`.
 
-    Input: `(batch, tags)`, and the scores of the step before `(batch, tags)`. Output: backpointers `(batch, tags)`
+    Input: `(batch, tags)`, and the scores of the step before `(batch, tags)`. Output: backpointers `(batch, tags)`,
     int32, and the scores of this step.
     """
 

@@ -1,0 +1,74 @@
+"""SIGTERM is a note that the next step reads; a second one ends the process at once."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from tests.pipelines.runs import ROOT
+from trellis.components import termination
+
+
+def test_the_next_check_raises_and_the_handler_is_restored():
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(termination.Terminated), termination.deferred():
+        termination.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        # Where the main thread happens to be nothing is raised.
+        assert sum(range(1000)) == 499_500
+        thread = threading.Thread(target=termination.check)
+        thread.start()
+        thread.join()
+        termination.check()
+    assert signal.getsignal(signal.SIGTERM) is former
+    termination.check()
+
+
+SCRIPT = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+from train import use_clone
+use_clone()
+from trellis.components import termination
+termination.GRACE = {grace}
+termination.end_at_once()
+print("early", flush=True)
+{early}
+with termination.deferred(lambda: print("too late", flush=True)):
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.01)
+"""
+
+
+def started(grace, early=""):
+    script = SCRIPT.format(root=str(ROOT), grace=grace, early=early)
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    with started(60) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["early\n", "ready\n"]
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
+
+
+def test_a_block_that_comes_to_no_check_is_ended():
+    with started(0.2) as process:
+        [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143 and process.stdout.read() == "too late\n"
+
+
+def test_before_there_is_anything_to_lose_the_process_ends_at_once():
+    with started(60, "time.sleep(60)") as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 143
