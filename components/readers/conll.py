@@ -12,6 +12,7 @@ from trellis.components.types import FilePath
 DOCUMENT = "-DOCSTART-"
 _HASHTAG = re.compile(r"#[^\s#]")
 _DOCUMENT_COMMENT = re.compile(r"#(begin|end) document|#\w+\s*=")  # CoNLL-2012; `#sent_id = 1`
+_KEY_AND_VALUE = re.compile(r"# \w+ = ")  # ends a sentence without an empty line too
 _LIKE_A_TAG = re.compile(r"[Oo#]|[BIESLUMW][-_].+|.+[-_][BIESLUMW]", re.IGNORECASE)
 
 
@@ -99,7 +100,7 @@ def read(
 
 
 def _blocks(path: FilePath) -> Iterator[list[_Row]]:
-    """Yield the lines between empty lines or document marks."""
+    """Yield the lines between empty lines, document marks and comments such as `# id = 5`."""
     rows: list[_Row] = []
     for line_number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
@@ -108,6 +109,9 @@ def _blocks(path: FilePath) -> Iterator[list[_Row]]:
                 yield rows
             rows = []
             continue
+        if rows and not rows[-1].may_be_comment and _KEY_AND_VALUE.match(line):
+            yield rows
+            rows = []
         begins = not rows or rows[-1].may_be_comment
         rows.append(_Row(line_number, fields, begins and line.startswith("#")))
     if rows:

@@ -135,7 +135,8 @@ def _index(key: str, column: str | int, width: int) -> int:
 
 def _shown(names: Sequence[str]) -> str:
     """Return names of columns, shortened: they may be texts."""
-    short = [name if len(name) <= 30 else f"{name[:27]}…" for name in names[:8]]
+    short = [" ".join(name[:31].split()) for name in names[:8]]
+    short = [name if len(name) <= 30 else f"{name[:27]}…" for name in short]
     return (", ".join(short) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "none"
 
 

@@ -50,6 +50,7 @@ MULTICONER = "# id 5a domain=en\n{} _ _ B-X\nand _ _ O\n\n# id 6b\tdomain=en\nb 
         # CoNLL-U's own, in two columns.
         ("# sent_id = 1\n# text = a b\na O\nb O\n", [("a", "b")]),
         ("#text=a\na O\n", [("a",)]),
+        ("# id = 1\na O\nb O\n# id = 2\nc O\n# O\n", [("a", "b"), ("c", "#")]),
         # WNUT: tokens.
         ("#\tO\na\tB-x\n\n#tag\tO\n#\tO\n", [("#", "a"), ("#tag", "#")]),
         ("#tag\tB-rare\n#\tI-rare\nb\tO\n", [("#tag", "#", "b")]),
