@@ -18,6 +18,11 @@ def nearest(wrong: object, valid: Iterable[object], count: int = 3) -> str:
     return ", ".join(matches or names)
 
 
+def quoted(text: str, limit: int = 60) -> str:
+    """Return a piece of a file for a message: in quotes, without line breaks, and no more than its beginning."""
+    return repr(text if len(text) <= limit else f"{text[: limit - 1]}…")
+
+
 def one_line(error: BaseException) -> str:
     """Return the essence of a TensorFlow error: the message of the assertion or of the operation that failed."""
     text = re.sub(r"^\{\{function_node .*?\}\} ", "", str(error))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, quoted
 from trellis.components.readers.lines import read_lines
 from trellis.components.types import FilePath, Link
 
@@ -262,7 +262,7 @@ def _pairs(
             for text in field.split():
                 link, sure = _parse_link(text, f"{gold_path}:{row.line_number}", first, swapped)
                 if not (0 <= link[0] < len(source) and 0 <= link[1] < len(target)):
-                    message = f"{gold_path}:{row.line_number}: link {text} is outside its sentences"
+                    message = f"{gold_path}:{row.line_number}: link {text[:60]} is outside its sentences"
                     if strict:
                         raise InputError(f"{message} ({len(source)} and {len(target)} words)")
                     outside.append(message)
@@ -283,6 +283,6 @@ def _parse_link(text: str, where: str, first: int, swapped: bool) -> tuple[Link,
     """Return a link, and whether it is sure."""
     match = _LINK.fullmatch(text)
     if not match:
-        raise InputError(f"{where}: {text!r} is not a link such as 3-4, or 3p4 for a possible one")
+        raise InputError(f"{where}: {quoted(text)} is not a link such as 3-4, or 3p4 for a possible one")
     i, j = int(match[1]) - first, int(match[3]) - first
     return ((j, i) if swapped else (i, j)), match[2] == "-"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from trellis.components.errors import InputError, nearest
+from trellis.components.errors import InputError, nearest, quoted
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.types import FilePath
@@ -53,7 +53,7 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
             raise InputError(f"{path}:{line_number}: {len(fields)} columns, expected {len(COLUMNS)} (CoNLL-U)")
         number = _ID.fullmatch(fields[0])
         if not number:
-            raise InputError(f"{path}:{line_number}: {fields[0]!r} is not the id of a token (CoNLL-U)")
+            raise InputError(f"{path}:{line_number}: {quoted(fields[0])} is not the id of a token (CoNLL-U)")
         if int(number["first"]) <= 1 and not number["node"]:
             end_sentence()
         if number["last"] or number["node"]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trellis.components.errors import InputError, nearest
+from trellis.components.errors import InputError, nearest, quoted
 from trellis.components.readers import dataset
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.types import FilePath
@@ -226,7 +226,7 @@ def divide(
     chosen: dict[str, dict[str, list[int]]] = {part: {} for part in parts}
     for label, rows in sorted(rows_of.items()):
         if len(rows) < 2:
-            raise InputError(f"class {label!r} has one example; at least two are needed to learn and to score it")
+            raise InputError(f"class {quoted(label)} has one example; at least two are needed to learn and to score it")
         shuffled = rng.permutation(rows)
         ends = np.round(bounds * len(rows)).astype(int)
         # The training part gets at least one.
@@ -287,11 +287,11 @@ def check_labels(parts: Mapping[str, Sequence[Labelled]], source: str) -> None:
     """
     known = {example.label for example in parts["train"]}
     if len(known) < 2:
-        raise InputError(f"{source}: every example has the label {next(iter(known), None)!r}; nothing to learn")
+        raise InputError(f"{source}: every example has the label {quoted(next(iter(known), ''))}; nothing to learn")
     for part, examples in parts.items():
         for example in examples:
             if example.label not in known:
                 raise InputError(
-                    f"{part} part: label {example.label!r} is not in train; "
-                    f"did you mean {nearest(example.label, known)}?"
+                    f"{part} part: label {quoted(example.label)} is not in train; "
+                    f"did you mean {nearest(example.label[:60], {name[:60] for name in known})}?"
                 )

@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, quoted
 from trellis.components.readers.lines import read_lines
 from trellis.components.types import FilePath
 
@@ -49,7 +49,7 @@ def read(path: FilePath, dim: int, words: Container[str], keep: int = 0) -> dict
         try:
             vectors[word] = np.array(fields[1:], np.float32)
         except ValueError:
-            raise InputError(f"{path}:{line_number}: {word!r} has a component that is not a number") from None
+            raise InputError(f"{path}:{line_number}: {quoted(word)} has a component that is not a number") from None
     if not seen:
         raise InputError(f"{path}: no vectors in this file")
     return vectors

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from trellis.components.errors import quoted
+
 UNTYPED = "ENTITY"  # the type of entities whose tags have none: B, I and O alone
 
 # The positions of each scheme. The first one that has all letters of a file is its scheme.
@@ -100,7 +102,10 @@ def recognize(sentences: Iterable[Sequence[str]]) -> Scheme:
 
     def refuse(tag: str, why: str) -> UnknownTagError:
         sentence, token = next((s, t) for s, tags in enumerate(sentences) for t, each in enumerate(tags) if each == tag)
-        return UnknownTagError(f"tag {tag!r} {why}", tag, sentence, token)
+        return UnknownTagError(f"tag {quoted(tag)} {why}", tag, sentence, token)
+
+    if "" in counts:
+        raise refuse("", "is empty")
 
     def positions(form: str) -> dict[str, str]:
         matches = ((tag, _PATTERNS[form].fullmatch(tag)) for tag in counts)
