@@ -94,12 +94,7 @@ class Tracking(OpenSchema):
 
     target: str = Field(alias="_target_", description="the tracker")
     uri: str | None = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: str = Field(
-        default="trellis",
-        min_length=1,
-        description="name of the experiment",
-        json_schema_extra={"expected": "text; a name that is a number in two pairs of quotes"},
-    )
+    experiment: str = optional("name of the experiment")
     register_: str | None = Field(
         alias="register",
         default=None,
