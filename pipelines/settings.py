@@ -38,80 +38,80 @@ from trellis.pipelines.configuration import first_line, plain
 
 
 class Transfer(Schema):
-    """What is taken over from the language models of `init_from`."""
+    """Transfer from the language models of `init_from`."""
 
-    parts: Literal["both", "embeddings", "encoder"] = described("which weights are taken over")
-    keep: CountOrZero | None = described(
-        "their most frequent words that are known beside the training part's; null: all"
-    )
-    frozen: bool = described("pretrained weights stay as they are")
-    rate: Share = described("share of the learning rate for the highest pretrained layer; its square for the next, …")
+    parts: Literal["both", "embeddings", "encoder"] = described("which weights to copy")
+    keep: CountOrZero | None = described("number of their most frequent words to add to the vocabulary; null: all")
+    frozen: bool = described("keep copied weights fixed")
+    rate: Share = described("learning-rate factor of the top copied layer; squared for the layer below, and so on")
     unfreeze_every: CountOrZero = described(
-        "epochs until the highest pretrained layer learns, as many more for the next"
+        "epochs to keep the top copied layer fixed, as many more for each layer below; 0: none"
     )
 
 
 class Limit(Schema):
-    """Less data, for trying."""
+    """Less data, for a quick try."""
 
-    sentences: Count | None = described("first examples of each part; null: all")
-    overfit: bool = described("use the training examples for dev and test as well")
+    sentences: Count | None = described("use only this many examples of each part; null: all")
+    overfit: bool = described("use the training examples as dev and test too")
 
 
 class Threads(Schema):
     """Threads of TensorFlow."""
 
-    intra_op: Count | None = described("threads of one operation; null: by the number of cores")
-    inter_op: Count | None = described("operations at a time; null: by the number of cores")
+    intra_op: Count | None = described("threads within an operation; null: by the number of cores")
+    inter_op: Count | None = described("operations in parallel; null: by the number of cores")
 
 
 class Profile(Schema):
-    """Training steps that TensorFlow's profiler watches."""
+    """Training steps to profile."""
 
-    from_: Count = Field(alias="from", description="the first step, counted from 1")
-    to: Count = described("the last step")
+    from_: Count = Field(alias="from", description="first step, counted from 1")
+    to: Count = described("last step")
 
 
 class Trainer(Schema):
-    """How long, and which model is kept."""
+    """How long to train, and which model to keep."""
 
-    epochs: Count | None = described("epochs at most; null (aligners): as many as model.iterations add up to")
-    patience: Count = described("epochs without a better dev score before training stops")
-    keep: Literal["best", "last"] = described("the model of the epoch with the best dev score, or of the last epoch")
+    epochs: Count | None = described("maximum epochs; null (aligners): the sum of model.iterations")
+    patience: Count = described("stop after this many epochs without a better dev score")
+    keep: Literal["best", "last"] = described("keep the model with the best dev score, or the last one")
     monitor: Literal["auto", "dev/f1", "dev/accuracy", "dev/macro_f1", "dev/loss", "dev/perplexity"] = described(
-        "the score that decides; auto: f1 for entities, perplexity for language models, else accuracy"
+        "score that decides; auto: F1 for entities, perplexity for language models, otherwise accuracy"
     )
-    clip_norm: Positive | None = described("global norm that gradients are clipped to; null: not clipped")
-    average: Rate | None = described("decay of the moving average of the weights that is scored and kept; null: none")
-    steps_per_call: Count = described("training steps in one call of the graph")
-    tensorboard: bool = described("write loss and scores for TensorBoard, to the folder tensorboard of the run")
-    profile: Profile | None = described("steps that TensorFlow's profiler watches, for TensorBoard; null: none")
+    clip_norm: Positive | None = described("clip gradients to this global norm; null: no clipping")
+    average: Rate | None = described(
+        "decay of a moving average of the weights, which is scored and kept; null: no average"
+    )
+    steps_per_call: Count = described("training steps per call of the graph")
+    tensorboard: bool = described("write TensorBoard logs to the folder tensorboard of the run")
+    profile: Profile | None = described("training steps to profile, for TensorBoard; null: none")
     threads: Threads = described("threads of TensorFlow")
 
 
 class Tracking(OpenSchema):
-    """Where runs are recorded."""
+    """Experiment tracking."""
 
-    target: str = Field(alias="_target_", description="the tracker")
-    uri: str | None = optional("tracking server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: str = optional("name of the experiment")
+    target: str = Field(alias="_target_", description="class of the tracker")
+    uri: str | None = optional("MLflow server or database; null: sqlite:///mlflow.db in the current folder")
+    experiment: str = optional("name of the MLflow experiment")
     register_: str | None = Field(
         alias="register",
         default=None,
-        description="name of a registered model that gets the export, as champion if it beats the present one on dev",
+        description="registered model to add the export to, as champion if it beats the current champion on dev",
     )
 
 
 class Export(Schema):
-    """What is written for servers."""
+    """The SavedModel for serving."""
 
     enabled: bool = described("write an export")
-    dir: str | None = described("folder of the versions")
+    dir: str | None = described("folder of the versions; by default exports/MODEL")
     weights: Literal["float32"] | StoredWeights = described(
-        "how weights are stored; int8: embeddings, dense layers and softmaxes, with a scale a row or column"
+        "how to store weights; int8: embeddings, dense layers and softmaxes, with a scale per row or column"
     )
-    batching: bool = described("the graph itself joins requests that arrive together")
-    verify: bool = described("load it in a clean process and compare its answers before it is put in place")
+    batching: bool = described("let the graph itself batch concurrent requests")
+    verify: bool = described("load the export in a clean process and compare its answers before publishing it")
 
 
 # Sections of a task
@@ -139,19 +139,19 @@ def check_kind(config: DictConfig, needs: str, accepts: Sequence[str], sample: s
 
 
 class Batching(Schema):
-    """What batches of several tasks have."""
+    """Batches, in any task."""
 
-    max_shapes: Count = described("distinct shapes of training batches, at most")
-    evaluation_tokens: Count = described("cells (sentences × time steps) of a batch in evaluation")
+    max_shapes: Count = described("maximum number of distinct training batch shapes")
+    evaluation_tokens: Count = described("cells (sentences × time steps) of an evaluation batch")
 
 
 class TaggingText(Schema):
-    """How tokens are read."""
+    """Text preprocessing."""
 
     case: Case = described(CASE)
     digits: Digits = described(DIGITS)
-    min_count: Count = described("words that occur less often are read as the unknown word")
-    max_characters: Count = described("characters of a word that are read: the first and the last half of longer ones")
+    min_count: Count = described("replace words that occur less often by the unknown word")
+    max_characters: Count = described("maximum characters of a word; of longer words, read the first and the last half")
     tokenizer: Tokenizer = described(TOKENIZER)
 
 
@@ -159,7 +159,7 @@ class TaggingBatching(Batching):
     """Batches of sentences."""
 
     tokens: Count = described("cells (sentences × time steps) of a training batch")
-    sentences: Count | None = described("sentences of every training batch, instead of tokens; null: by tokens")
+    sentences: Count | None = described("sentences of a training batch, instead of tokens; null: by tokens")
 
 
 class TaggingSections(Sections):
@@ -169,17 +169,17 @@ class TaggingSections(Sections):
     accepts = ("ner", "pos")
     sample = "sample_ner"
 
-    text: TaggingText = described("how tokens are read")
+    text: TaggingText = described("text preprocessing")
     batching: TaggingBatching = described("batches")
 
 
 class ClassificationText(Schema):
-    """How texts are read."""
+    """Text preprocessing."""
 
-    case: Case | None = described(f"{CASE}; null: what the data say")
+    case: Case | None = described(f"{CASE}; null: data.case")
     digits: Digits = described(DIGITS)
-    min_count: Count = described("words that occur less often are read as the unknown word")
-    tokenizer: Tokenizer | None = described(f"{TOKENIZER}; null: what the data say")
+    min_count: Count = described("replace words that occur less often by the unknown word")
+    tokenizer: Tokenizer | None = described(f"{TOKENIZER}; null: data.tokenizer")
 
 
 class ClassificationBatching(Batching):
@@ -195,16 +195,16 @@ class ClassificationSections(Sections):
     accepts = ("classes",)
     sample = "sample_sentiment"
 
-    text: ClassificationText = described("how texts are read")
+    text: ClassificationText = described("text preprocessing")
     batching: ClassificationBatching = described("batches")
 
 
 class AlignmentText(Schema):
-    """How words are read."""
+    """Text preprocessing."""
 
     case: Case = described(CASE)
     max_words: int | None = Field(
-        ge=2, description="most frequent words of each side; all others are one unknown word; null: all words"
+        ge=2, description="keep this many most frequent words of each side and merge all others; null: keep all"
     )
 
 
@@ -212,16 +212,18 @@ class AlignmentBatching(Schema):
     """Batches of sentence pairs."""
 
     cells: Count | None = described(
-        "source words × target words of a batch; null: 80640 with an HMM or stepwise, else 1774080"
+        "cells (source words × target words) of a batch; null: 80640 with an HMM or stepwise EM, else 1774080"
     )
-    folder: str | None = described("a folder for batches, where the corpus is larger than memory; null: in memory")
+    folder: str | None = described(
+        "folder for batches of a corpus that does not fit in memory; null: keep them in memory"
+    )
 
 
 class AlignmentReport(Schema):
-    """What aligners report."""
+    """Reports of aligners."""
 
-    lexicon_cutoff: Rate = described("translations that are less probable are not in the lexicon")
-    posteriors: bool = described("also write posteriors.npz, the probability of every link")
+    lexicon_cutoff: Rate = described("minimum probability of a translation in the lexicon")
+    posteriors: bool = described("also write the probability of every link to posteriors.npz")
 
 
 class AlignmentSections(Sections):
@@ -231,49 +233,49 @@ class AlignmentSections(Sections):
     accepts = ("alignment",)
     sample = "sample_bitext"
 
-    text: AlignmentText = described("how words are read")
+    text: AlignmentText = described("text preprocessing")
     batching: AlignmentBatching = described("batches")
     report: AlignmentReport = described("reports")
 
 
 class LanguageText(Schema):
-    """How tokens are read."""
+    """Text preprocessing."""
 
     case: Case = described(CASE)
     digits: Digits = described(DIGITS)
     min_count: Count | None = described(
-        "words that occur less often are unknown; null: 2, and 1 for characters and for texts that hold <unk>"
+        "replace words that occur less often by the unknown word; null: 2, or 1 for characters and texts with <unk>"
     )
 
 
 class LanguageBatching(Batching):
-    """Segments or lines."""
+    """Batches of segments or lines."""
 
     carry: bool | None = described(
-        "segments of running text with carried states, or each line on its own; null: by the data"
+        "carry states from segment to segment of running text; false: each line stands alone; null: by data.lines"
     )
-    rows: Count = described("texts read side by side, where states are carried")
-    length: Count = described("tokens of a segment: as far as gradients reach back")
+    rows: Count = described("parallel streams of a batch, if states are carried")
+    length: Count = described("tokens of a segment, through which gradients are propagated")
     tokens: Count = described("cells of a training batch of lines")
-    evaluation_rows: Count = described("texts read side by side in evaluation")
+    evaluation_rows: Count = described("parallel streams in evaluation")
     evaluation_length: Count = described("tokens of a segment in evaluation")
 
 
 class Generation(Schema):
-    """The export's default signature, and the samples in the reports."""
+    """Text generation, in the export's default signature and in reports."""
 
-    count: Count = described("tokens to generate at most")
-    temperature: PositiveOrZero = described("0: always the most probable token")
-    top_k: CountOrZero = described("draw from so many most probable tokens; 0: all")
-    top_p: Share = described("draw from the most probable tokens that reach this together")
-    repetition: PositiveOrZero = described("nats that a token loses for having been generated before")
-    unknown: bool = described("whether the unknown word may be generated")
+    count: Count = described("maximum tokens to generate")
+    temperature: PositiveOrZero = described("divide log-probabilities by this; 0: always take the most probable token")
+    top_k: CountOrZero = described("sample from this many most probable tokens; 0: all")
+    top_p: Share = described("sample from the most probable tokens that together reach this probability")
+    repetition: PositiveOrZero = described("penalty, in nats, for tokens that were generated before")
+    unknown: bool = described("allow generating the unknown word")
 
 
 class LanguageReport(Schema):
-    """What language models report."""
+    """Reports of language models."""
 
-    mixture: Order | None = described("order of the n-gram model that perplexities are also reported with; null: none")
+    mixture: Order | None = described("also report perplexity mixed with an n-gram model of this order; null: do not")
 
 
 class Diagnostics(Schema):
@@ -289,7 +291,7 @@ class LanguageModelingSections(Sections):
     accepts = ("language",)
     sample = "sample_text"
 
-    text: LanguageText = described("how tokens are read")
+    text: LanguageText = described("text preprocessing")
     batching: LanguageBatching = described("batches")
     generation: Generation = described("how texts are generated")
     report: LanguageReport = described("reports")
@@ -297,30 +299,28 @@ class LanguageModelingSections(Sections):
 
 
 class Pipeline(Schema):
-    """Which task runs."""
+    """The task to run."""
 
-    target: str = Field(alias="_target_", description="the task: a subclass of trellis.pipelines.task.Task")
-    schema_: str | None = Field(
-        alias="_schema_", default=None, description="where the sections of the task are described"
-    )
+    target: str = Field(alias="_target_", description="a subclass of trellis.pipelines.task.Task")
+    schema_: str | None = Field(alias="_schema_", default=None, description="schema of the sections of the task")
 
 
 class Run(Schema):
     """Keys and sections of every run; those of `data`, `model` and the task are added by `schema_of`."""
 
-    seed: CountOrZero = described("a fixed seed gives the same metrics twice")
-    resume: bool = described("go on where the last unfinished run of the same configuration was stopped")
+    seed: CountOrZero = described("random seed; the same seed gives the same metrics")
+    resume: bool = described("continue the last unfinished run with the same configuration")
     init_from: str | list[str] | None = described(
-        "language models to start from: a run's folder, an export, models:/NAME@champion; or [forwards, backwards]"
+        "language model to start from: a run folder, an export, or models:/NAME@champion; or [forward, backward]"
     )
-    transfer: Transfer = described("what is taken over from init_from")
-    limit: Limit = described("less data, for trying")
-    trainer: Trainer = described("how long to train, and which model is kept")
+    transfer: Transfer = described("transfer from init_from")
+    limit: Limit = described("less data, for a quick try")
+    trainer: Trainer = described("how long to train, and which model to keep")
     optimizer: Optimizer = described("the optimizer")
-    schedule: Schedule = described("how the learning rate changes")
-    tracking: Tracking = described("where runs are recorded")
-    export: Export = described("what is written for servers")
-    pipeline: Pipeline = described("which task runs")
+    schedule: Schedule = described("learning-rate schedule")
+    tracking: Tracking = described("experiment tracking")
+    export: Export = described("the SavedModel for serving")
+    pipeline: Pipeline = described("the task to run")
 
 
 @dataclass(frozen=True)

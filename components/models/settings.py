@@ -1,4 +1,4 @@
-"""Schemas of models: what the functions and classes of this folder take, and what is theirs in the pipelines."""
+"""Schemas of models."""
 
 from typing import Annotated, ClassVar, Literal, Self, get_args
 
@@ -21,16 +21,14 @@ from trellis.components.settings import (
 Precision = Literal["float32", "mixed_bfloat16"]
 Order = Annotated[int, Field(ge=1, le=6)]
 
-_CONSTRAINTS = (
-    "tag sequences that data.scheme rules out: never given out at decoding, or not learned in training either"
-)
-_HEAD = "crf scores whole tag sequences, memm each tag given the one before, softmax each on its own"
-_PRECISION = "of activations; weights stay float32"
-_LISTS = "{NAME: a file of words}, for the template in(NAME)"
-_TIED = "the softmax shares the embeddings"
-_BUCKETS = "rows of the table that conjunctions are hashed into"
+_CONSTRAINTS = "forbid tag sequences that data.scheme rules out: when decoding, or also in training"
+_HEAD = "crf scores whole tag sequences, memm each tag given the previous one, softmax each tag independently"
+_PRECISION = "dtype of activations; weights stay float32"
+_LISTS = "word lists for the template in(NAME): {NAME: FILE}"
+_TIED = "share the embeddings with the softmax"
+_BUCKETS = "rows of the table that feature conjunctions are hashed into"
 _POOLINGS = "|".join(get_args(Pooling))
-_LABEL_SMOOTHING = "share of each label that goes to all classes alike"
+_LABEL_SMOOTHING = "share of each label that is spread evenly over all classes"
 
 
 class Model(Schema):
@@ -43,10 +41,10 @@ class Model(Schema):
     by_gradients: ClassVar[bool] = True
 
     name: str = matching(
-        r"^[\w.+-]+$", "a name of letters, digits and ._+-", "name of the model, of its export and of its runs"
+        r"^[\w.+-]+$", "a name of letters, digits and ._+-", "name of the model, its export and its runs"
     )
-    target: str = Field(alias="_target_", description="the function or class that builds it")
-    schema_: str | None = Field(alias="_schema_", default=None, description="where these keys are described")
+    target: str = Field(alias="_target_", description="function or class that builds the model")
+    schema_: str | None = Field(alias="_schema_", default=None, description="schema of these keys")
     precision: Precision = described(_PRECISION)
 
 
@@ -57,16 +55,16 @@ class Words(Schema):
     """Word vectors."""
 
     dim: Count = described("width of the word vectors")
-    tune: bool = described("train them; false: they stay as they are")
+    tune: bool = described("train the word vectors; false: keep them fixed")
 
 
 class Characters(Schema):
-    """How words are spelled."""
+    """The character encoder."""
 
     kind: Literal["cnn", "lstm", "none"] = described("encoder of the characters of a word")
     dim: Count = described("width of the character vectors")
     units: Count = described("width of the encoder's output; even for lstm")
-    window: Count = described("characters that a cnn sees at once")
+    window: Count = described("characters in a convolution window (cnn)")
     dropout: Rate = described("dropout of the character vectors")
 
     @model_validator(mode="after")
@@ -77,7 +75,7 @@ class Characters(Schema):
 
 
 class Casing(Schema):
-    """The case of the letters of a word."""
+    """The casing feature."""
 
     dim: CountOrZero = described("width of the casing vectors; 0: no casing feature")
 
@@ -85,29 +83,29 @@ class Casing(Schema):
 class Dropout(Schema):
     """Dropout rates."""
 
-    word: Rate = optional("of whole words, which are then read as unknown")
-    input: Rate = optional("before each recurrent or hidden layer")
-    between: Rate = optional("between recurrent layers")
-    recurrent: Rate = optional("on the hidden state inside the recurrent product")
-    output: Rate = optional("after the last layer")
+    word: Rate = optional("rate of replacing whole words by the unknown word")
+    input: Rate = optional("rate before each recurrent or hidden layer")
+    between: Rate = optional("rate between recurrent layers")
+    recurrent: Rate = optional("rate on the hidden state in the recurrent product")
+    output: Rate = optional("rate after the last layer")
 
 
 class Vectors(Schema):
     """Pretrained word vectors."""
 
-    path: str | None = described("GloVe or word2vec text file, plain or .gz; its width is model.words.dim")
-    keep: CountOrZero = described("first words of the file that are kept beside those of the training part")
+    path: str | None = described("GloVe or word2vec text file, plain or .gz, with vectors of width model.words.dim")
+    keep: CountOrZero = described("number of first words of the file to keep besides the words of the training data")
 
 
 class Tagger(Model):
     """A recurrent tagger: words, characters and casing, recurrent layers, a head."""
 
     cell: Cell = described("recurrent cell")
-    bidirectional: bool = described("read sentences in both directions")
-    layers: Count = described("recurrent layers, one above the other")
-    units: Count = described("width of a layer, in each direction")
+    bidirectional: bool = described("run layers in both directions")
+    layers: Count = described("number of stacked recurrent layers")
+    units: Count = described("width of each layer, per direction")
     head: Head = described(
-        "crf scores whole tag sequences, memm each tag given the one before, softmax each on its own"
+        "crf scores whole tag sequences, memm each tag given the previous one, softmax each tag independently"
     )
     constraints: Literal["decoding", "training"] | None = described(_CONSTRAINTS)
     words: Words = described("word vectors")
@@ -121,22 +119,22 @@ class LogLinearTagger(Model):
     """A tagger with feature templates and no hidden layer."""
 
     head: Head = described(
-        "crf scores whole tag sequences, memm each tag given the one before, softmax each on its own"
+        "crf scores whole tag sequences, memm each tag given the previous one, softmax each tag independently"
     )
     constraints: Literal["decoding", "training"] | None = described(_CONSTRAINTS)
     templates: list[str] = described("feature templates: attribute[offsets], joined by & for conjunctions")
     lists: dict[str, str] | None = described(_LISTS)
-    min_count: Count = described("values of attributes that occur less often are no features")
+    min_count: Count = described("ignore attribute values that occur less often")
     buckets: Count = described(_BUCKETS)
-    l1: PositiveOrZero = described("weight of the sum of absolute weights in the loss")
-    l2: PositiveOrZero = described("weight of the sum of squared weights in the loss")
+    l1: PositiveOrZero = described("weight of the L1 penalty in the loss")
+    l2: PositiveOrZero = described("weight of the L2 penalty in the loss")
 
 
 class HiddenMarkovSmoothing(Schema):
-    """What is added to counts."""
+    """Additive smoothing."""
 
-    words: PositiveOrZero = described("added to every count of a word and a tag")
-    transitions: PositiveOrZero = described("added to every count of two tags")
+    words: PositiveOrZero = described("constant added to each emission count")
+    transitions: PositiveOrZero = described("constant added to each transition count")
 
 
 class HiddenMarkovTagger(Model):
@@ -144,21 +142,21 @@ class HiddenMarkovTagger(Model):
 
     by_gradients: ClassVar[bool] = False
 
-    templates: list[str] = described("attributes of unknown words: the shape, then the endings, the longest first")
+    templates: list[str] = described("attributes that stand for unknown words: the shape, then endings, longest first")
     lists: dict[str, str] | None = described(_LISTS)
-    min_count: Count = described("endings and shapes that occur less often are not told apart")
-    smoothing: HiddenMarkovSmoothing = described("counts that are added")
-    labelled: Share = described("share of the training sentences whose tags are used; EM learns from the others")
+    min_count: Count = described("merge endings and shapes that occur less often")
+    smoothing: HiddenMarkovSmoothing = described("additive smoothing")
+    labelled: Share = described("share of the training sentences whose tags are used; EM infers the tags of the others")
 
 
 # Word alignment
 
 
 class Backoff(Schema):
-    """Classes of words from which rare words learn."""
+    """Back-off of rare words to word classes."""
 
-    strength: PositiveOrZero = described("counts that the word's classes are worth; 0: no back-off")
-    classes: list[str] = described("attributes, from coarse to fine, as in feature templates: prefix4, suffix2, …")
+    strength: PositiveOrZero = described("weight of the class distribution, in counts; 0: no back-off")
+    classes: list[str] = described("attributes that define the classes, from coarse to fine: prefix4, suffix2, …")
 
 
 class Aligner(Model):
@@ -167,19 +165,21 @@ class Aligner(Model):
     by_gradients: ClassVar[bool] = False
 
     iterations: dict[AlignmentModel, Count] = Field(
-        min_length=1, description="EM iterations of each model, one model after the other: {ibm1: 5, hmm: 5}"
+        min_length=1, description="EM iterations of each model, in order: {ibm1: 5, hmm: 5}"
     )
-    agreement: bool = described("count only links that both directions see")
-    concentration: PositiveOrZero = described("of a Dirichlet prior on translations, by variational Bayes; 0: none")
-    backoff: Backoff = described("classes of words that rare words back off to")
+    agreement: bool = described("train both directions to agree on links")
+    concentration: PositiveOrZero = described(
+        "concentration of a Dirichlet prior on translations (variational Bayes); 0: no prior"
+    )
+    backoff: Backoff = described("back-off of rare words to word classes")
     null_probability: dict[AlignmentModel, Rate | None] = described(
-        "probability that a word has no counterpart, by model; where it is missing, the model's own"
+        "probability that a word is unaligned, per model; by default the model's own"
     )
     stepwise: Annotated[float, Field(gt=0.5, le=1)] | None = described(
-        "power with which later batches count less; null: full-batch EM"
+        "decay exponent of stepwise EM; null: full-batch EM"
     )
-    symmetrization: Symmetrization = described("how the alignments of both directions become one")
-    threshold: Rate = described("mean posterior from which a pair is a link, with posterior")
+    symmetrization: Symmetrization = described("how to combine the alignments of both directions")
+    threshold: Rate = described("minimum mean posterior of a link, for model.symmetrization=posterior")
 
     @model_validator(mode="after")
     def _one_prior(self) -> Self:
@@ -197,30 +197,30 @@ class Aligner(Model):
 class Softmax(Schema):
     """The distribution over words."""
 
-    kind: WordSoftmax = described("over all words, over a sample in training, or in groups")
-    samples: Count = described("words that sampled draws in training")
-    cutoffs: list[Count] = described("of adaptive: the first id of each group of rarer words")
+    kind: WordSoftmax = described("full: all words; sampled: a sample of words in training; adaptive: frequency groups")
+    samples: Count = described("sampled: number of words drawn in training")
+    cutoffs: list[Count] = described("adaptive: first word id of each rarer group")
 
 
 class RecurrentLM(Model):
     """A recurrent language model."""
 
     cell: Literal["rnn", "lstm", "gru", "peephole"] = described(
-        "recurrent cell; peephole: an LSTM whose gates see the cell"
+        "recurrent cell; peephole: an LSTM whose gates also read the cell state"
     )
-    layers: Count = described("recurrent layers, one above the other")
+    layers: Count = described("number of stacked recurrent layers")
     units: Count = described("width of each layer")
     dim: Count = described("width of the embeddings")
     dropout: Dropout = described("dropout rates")
     tied: bool = described(_TIED)
     softmax: Softmax = described("the distribution over words")
-    backwards: bool = described("read texts from their ends")
+    backwards: bool = described("predict the previous token instead of the next one")
 
 
 class FeedForwardLM(Model):
     """The neural probabilistic language model of Bengio et al. 2003."""
 
-    context: Count = described("words that are looked at")
+    context: Count = described("number of preceding words the model reads")
     units: Count = described("width of the hidden layer")
     dim: Count = described("width of the embeddings")
     dropout: Dropout = described("dropout rates")
@@ -231,11 +231,11 @@ class FeedForwardLM(Model):
 class MaximumEntropyLM(Model):
     """A log-linear language model over the words of the context."""
 
-    templates: list[str] = described("words of the context that are features: word[0] is the last word read")
-    words: Count = described("the most frequent words, which are told apart in contexts")
+    templates: list[str] = described("feature templates over the context; word[0] is the last word read")
+    words: Count = described("number of most frequent words that contexts distinguish")
     buckets: Count = described(_BUCKETS)
-    l1: PositiveOrZero = described("weight of the sum of absolute weights in the loss")
-    l2: PositiveOrZero = described("weight of the sum of squared weights in the loss")
+    l1: PositiveOrZero = described("weight of the L1 penalty in the loss")
+    l2: PositiveOrZero = described("weight of the L2 penalty in the loss")
 
 
 class NGramLM(Model):
@@ -243,9 +243,9 @@ class NGramLM(Model):
 
     by_gradients: ClassVar[bool] = False
 
-    order: Order = described("words of an n-gram")
-    smoothing: Smoothing = described("modified interpolated Kneser-Ney, Witten-Bell, or add-k")
-    k: Positive = described("what add_k adds to every count")
+    order: Order = described("length of the n-grams")
+    smoothing: Smoothing = described("kneser_ney (modified, interpolated), witten_bell, or add_k")
+    k: Positive = described("add_k: constant added to each count")
 
 
 # Classifiers
@@ -255,16 +255,16 @@ class Classifier(Model):
     """A classifier of sentences: word vectors, recurrent layers or none, a pooling."""
 
     cell: Literal["rnn", "lstm", "gru", "none"] = described("recurrent cell; none: a bag of words")
-    bidirectional: bool = described("read texts in both directions")
-    layers: Count = described("recurrent layers, one above the other")
-    units: Count = described("width of a layer, in each direction")
+    bidirectional: bool = described("run layers in both directions")
+    layers: Count = described("number of stacked recurrent layers")
+    units: Count = described("width of each layer, per direction")
     pooling: str = matching(
         rf"^({_POOLINGS})(\+({_POOLINGS}))*$",
-        "last, mean, max, sum or attention, or several with + between them",
-        "how states become one vector: the last one, the mean, …; several stand side by side: last+max",
+        "last, mean, max, sum or attention, or several joined by +",
+        "how to pool states into one vector; join several by +, as in last+max, to concatenate them",
     )
-    dim: CountOrZero = described("width of the word vectors; 0: a score for each class instead")
+    dim: CountOrZero = described("width of the word vectors; 0: score each class directly from word counts")
     dropout: Dropout = described("dropout rates")
-    auxiliary: PositiveOrZero = described("weight of a language-model loss on the same states; 0: none")
+    auxiliary: PositiveOrZero = described("weight of an auxiliary language-model loss on the same states; 0: none")
     label_smoothing: Rate = described(_LABEL_SMOOTHING)
-    class_weights: Literal["none", "balanced"] = described("balanced: rare classes count as much as frequent ones")
+    class_weights: Literal["none", "balanced"] = described("balanced: weight classes inversely to their frequency")

@@ -10,7 +10,7 @@ from trellis.components.text.settings import CASE, TOKENIZER
 
 Kind = Literal["ner", "pos", "alignment", "language", "classes"]
 
-# The values of `data.task`, and what such a dataset has.
+# The values of `data.task`, and what such datasets contain.
 KINDS: dict[Kind, str] = {
     "ner": "sentences with entities",
     "pos": "sentences with a tag for each token",
@@ -20,41 +20,43 @@ KINDS: dict[Kind, str] = {
 }
 
 _PATH = (
-    "a folder with the files, or {part: file}; package://FOLDER in this package; null: $TRELLIS_DATA/NAME, then the "
-    "cache, then the network"
+    "folder of the files, or {part: file}; package://FOLDER is inside the package; null: search $TRELLIS_DATA/NAME, "
+    "the cache, then the network"
 )
 
 
 class Reader(OpenSchema):
     """The function that reads a file, and its arguments."""
 
-    target: str = Field(alias="_target_", description="the function: path, **arguments → sentences or sentence pairs")
-    word_column: int = optional("CoNLL: the column of the word, from 0; from the end with -1")
-    tag_column: int = optional("CoNLL: the column of the tag")
-    columns: dict[str, int] | list[str] | None = optional(
-        "other columns for feature templates, as column(NAME): {NAME: number} for CoNLL, [NAME] for CoNLL-U"
+    target: str = Field(
+        alias="_target_", description="function that reads a file: path, **arguments → sentences or sentence pairs"
     )
-    tag: str = optional("CoNLL-U: the column of the tag: upos, xpos, feats, deprel, …")
-    separator: str = optional("what separates a word from its tag, or the two sides of a sentence pair")
-    source_column: CountOrZero = optional("sentence pairs in columns: that of the source side")
-    target_column: CountOrZero = optional("sentence pairs in columns: that of the target side")
-    gold_column: CountOrZero = optional("sentence pairs in columns: that of the links")
-    first: int = optional("the number of the first word in links")
-    swapped: bool = optional("links are written target-source")
+    word_column: int = optional("CoNLL: index of the word column; -1 is the last")
+    tag_column: int = optional("CoNLL: index of the tag column")
+    columns: dict[str, int] | list[str] | None = optional(
+        "further columns for the template column(NAME): {NAME: index} for CoNLL, [NAME] for CoNLL-U"
+    )
+    tag: str = optional("CoNLL-U: tag column: upos, xpos, feats, deprel, …")
+    separator: str = optional("separator of word and tag, or of the two sides of a sentence pair")
+    source_column: CountOrZero = optional("sentence pairs in columns: index of the source column")
+    target_column: CountOrZero = optional("sentence pairs in columns: index of the target column")
+    gold_column: CountOrZero = optional("sentence pairs in columns: index of the column of links")
+    first: int = optional("index of the first word in links: 0 or 1")
+    swapped: bool = optional("links are written as target-source")
 
 
 class Download(Schema):
     """Where a file can be fetched."""
 
-    url: str = described("address of the uncompressed file")
-    sha256: str | None = optional("its hash; null: not checked")
+    url: str = described("URL of the uncompressed file")
+    sha256: str | None = optional("SHA-256 hash; null: not checked")
 
 
 class Columns(Schema):
     """Names of the columns of a table."""
 
-    text: str | CountOrZero = described("the column of the text: its name or, without a header, its index from 0")
-    label: str | CountOrZero = described("the column of the label, likewise")
+    text: str | CountOrZero = described("text column: its name or, without a header, its index from 0")
+    label: str | CountOrZero = described("label column: its name or, without a header, its index from 0")
 
 
 class Split(Schema):
@@ -62,7 +64,7 @@ class Split(Schema):
 
     train: Share = described("share of the training part")
     dev: Share = described("share of the dev part")
-    test: Share | None = optional("share of the test part; null: none")
+    test: Share | None = optional("share of the test part; null: no test part")
 
     @model_validator(mode="after")
     def _adds_up(self) -> "Split":
@@ -79,60 +81,69 @@ class Split(Schema):
 class Dataset(Schema):
     """What all datasets have."""
 
-    name: str = described("name, under which $TRELLIS_DATA and the cache have it")
-    task: Kind = described("what it holds: entities, tags, sentence pairs, running text, or labelled texts")
+    name: str = described("name of the dataset, and of its folder in $TRELLIS_DATA and the cache")
+    task: Kind = described("what the data contain: entities, tags, sentence pairs, running text or labelled texts")
     path: str | int | float | dict[str, str | dict[str, str]] | None = Field(
         description=_PATH, json_schema_extra={"expected": "a folder or file, {part: file}, or null"}
     )
-    language: str | None = described("language code, for the model card; en-es for two")
-    licence: str | None = described("licence of the data, for the model card")
-    download: dict[str, Download] | None = described("addresses by part; null: none")
+    language: str | None = described("language code for the model card, such as en, or en-es for a pair")
+    licence: str | None = described("licence of the data for the model card")
+    download: dict[str, Download] | None = described("URL of each part; null: cannot be downloaded")
 
 
 class TaggedSentences(Dataset):
     """Sentences with a tag for each token."""
 
-    files: dict[str, str] = described("file name of each part; with or without .gz")
-    reader: Reader = described("how a file is read")
-    scheme: Literal["bio2", "iobes"] = described("the scheme that the model learns; scores and exports are in BIO2")
-    max_length: Count | None = optional("tokens; longer sentences are cut, after a full stop where there is one")
+    files: dict[str, str] = described("file name of each part, with or without .gz")
+    reader: Reader = described("how to read a file")
+    scheme: Literal["bio2", "iobes"] = described("tag scheme that the model learns; scores and exports use BIO2")
+    max_length: Count | None = optional("maximum tokens; cut longer sentences, preferably after a full stop")
 
 
 class Bitext(Dataset):
     """Sentence pairs, with gold alignments or without."""
 
-    folder: str = optional("folder in $TRELLIS_DATA and the cache, where it is not the name")
-    files: dict[str, Any] = described("of each part: {source, target} of line-parallel files, with sure, possible or "
-                                      "naacl for gold links; or one file")  # fmt: skip
-    reader: Reader = described("how files are read")
-    strict: bool = described("true: empty sides and links outside their sentences are errors; false: left out")
-    scored: list[str] = described("parts whose links are gold")
-    also: list[str] = described("other bitexts to train on too, by name")
-    max_length: Count = described("words of a side; longer pairs are left out")
+    folder: str = optional("folder in $TRELLIS_DATA and the cache, if it is not called data.name")
+    files: dict[str, Any] = described(
+        "files of each part: one file, or line-parallel {source, target}, with sure, possible or naacl for gold links"
+    )
+    reader: Reader = described("how to read the files")
+    strict: bool = described("true: raise an error for empty sides and links outside their sentences; false: skip them")
+    scored: list[str] = described("parts with gold links to score")
+    also: list[str] = described("names of further bitexts to train on")
+    max_length: Count = described("maximum words of a side; skip longer pairs")
 
 
 class RunningText(Dataset):
     """Text for language models."""
 
-    files: dict[str, str] | None = described("file name of each part, or {text: file} to divide; null: the user's own")
-    split: Split | None = described("shares of the characters, cut between lines; null: the files are parts")
-    unit: Unit = described("tokens are words or characters")
-    lines: Literal["sentences", "text"] = described("each line is a sentence, or lines are running text")
-    encoding: str = optional("encoding of the files, such as utf-8, latin-1, cp1252")
+    files: dict[str, str] | None = described(
+        "file name of each part, or {text: file} to split; null: find them in data.path"
+    )
+    split: Split | None = described(
+        "split one text into parts, between lines, by these shares of its characters; null: files are parts"
+    )
+    unit: Unit = described("what a token is")
+    lines: Literal["sentences", "text"] = described(
+        "sentences: each line stands alone; text: lines continue each other"
+    )
+    encoding: str = optional("encoding of the files: utf-8, latin-1, cp1252, …")
 
 
 class LabelledTexts(Dataset):
     """Texts with one label each."""
 
     files: dict[str, str] | None = described(
-        "file of each part, of each class, or {examples: file}; null: the user's own"
+        "file of each part or of each class, or {examples: file} to split; null: find them in data.path"
     )
-    columns: Columns = described("the columns of a table")
-    header: bool = optional("whether the first line of a table names its columns; without one the label comes first")
-    separator: str | None = optional("tab, comma, semicolon, bars or a character; null: by the file's name")
-    encoding: str = optional("encoding of the files, such as utf-8, latin-1, cp1252")
-    split: Split | None = described("shares of every class; null: the files are parts")
-    split_seed: CountOrZero = described("draws which example goes into which part")
+    columns: Columns = described("columns of a table")
+    header: bool = optional("the first line of a table names the columns; false: label first, then text")
+    separator: str | None = optional(
+        "tab, comma, semicolon, bars (|||) or one character; null: decide by the file name"
+    )
+    encoding: str = optional("encoding of the files: utf-8, latin-1, cp1252, …")
+    split: Split | None = described("split into parts by these shares of each class; null: files are parts")
+    split_seed: CountOrZero = described("seed of the split")
     tokenizer: Tokenizer = described(TOKENIZER)
     case: Case = described(CASE)
 

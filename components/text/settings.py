@@ -1,5 +1,5 @@
-"""What settings of text mean, in the sections of several tasks and datasets."""
+"""Descriptions of text settings that several schemas share."""
 
-CASE = "letters: keep them, lower-case them, or lower-case them as Turkish does (I → ı, İ → i)"
-DIGITS = "digits: keep them, or read every digit as 0"
-TOKENIZER = "how texts are split: words (punctuation apart), whitespace, spaces (U+0020 alone), characters"
+CASE = "keep case, lowercase, or lowercase with Turkish rules (I → ı, İ → i)"
+DIGITS = "keep digits, or replace each digit by 0"
+TOKENIZER = "split texts into words (punctuation separate), at whitespace, at spaces (U+0020 only), or into characters"

@@ -8,18 +8,20 @@ from trellis.components.settings import Count, OpenSchema, Positive, PositiveOrZ
 class Optimizer(OpenSchema):
     """An optimizer and its arguments."""
 
-    target: str = Field(alias="_target_", description="the class: a keras.optimizers.Optimizer")
-    learning_rate: Positive = described("the highest learning rate; schedule says how it changes")
-    momentum: Rate = optional("sgd: share of the last step that is kept")
-    nesterov: bool = optional("sgd: look ahead before the gradient is taken")
-    weight_decay: PositiveOrZero = optional("adamw: share of each weight that a step takes away")
-    memory: Count = optional("lbfgs: pairs of steps and gradients, each as large as the weights")
+    target: str = Field(alias="_target_", description="a subclass of keras.optimizers.Optimizer")
+    learning_rate: Positive = described("peak learning rate; schedule defines how it changes")
+    momentum: Rate = optional("sgd: momentum")
+    nesterov: bool = optional("sgd: Nesterov momentum")
+    weight_decay: PositiveOrZero = optional("adamw: weight decay per step")
+    memory: Count = optional(
+        "lbfgs: number of step and gradient pairs to keep; each takes as much memory as the weights"
+    )
 
 
 class Schedule(OpenSchema):
     """How the learning rate changes."""
 
-    target: str = Field(alias="_target_", description="the function that makes the schedule")
-    warmup: Rate = described("share of the training steps over which the rate rises from 0")
-    final: PositiveOrZero = optional("cosine, linear: the last rate, as a share of the first")
-    decay: Positive = optional("exponential: factor on the rate each epoch")
+    target: str = Field(alias="_target_", description="function that returns the schedule")
+    warmup: Rate = described("share of the training steps in which the rate rises from 0")
+    final: PositiveOrZero = optional("cosine, linear: final rate as a share of the peak")
+    decay: Positive = optional("exponential: factor per epoch")
