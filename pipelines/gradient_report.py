@@ -46,13 +46,13 @@ def measure(model: keras.Model, tokens: np.ndarray, targets: np.ndarray, clip: f
 
 def draw(path: Path | str, runs: Mapping[str, Mapping[str, Flow]]) -> None:
     """Draw `{name: {"before": …, "after": …}}`, each as `measure` returns it, one panel per run."""
-    picture, axes = figure(1, len(runs), (1 + 3.6 * len(runs), 3.4))
+    picture, axes = figure(1, len(runs), (1 + 3.6 * len(runs), 3.9))
     for axis, (name, run) in zip([axes] if len(runs) == 1 else axes, runs.items(), strict=True):
         steps = range(-len(run["before"]["flow"]), 0)
         shown = [("before", "flow", "before training", "C0-"), ("after", "flow", "after training", "C1-")]
         shown += [
             ("before", "larger", f"before, recurrent weights × {GAIN:g}", "C3--"),
-            ("before", "clipped", "the same, clipped", "C3:"),
+            ("before", "clipped", "the same, clipped as in training", "C2:"),
         ]
         for when, what, label, style in shown:
             if what in run[when]:
@@ -63,7 +63,8 @@ def draw(path: Path | str, runs: Mapping[str, Mapping[str, Flow]]) -> None:
         axis.grid(alpha=0.3)
     first = axes if len(runs) == 1 else axes[0]
     first.set_ylabel("norm of the gradient of the states")
-    first.legend(fontsize=7)
+    lines = {line.get_label(): line for axis in ([axes] if len(runs) == 1 else axes) for line in axis.lines}
+    picture.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=2, fontsize=8)
     if len(runs) > 1:
         low, high = min(axis.get_ylim()[0] for axis in axes), max(axis.get_ylim()[1] for axis in axes)
         for axis in axes:

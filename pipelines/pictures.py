@@ -13,17 +13,23 @@ def learning_curve(path: Path, history: Mapping[str, Sequence[tuple[int, float]]
     Args:
         history: `{metric: [(epoch, value), …]}`.
     """
-    picture, (left, right) = figure(1, 2, (9, 3.2))
-    for name, points in history.items():
-        axis = left if name.endswith("loss") else right
-        if name.startswith(("train/loss", "dev/")):
+    from matplotlib.ticker import MaxNLocator
+
+    shown = {name: points for name, points in history.items() if name.startswith(("train/loss", "dev/"))}
+    losses = {name: points for name, points in shown.items() if name.endswith("loss")}
+    scores = {name: points for name, points in shown.items() if name not in losses}
+    panels = [(title, curves) for title, curves in (("loss, nats", losses), ("dev scores", scores)) if curves]
+    if not panels:
+        return
+    picture, axes = figure(1, len(panels), (4.5 * len(panels), 3.2))
+    for axis, (title, curves) in zip([axes] if len(panels) == 1 else axes, panels, strict=True):
+        for name, points in curves.items():
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-    for axis, title in ((left, "loss, nats"), (right, "dev scores")):
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend(fontsize=8)
+        axis.legend(fontsize=8)
     picture.savefig(path, dpi=130)
 
 
