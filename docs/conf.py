@@ -22,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "sphinx_design",
+    "command_help",
     "docstrings",
     "local_links",
     "mathml",
@@ -41,7 +42,6 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "docs" / "notebooks")
 nb_execution_in_temp = True
 nb_execution_timeout = 300
-nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = False
 nb_output_stderr = "remove"
