@@ -24,7 +24,7 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # What is imported stays: the garbage collector need not look at it again and again while graphs are traced.
 gc.collect()
 gc.freeze()
-gc.set_threshold(100_000, 20, 50)
+gc.set_threshold(10_000)
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(2)
 
