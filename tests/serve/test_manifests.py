@@ -1,6 +1,7 @@
 """The configuration files for servers are valid and consistent."""
 
 import json
+import re
 
 import kubernetes_validate
 import pytest
@@ -96,6 +97,8 @@ REQUIRED = {
     "Deployment": ("spec.selector.matchLabels.app", "spec.template.metadata.labels.app"),
     "Service": ("spec.selector.app", "spec.ports"),
     "HorizontalPodAutoscaler": ("spec.scaleTargetRef.name", "spec.minReplicas", "spec.maxReplicas", "spec.metrics"),
+    "PodDisruptionBudget": ("spec.minAvailable", "spec.selector.matchLabels.app"),
+    "PersistentVolumeClaim": ("spec.accessModes", "spec.resources.requests.storage"),
     "InferenceService": ("spec.predictor.model.modelFormat.name", "spec.predictor.model.storageUri"),
 }
 
@@ -114,6 +117,62 @@ def test_kubernetes_manifests_are_valid(manifest):
         found = manifest
         for key in path.split("."):
             found = found[key]
+
+
+def flags(arguments):
+    """The flags of a server and their values."""
+    return dict(argument.removeprefix("--").split("=", 1) for argument in arguments)
+
+
+def test_the_server_is_no_older_than_the_tensorflow_that_writes():
+    locked = re.search(r"^tensorflow==(\d+)\.(\d+)", (ROOT / "requirements.lock").read_text(), re.M)
+    text = "".join(path.read_text() for path in (*SERVE.glob("*.yaml"), *SERVE.glob("kubernetes/*.yaml")))
+    images = re.findall(r"(?:tensorflow/serving:|runtimeVersion: )(\d+)\.(\d+)", text)
+    assert len(images) == 4 and all(tuple(map(int, image)) >= tuple(map(int, locked.groups())) for image in images)
+
+
+def test_a_label_stays_however_many_versions_follow():
+    config = text_format.Parse((SERVE / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+    for each in config.model_config_list.config:
+        assert each.model_version_policy.WhichOneof("policy_choice") == "all"
+
+
+def test_grafana_finds_its_board_and_its_data():
+    mounts = yaml.safe_load((SERVE / "docker-compose.yaml").read_text())["services"]["grafana"]["volumes"]
+    targets = {volume.split(":")[1]: volume.split(":")[0] for volume in mounts}
+    sources = yaml.safe_load((SERVE / targets["/etc/grafana/provisioning/datasources/trellis.yaml"]).read_text())
+    boards = yaml.safe_load((SERVE / targets["/etc/grafana/provisioning/dashboards/trellis.yaml"]).read_text())
+    folder = boards["providers"][0]["options"]["path"]
+    assert any(target.startswith(f"{folder}/") for target in targets)
+    board = json.loads((SERVE / "grafana-dashboard.json").read_text())
+    assert {panel["datasource"]["uid"] for panel in board["panels"]} == {sources["datasources"][0]["uid"]}
+    # The metrics of TensorFlow Serving that the board reads, from its sources.
+    exported = {"request_count", "request_latency_bucket", "runtime_latency_bucket"}
+    for panel in board["panels"]:
+        for target in panel["targets"]:
+            names = set(re.findall(r'"__name__"=":tensorflow:serving:(\w+)"', target["expr"]))
+            assert names and names <= exported, target["expr"]
+
+
+def test_pods_run_with_few_rights_and_bounded_threads():
+    by_kind = {each["kind"]: each for each in manifests()}
+    pod = by_kind["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] and container["securityContext"]["readOnlyRootFilesystem"]
+    given = flags(container["args"])
+    for flag in ("tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "rest_api_num_threads"):
+        assert int(given[flag]) > 0
+    assert int(given["model_config_file_poll_wait_seconds"]) > 0 and "max_connection_age_ms" in str(given)
+    # A status page would answer with 200 whatever became of the model.
+    assert all(
+        container[probe]["httpGet"]["path"].endswith("/metadata") for probe in ("startupProbe", "readinessProbe")
+    )
+    assert by_kind["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadOnlyMany"]
+    budget = by_kind["PodDisruptionBudget"]["spec"]
+    assert budget["selector"] == by_kind["Deployment"]["spec"]["selector"]
+    assert budget["minAvailable"] < by_kind["HorizontalPodAutoscaler"]["spec"]["minReplicas"]
+    headless = [each for each in manifests() if each["spec"].get("clusterIP") == "None"]
+    assert [each["kind"] for each in headless] == ["Service"]
 
 
 def test_kubernetes_parts_fit_together():
