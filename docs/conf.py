@@ -43,7 +43,7 @@ nb_execution_cache_path = str(Path(__file__).parents[1] / "build" / "docs" / "no
 nb_execution_in_temp = True
 nb_execution_timeout = 900
 nb_execution_show_tb = True
-nb_merge_streams = False
+nb_merge_streams = True
 nb_output_stderr = "remove"
 suppress_warnings = ["mystnb.unknown_mime_type"]
 

@@ -27,7 +27,7 @@ def draw_lattice(messages: LatticeMessages, tokens: Sequence[str], tags: Sequenc
     hidden = len(tags) - len(shown)
     probability = math.exp(min(0.0, messages.path_score - messages.log_partition))
     facts = (
-        f"<p>log Z = {messages.log_partition:.3f} · best path: score {messages.path_score:.3f}, "
+        f"<p>log Z = {round(messages.log_partition, 3) + 0.0:.3f} · best path: score {messages.path_score:.3f}, "
         f"probability {probability:.3f} · entropy of the paths: {max(0.0, messages.entropy):.3f} nats"
         + (f" · {hidden} improbable {'tags are' if hidden > 1 else 'tag is'} not drawn" if hidden else "")
         + "</p>"
