@@ -6,8 +6,10 @@ abort the process. So the handler only takes a note, which `check` reads.
 
 import contextlib
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -20,31 +22,49 @@ class Terminated(BaseException):
 
 
 class _Request:
-    """What a block knows about the signals that it received."""
+    """The signals that a block receives, watched by a thread: the main one may be in native code for long."""
 
     def __init__(self, too_late: Callable[[], None]) -> None:
-        self.received = False
-        self._timer = threading.Timer(GRACE, self._end)
-        self._timer.daemon = True
+        self.received = self.heeded = False
         self._too_late = too_late
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._former = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: note the first one; end the process at the second one."""
+        """Note a signal."""
         del number, frame
-        if self.received:
-            os._exit(STATUS)
         self.received = True
-        self._timer.start()
 
-    def cancel(self) -> None:
-        """Let the block end by itself."""
-        self._timer.cancel()
+    def _watch(self) -> None:
+        """End the process at the second signal, or when the first one is not heeded in time."""
+        deadline: float | None = None
+        while True:
+            left = None if deadline is None or self.heeded else max(0.0, deadline - time.monotonic())
+            if not select.select([self._read], [], [], left)[0]:
+                if not self.heeded:
+                    try:
+                        self._too_late()
+                    finally:
+                        os._exit(STATUS)
+                continue
+            for number in os.read(self._read, 64):
+                if number == 0:
+                    return
+                if number == signal.SIGTERM:
+                    if deadline is not None:
+                        os._exit(STATUS)
+                    self.received, deadline = True, time.monotonic() + GRACE
 
-    def _end(self) -> None:
-        try:
-            self._too_late()
-        finally:
-            os._exit(STATUS)
+    def close(self) -> None:
+        """Watch no longer."""
+        signal.set_wakeup_fd(self._former)
+        os.write(self._write, b"\0")
+        self._thread.join()
+        os.close(self._read)
+        os.close(self._write)
 
 
 _request: _Request | None = None
@@ -53,7 +73,7 @@ _request: _Request | None = None
 def check() -> None:
     """Raise Terminated if the block of `deferred` around this received SIGTERM; in the main thread alone."""
     if _request is not None and _request.received and threading.current_thread() is threading.main_thread():
-        _request.cancel()
+        _request.heeded = True
         raise Terminated
 
 
@@ -75,8 +95,8 @@ def deferred(too_late: Callable[[], None] = lambda: None) -> Iterator[None]:
     try:
         yield
     finally:
-        _request.cancel()
         signal.signal(signal.SIGTERM, former_handler)
+        _request.close()
         _request = former_request
 
 

@@ -72,3 +72,15 @@ def test_before_there_is_anything_to_lose_the_process_ends_at_once():
         process.stdout.readline()
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 143
+
+
+def test_signals_are_heeded_while_the_main_thread_is_in_native_code():
+    script = SCRIPT.format(root=str(ROOT), grace=60, early="").replace(
+        "time.sleep(0.01)", "import hashlib; hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+        [process.stdout.readline() for _ in range(2)]
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 143
