@@ -99,6 +99,7 @@ def test_likelihood_never_falls(made, cells, null):
     assert losses[-1] < losses[0] - 0.2
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_full_batch_em(made):
     one, many = Bitext(made), Bitext(made, cells=12)
     models = [bitext.aligner({"ibm1": 2, "hmm": 2}) for bitext in (one, many)]
@@ -119,6 +120,7 @@ def test_steps_of_a_call_do_not_change_full_batch_em(made, steps):
     assert bitext.translation(several) == pytest.approx(bitext.translation(one), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_compiled_or_not(made, monkeypatch):
     found = []
     for compiled in (True, False):
@@ -354,6 +356,7 @@ def test_stepwise_em_comes_near_full_batch_em(made):
     assert losses[1][-1] == pytest.approx(losses[0][-1], abs=0.15)
 
 
+@pytest.mark.slow
 def test_replicas_count_the_same(made, monkeypatch):
     monkeypatch.setattr(ibm1, "COMPILED", True)
     bitext = Bitext(made[:12], cells=75)
@@ -379,6 +382,7 @@ def test_replicas_count_the_same(made, monkeypatch):
     assert bitext.translation(split) == pytest.approx(bitext.translation(alone), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_save_and_load(made, tmp_path):
     bitext = Bitext(made)
     model = bitext.aligner({"ibm1": 1, "hmm": 2})

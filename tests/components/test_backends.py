@@ -15,6 +15,7 @@ def expected():
     return answers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_agrees_with_tensorflow(backend, expected):
     if not importlib.util.find_spec(backend):

@@ -117,6 +117,7 @@ def test_feature_scores_are_sums_of_weights():
             assert np.abs(weights["conjunction_0"] - conjunction).max(axis=1).min() < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["crf", "memm", "softmax"])
 def test_a_log_linear_model_learns_and_saves(head, tmp_path):
     rng = np.random.default_rng(0)
@@ -231,6 +232,7 @@ def test_baum_welch_equals_enumeration():
     np.testing.assert_allclose(words, seen / seen.sum(0), rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("known", ["nothing", "some", "sets"])
 def test_the_likelihood_never_falls(known):
     inputs, tags, _ = small_corpus(2)
@@ -245,6 +247,7 @@ def test_the_likelihood_never_falls(known):
     assert losses[-1] < losses[0] - 0.1
 
 
+@pytest.mark.slow
 def test_sample_weight_counts_a_sequence_that_many_times():
     inputs, tags, _ = small_corpus(4)
     weights = np.random.default_rng(0).integers(0, 4, 20)
@@ -277,6 +280,7 @@ def test_a_loaded_hmm_continues_training(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_memm_has_label_bias_and_a_crf_does_not():
     """The corpus of docs/how_to/structured_prediction.md: the MEMM cannot revise its first step, the CRF can."""
     letters = {"r": 1, "i": 2, "o": 3, "b": 4}

@@ -33,6 +33,7 @@ def log_sum(scores):
     return np.logaddexp.reduce(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("time", "forbidden"), [(1, False), (2, True), (4, False), (4, True)])
 def test_every_number_on_the_lattice_is_that_of_the_enumeration_of_all_paths(time, forbidden):
     unary, pairwise = lattice(time, forbidden=forbidden)

@@ -63,6 +63,7 @@ def test_greedy_generation_takes_the_most_probable_word(name, request):
     np.testing.assert_array_equal(greedy[:, 0], tf.argmax(model.log_probabilities(features), -1))
 
 
+@pytest.mark.slow
 def test_draws_follow_the_model(ngram):
     rows = 3000
     words = sampled(ngram, range(rows), tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows), count=1)[:, 0]

@@ -116,6 +116,7 @@ def test_adaptive_softmax_of_one_word_is_its_share():
     np.testing.assert_allclose(tf.reduce_sum(tf.exp(every), -1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sampled_softmax_learns_what_the_full_one_learns():
     keras.utils.set_random_seed(3)
     expected = np.array([0, 0, 0.4, 0.3, 0.2, 0.1, 0, 0, 0, 0, 0, 0])

@@ -91,6 +91,7 @@ def tensors(lattice, dtype=tf.float32):
     return [tf.constant(emissions, dtype), tf.constant(lengths), *(tf.constant(scores, dtype) for scores in chain)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("seed", range(3))
 def test_log_partition_and_its_gradient_equal_enumeration(seed, xla):
@@ -114,6 +115,7 @@ def test_log_partition_and_its_gradient_equal_enumeration(seed, xla):
     np.testing.assert_allclose(gradients[3], ends, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tags", [1, linear_chain.FEW_TAGS, linear_chain.FEW_TAGS + 1])
 def test_xla_agrees_for_few_and_for_many_tags(tags):
     lattice = tensors(random_lattice(5, tags=tags, time=9, lengths=(9, 4, 0, 1)))
@@ -129,6 +131,7 @@ def parallel(monkeypatch):
     monkeypatch.setattr(linear_chain, "PARALLEL_STEPS", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("xla", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e3])
 @pytest.mark.parametrize("lattice", [random_lattice, varying_lattice])
@@ -148,6 +151,7 @@ def test_the_associative_scan_equals_enumeration(lattice, scale, xla, parallel):
     np.testing.assert_allclose(pairs, [oracle.pair_marginals for oracle in exact], **close)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("forbidden", [False, True])
 def test_the_associative_scan_equals_the_walk_over_a_hundred_thousand_steps(forbidden, parallel, monkeypatch):
     emissions, lengths, transitions, *ends = random_lattice(4, tags=3, time=100_000, lengths=(100_000, 70_001, 1))
@@ -232,6 +236,7 @@ def test_forbidden_transitions_have_no_probability(forbidden):
         assert all(transitions[a, b] != forbidden for a, b in itertools.pairwise(row[:length]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("varying", [False, True])
 def test_a_tag_that_can_only_end_a_sentence_ends_it(varying):
     """Nothing can follow it beyond the end, and what the recursion computes there must not come back."""
@@ -305,6 +310,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 SCALES = [1.0, 20.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("xla", [False, True])
 def test_varying_transitions_equal_enumeration(scale, xla):

@@ -48,6 +48,7 @@ class Subclassed(keras.Model):
         return self.crf(self.emissions(embedded), mask=self.embedding.compute_mask(words))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_a_model_trains_saves_loads_and_clones(head, tmp_path):
     keras.utils.set_random_seed(0)
@@ -71,6 +72,7 @@ def test_a_model_trains_saves_loads_and_clones(head, tmp_path):
     np.testing.assert_array_equal(cloned.predict(WORDS, verbose=0), predicted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_an_export_predicts_what_the_model_predicts(head, tmp_path):
     model = functional(head)
@@ -79,12 +81,14 @@ def test_an_export_predicts_what_the_model_predicts(head, tmp_path):
     np.testing.assert_array_equal(loaded.serve(tf.constant(WORDS, tf.int32)), model.predict(WORDS, verbose=0))
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_trains():
     model = compiled(Subclassed())
     losses = model.fit(WORDS, TAGS, epochs=40, batch_size=6, verbose=0).history["loss"]
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_mixed_precision_trains_with_float32_weights(head):
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -97,6 +101,7 @@ def test_mixed_precision_trains_with_float32_weights(head):
     assert all(weight.dtype == "float32" for weight in model.layers[-1].weights)
 
 
+@pytest.mark.slow
 def test_two_replicas_train_like_one():
     """On the two devices of conftest, the loss of the first step is that of one replica over the same batch."""
     keras.utils.set_random_seed(3)
@@ -253,6 +258,7 @@ def test_class_weights_weigh_a_sequence_by_their_mean():
     assert again.class_weights == [1.0, 1.0, 5.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [np.array([1, 1, 5, 1.0]), (1, 1, 5), {np.int64(2): 5}, {"C": 5}])
 def test_class_weights_survive_saving_however_they_are_written(tmp_path, weights):
     words = keras.Input((None,), dtype="int32")
@@ -289,6 +295,7 @@ def test_class_weights_that_mean_nothing_are_refused(weights, complaint):
         NegativeLogLikelihood(class_weights={"B-PRE": 2})(TAGS, CRF(tags=["O", "B-PER", "X", "Y"])(tf.zeros((6, 5, 4))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(None, None, 1), (None, None, None), (6, 5, 1), (None, 5, None)])
 def test_gold_tags_with_an_axis_of_one_are_ids(shape):
     emissions = tf.constant(RNG.normal(size=(6, 5, 4)), tf.float32)
@@ -349,6 +356,7 @@ def test_gold_that_the_constraints_of_training_forbid_is_an_error(head, partial)
     assert np.isfinite(NegativeLogLikelihood()(gold[:1], layer(emissions[:1])))
 
 
+@pytest.mark.slow
 def test_a_functional_model_can_have_every_output(tmp_path):
     words = keras.Input((None,), dtype="int32")
     emissions = keras.layers.Dense(4)(keras.layers.Embedding(20, 8, mask_zero=True)(words))

@@ -47,6 +47,7 @@ def losses_are_those_of_models_trained_alone(found):
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_models_in_threads_and_with_two_outputs_on_other_backends(backend):
     if not importlib.util.find_spec(backend):
@@ -56,6 +57,7 @@ def test_models_in_threads_and_with_two_outputs_on_other_backends(backend):
     assert losses_are_those_of_models_trained_alone(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 def test_models_in_threads_and_with_two_outputs():
     assert losses_are_those_of_models_trained_alone(crfs_in_threads.answers())
 
@@ -90,6 +92,7 @@ def test_a_tensor_made_from_the_tags_is_refused(change, eagerly):
         model.fit(WORDS, WORDS % 3, verbose=0)
 
 
+@pytest.mark.slow
 def test_the_output_of_a_nested_model_is_accepted():
     inner = model_with(lambda tags: tags)
     outer_inputs = keras.Input((None,), dtype="int32")

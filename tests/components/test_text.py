@@ -131,6 +131,7 @@ def sample_corpus(rng, count=40):
     return sentences, vectorizer, EncodedCorpus(sentences, vectorizer, ["A", "B"])
 
 
+@pytest.mark.slow
 def test_encoded_batches_equal_the_vectoriser():
     sentences, vectorizer, corpus = sample_corpus(np.random.default_rng(1))
     buckets = Buckets(corpus.lengths, 24, 4)
@@ -144,6 +145,7 @@ def test_encoded_batches_equal_the_vectoriser():
             assert [{0: "A", 1: "B", UNSEEN: "Z"}[t] for t in tags[: len(sentence.tags)]] == list(sentence.tags)
 
 
+@pytest.mark.slow
 def test_epochs_are_shuffled_by_seed_and_index_alone():
     _, _, corpus = sample_corpus(np.random.default_rng(2))
     buckets = Buckets(corpus.lengths, 24, 4)

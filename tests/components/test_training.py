@@ -54,6 +54,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         checkpoints.load_best(tmp_path)
 
 
+@pytest.mark.slow
 def test_lbfgs_finds_the_optimum():
     """Softmax regression in batches of one epoch, beside SciPy on the whole."""
     rng = np.random.default_rng(4)

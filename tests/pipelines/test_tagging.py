@@ -532,7 +532,7 @@ def test_a_full_disk_while_training(tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_no_number(tmp_path):
-    wild = ("optimizer=sgd", "optimizer.learning_rate=1e30", "trainer.clip_norm=null")
+    wild = ("optimizer=sgd", "optimizer.learning_rate=1e30", "trainer.clip_norm=null", "model.characters.kind=cnn")
     with pytest.raises(InputError, match=r"the loss is .* in epoch 1; lower optimizer.learning_rate"):
         run(tmp_path / "run", *SMALL, *wild, "tracking=off", "export=off")
 

@@ -24,6 +24,7 @@ def close(ours, theirs):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("graph", [False, True])
 def test_scores(name, graph):
@@ -120,6 +121,7 @@ def test_layer_options(use_boundary, use_kernel):
         np.testing.assert_allclose(potentials[:, 0] - inputs[:, 0], float(use_boundary), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_model_wrapper(tmp_path):
     rng = np.random.default_rng(0)
     words = rng.integers(1, 30, (8, 5)) * (np.arange(5) < rng.integers(1, 6, 8)[:, None])
@@ -282,6 +284,7 @@ def small_corpus():
     return words, words % 3
 
 
+@pytest.mark.slow
 def test_a_model_with_a_training_step_of_its_own_learns():
     words, gold = small_corpus()
     model = OwnTraining()
@@ -297,6 +300,7 @@ def wrapped():
     return tfa.text.CRFModelWrapper(keras.Model(inputs, features), 3)
 
 
+@pytest.mark.slow
 def test_the_wrapper_reports_the_loss_of_the_crf():
     words, gold = small_corpus()
     model = wrapped()
@@ -312,6 +316,7 @@ def test_the_wrapper_reports_the_loss_of_the_crf():
     assert weighted["crf_loss"] == pytest.approx(one, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["adam", keras.optimizers.SGD(0.1)])
 def test_a_saved_and_loaded_wrapper_goes_on(tmp_path, compiled):
     words, gold = small_corpus()
