@@ -101,6 +101,8 @@ def _in_words(annotation: Any, metadata: tuple[Any, ...] = ()) -> str:
         return f"keys: {', '.join(fields_of(origin))}"
     kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     word = kinds.get(origin, "any value")
+    if any(isinstance(constraint, annotated_types.MinLen) for constraint in metadata):
+        word += " that is not empty"
     return word + _range(metadata)
 
 

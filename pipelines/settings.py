@@ -94,7 +94,7 @@ class Tracking(OpenSchema):
 
     target: str = Field(alias="_target_", description="class of the tracker")
     uri: str | None = optional("MLflow server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: str = optional("name of the MLflow experiment")
+    experiment: str = Field(default=None, min_length=1, description="name of the MLflow experiment")
     register_: str | None = Field(
         alias="register",
         default=None,

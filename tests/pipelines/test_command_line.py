@@ -112,6 +112,8 @@ def test_every_choice_of_a_sweep_is_checked():
         ("batching.tokens=0", r"batching.tokens=0: must be"),
         ("data=conll", r"data.path: not given"),
         ("trainer.epochs=many", r"trainer.epochs=many: must be"),
+        ("tracking.experiment=''", r"tracking.experiment=: must be text that is not empty"),
+        ("tracking.experiment=null", r"tracking.experiment=null: must be text"),
     ],
 )
 def test_values_that_cannot_be(override, message):
