@@ -40,7 +40,7 @@ REAL = next(
 
 def pytest_collection_modifyitems(items):
     # Files of few long tests first, or at the end one process works on them alone.
-    items.sort(key=lambda item: not {"pipelines", "serve"} & set(item.path.parts))
+    items.sort(key=lambda item: "components" in item.path.parts)
     if REAL is None:
         warnings.warn("REAL CORPORA NOT FOUND: tests marked `real` are skipped; set TRELLIS_DATA", stacklevel=1)
         for item in items:
