@@ -236,7 +236,7 @@ class EpochEnd(keras.callbacks.Callback):
     def _line(self, loss: float, tokens_per_second: float) -> str:
         """Return what the line of an epoch and the bar show."""
         parts = [f"loss {loss:.3f}"]
-        if self.progress.epochs:
+        if self.progress.epochs and self.policy.monitor != "train/loss":
             name = self.policy.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
             parts.append(f"{name} {self.progress.epochs[-1][self.policy.monitor]:.4f}")
         return "  ".join([*parts, f"{tokens_per_second:,.0f} tokens/s"])
