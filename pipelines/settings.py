@@ -4,7 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -94,7 +94,7 @@ class Tracking(OpenSchema):
 
     target: str = Field(alias="_target_", description="class of the tracker")
     uri: str | None = optional("MLflow server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: str = Field(default=None, min_length=1, description="name of the MLflow experiment")
+    experiment: Annotated[str, Field(min_length=1)] = optional("name of the MLflow experiment")
     register_: str | None = Field(
         alias="register",
         default=None,
