@@ -12,9 +12,12 @@ import asyncio
 import base64
 import contextlib
 import http.client
+import importlib
 import itertools
 import json
 import random
+import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +28,7 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
+from trellis.components.quiet import captured_stderr
 from trellis.components.types import JSON, FilePath
 from trellis.serve.timed_http import SecureTimedConnection, TimedConnection, tls_context
 
@@ -334,8 +338,20 @@ def _reading_answer() -> Iterator[None]:
         raise ServingError("INTERNAL", f"{_NO_ANSWER} ({type(error).__name__})") from None
 
 
+_importing = threading.Lock()
+
+
+def _import_messages() -> None:
+    """Import the modules of gRPC messages, which import TensorFlow, without its start-up messages."""
+    with _importing:
+        if "tensorflow" not in sys.modules:
+            with captured_stderr():
+                importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
+
+
 class _Grpc(_Transport):
     def __init__(self, url: str, spec: ModelSpec, certificate: FilePath | None) -> None:
+        _import_messages()
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
