@@ -53,7 +53,7 @@ def check_first_lines(config: DictConfig) -> None:
         "alignment": sentence_pairs,
     }
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # what is odd is said when all of it is read
+    logging.disable(logging.WARNING)  # warnings belong to the complete reading
     try:
         with first_lines(FIRST, 10 * FIRST) as cut:
             chosen: Callable[..., tuple[Any, Mapping[str, Any]]] = read.get(data["task"], tagged_sentences)

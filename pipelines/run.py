@@ -11,6 +11,7 @@ try:
     from omegaconf import OmegaConf, open_dict
 
     from trellis.pipelines.configuration import Tree
+    from trellis.pipelines.reading import check_first_lines
     from trellis.pipelines.settings import validate
     from trellis.pipelines.terminal import Terminal, headline
 except ModuleNotFoundError as error:
@@ -42,6 +43,9 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     tree.make_importable()
     opened = tree.opened(overrides)
     tree.check(opened)
+    settings = tree.compose(opened)
+    validate(settings)
+    check_first_lines(settings)
     config = tree.compose(opened, hydra=True)
     place = Path(folder or config.hydra.run.dir)
     (place / ".hydra").mkdir(parents=True, exist_ok=True)
@@ -51,7 +55,6 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     hydra = config.hydra
     with open_dict(config):
         del config["hydra"]
-    validate(config)
     OmegaConf.save(config, place / ".hydra" / "config.yaml")
     OmegaConf.save(hydra, place / ".hydra" / "hydra.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), place / ".hydra" / "overrides.yaml")

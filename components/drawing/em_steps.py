@@ -57,7 +57,7 @@ def em_steps(pairs: Sequence[tuple[Sequence[str], Sequence[str]]], iterations: i
     """Train IBM Model 1 by the layer `IBM1`, and keep what each iteration computes.
 
     Args:
-        pairs: the tokens of each sentence pair, none of them empty.
+        pairs: the tokens of each sentence pair; no side may be empty.
         iterations: how many.
         null: whether NULL generates words too, as likely as each of the words.
     """

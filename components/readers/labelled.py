@@ -211,7 +211,7 @@ def divide(
         source: the name of the examples, for messages.
 
     Returns:
-        `{part: examples}`, in their original order, each part with about its share and none of them empty.
+        `{part: examples}`, in their original order, each part with about its share and at least one example.
 
     Raises:
         InputError: a class has a single example, which cannot be both learned and scored; or there are too few

@@ -1,10 +1,11 @@
-"""What is wrong with the user's own files is said before TensorFlow starts."""
+"""Errors in the user's own files are reported before TensorFlow starts."""
 
 import os
 import sys
 
 import pytest
 
+import trellis
 from tests.pipelines.runs import configured, python
 from trellis.components.errors import InputError
 from trellis.pipelines.command_line import checked
@@ -76,4 +77,10 @@ def test_nothing_is_left_behind_and_tensorflow_is_not_imported(tmp_path):
     done = python("-c", code, cwd=tmp_path, PYTHONPATH=os.pathsep.join(sys.path))
     assert done.stdout == "2 set()\n"
     assert done.stderr == "trellis train: error: data.path: nowhere is not a folder\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_training_from_python_leaves_nothing_behind_either(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        trellis.train("data=conll", f"data.path={tmp_path}/nowhere", folder=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
