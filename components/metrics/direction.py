@@ -1,8 +1,19 @@
 """Which scores are shown first, and which of two is the better one."""
 
 # Names of scores, without their part, that tables of runs show if a run has them.
-HEADLINES = ("f1", "accuracy", "macro_f1", "perplexity", "bleu", "aer", "loss")
-LOWER_IS_BETTER = ("loss", "aer", "perplexity")
+HEADLINES = (
+    "f1",
+    "accuracy",
+    "macro_f1",
+    "bleu_tok_lc",
+    "bleu_13a_lc",
+    "bleu_13a",
+    "perplexity",
+    "coverage",
+    "aer",
+    "loss",
+)
+LOWER_IS_BETTER = ("loss", "aer", "perplexity", "ter")  # and hter
 
 
 def is_better(score: float, than: float, metric: str) -> bool:
