@@ -1,50 +1,86 @@
-"""Scores of translations: BLEU, chrF, chrF++ and TER as sacrebleu computes them, and HTER.
+"""Scores of translations: BLEU, chrF, chrF++ and TER as sacrebleu computes them, METEOR and HTER.
 
 A name says which text a score compares. `bleu_13a` and `bleu_13a_lc` are for raw text, which sacrebleu tokenizes;
 `bleu_tok_lc` is for text that is tokenized already, as most papers report it. The two are never comparable. All scores
 are on sacrebleu's scale, from 0 to 100 (TER may exceed 100).
 """
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from sacrebleu.metrics.base import Metric
-
-References = Sequence[Sequence[str | None]]
+from trellis.components.errors import nearest
+from trellis.components.metrics.meteor import Meteor
+from trellis.components.metrics.translation_metric import Hter, References, SacreBleuMetric, TranslationMetric
 
 
 class Definition(NamedTuple):
-    """How sacrebleu computes a score.
+    """A score.
 
     Attributes:
-        metric: the class in `sacrebleu.metrics`.
-        options: the arguments of its constructor.
+        meaning: what it is, in a few words.
         tokenized: whether it is a score of tokenized text; None if it is one of either.
-        meaning: one line for `--help`.
+        kind: the class in `sacrebleu.metrics`; None if it is not from there.
+        options: the arguments of its constructor.
+        default: whether it is computed unless others are named.
     """
 
-    metric: str
-    options: dict[str, bool | int | str]
-    tokenized: bool | None
     meaning: str
+    tokenized: bool | None = None
+    kind: str | None = None
+    options: Mapping[str, bool | int | str] = {}
+    default: bool = True
 
+
+# `force` only silences a warning about text that looks tokenized.
+_BLEU_13A: dict[str, bool | int | str] = {"tokenize": "13a", "force": True}
 
 DEFINITIONS = {
-    "bleu_13a": Definition("BLEU", {"tokenize": "13a"}, False, "BLEU of raw text, cased"),
-    "bleu_13a_lc": Definition("BLEU", {"tokenize": "13a", "lowercase": True}, False, "BLEU of raw text, lower-cased"),
+    "bleu_13a": Definition("BLEU of raw text, cased", False, "BLEU", _BLEU_13A),
+    "bleu_13a_lc": Definition("BLEU of raw text, lower-cased", False, "BLEU", {**_BLEU_13A, "lowercase": True}),
     "bleu_tok_lc": Definition(
-        "BLEU", {"tokenize": "none", "lowercase": True, "force": True}, True, "BLEU of tokenized text, lower-cased"
+        "BLEU of tokens, lower-cased", True, "BLEU", {**_BLEU_13A, "lowercase": True, "tokenize": "none"}
     ),
-    "chrf": Definition("CHRF", {}, None, "chrF: character n-grams"),
-    "chrfpp": Definition("CHRF", {"word_order": 2}, None, "chrF++: characters and words"),
-    "ter": Definition("TER", {}, None, "translation edit rate, lower-cased; lower is better"),
+    "chrf": Definition("chrF, F2 of character n-grams, cased", None, "CHRF"),
+    "chrfpp": Definition("chrF++, F2 of characters and words, cased", None, "CHRF", {"word_order": 2}),
+    "ter": Definition("translation edit rate, lower-cased; lower is better", None, "TER"),
+    "meteor": Definition("METEOR of words and stems, lower-cased; needs the language", default=False),
+    "hter": Definition("mean edit rate to post-edits, at most 100; lower is better", default=False),
 }
 
 
 def default_names(tokenized: bool) -> tuple[str, ...]:
-    """Return the names of the scores of tokenized or of raw text."""
-    return tuple(name for name, definition in DEFINITIONS.items() if definition.tokenized in (None, tokenized))
+    """Return the names of the scores that are computed for tokenized or for raw text unless others are named."""
+    return tuple(
+        name
+        for name, definition in DEFINITIONS.items()
+        if definition.default and definition.tokenized in (None, tokenized)
+    )
+
+
+def translation_metric(name: str, *, tokenized: bool, language: str | None = None) -> TranslationMetric:
+    """Return a metric by its name.
+
+    Args:
+        name: a name of `DEFINITIONS`.
+        tokenized: whether the texts are tokens joined by spaces, rather than raw text.
+        language: the ISO 639 code of the language of the texts, for `meteor`.
+
+    Raises:
+        ValueError: there is no such metric, it does not suit such texts, or `meteor` has no language.
+    """
+    if name not in DEFINITIONS:
+        raise ValueError(f"{name}: no such metric; did you mean {nearest(name, DEFINITIONS)}?")
+    definition = DEFINITIONS[name]
+    if definition.tokenized not in (None, tokenized):
+        text, valid = "tokenized" if tokenized else "raw", ", ".join(default_names(tokenized))
+        raise ValueError(f"{name}: not a metric of {text} text, which has {valid}")
+    if definition.kind:
+        return SacreBleuMetric(definition.kind, definition.options)
+    if name == "hter":
+        return Hter()
+    if language is None:
+        raise ValueError(f"{name}: needs the language of the texts, such as en")
+    return Meteor(language, tokenized=tokenized)
 
 
 def corpus_scores(
@@ -53,6 +89,7 @@ def corpus_scores(
     *,
     tokenized: bool,
     names: Collection[str] | None = None,
+    language: str | None = None,
 ) -> dict[str, float]:
     """Return the scores of a corpus.
 
@@ -61,39 +98,64 @@ def corpus_scores(
         references: one list per set of references, as sacrebleu takes them: `references[set][segment]`; None where a
             segment has fewer references than others.
         tokenized: whether the texts are tokens joined by spaces, rather than raw text.
-        names: the scores to compute; by default all that suit such texts (`default_names`).
+        names: the scores to compute; by default those that suit such texts (`default_names`).
+        language: the language of the texts, for `meteor`.
 
     Returns:
-        `{name: score}`, from 0 to 100.
+        `{name: score}`.
 
     Raises:
-        ValueError: there are no hypotheses, a segment has no reference, a set of references has another length, or a
-            score does not suit such texts.
+        ValueError: see `check` and `translation_metric`.
     """
-    _check(hypotheses, references)
-    return {
-        name: float(_metric(name, references=references).corpus_score(hypotheses, None).score)
-        for name in _names(tokenized, names)
-    }
+    check(hypotheses, references)
+    scores = {}
+    for name in default_names(tokenized) if names is None else names:
+        metric = translation_metric(name, tokenized=tokenized, language=language)
+        scores[name] = metric.score(metric.statistics(hypotheses, references).sum(axis=0))
+    return scores
 
 
-def segment_scores(hypotheses: Sequence[str], references: References, name: str) -> list[float]:
-    """Return a score of each segment on its own; BLEU has the effective order then (`eff:yes` in its signature).
+def segment_scores(
+    hypotheses: Sequence[str],
+    references: References,
+    *,
+    tokenized: bool,
+    names: Collection[str] | None = None,
+    language: str | None = None,
+) -> dict[str, list[float]]:
+    """Return the scores of each segment on its own; arguments and errors are those of `corpus_scores`.
+
+    The BLEU of a segment has the effective order (`eff:yes` in its signature): n-grams longer than it do not count.
+    """
+    check(hypotheses, references)
+    scores = {}
+    for name in default_names(tokenized) if names is None else names:
+        metric = translation_metric(name, tokenized=tokenized, language=language)
+        scores[name] = [metric.segment_score(row) for row in metric.statistics(hypotheses, references)]
+    return scores
+
+
+def signatures(
+    references: References,
+    *,
+    tokenized: bool,
+    names: Collection[str] | None = None,
+    language: str | None = None,
+    segments: bool = False,
+) -> dict[str, str]:
+    """Return the signature of each score, which says all that another implementation has to know.
 
     Args:
-        hypotheses: the translations.
-        references: one list per set of references, as for `corpus_scores`.
-        name: a name of `DEFINITIONS`.
-
-    Raises:
-        ValueError: as in `corpus_scores`.
+        references: one list per set of references; signatures say how many there are.
+        tokenized: whether the texts are tokens joined by spaces.
+        names: the scores; by default those that suit such texts.
+        language: the language of the texts, for `meteor`.
+        segments: describe `segment_scores` rather than `corpus_scores`.
     """
-    _check(hypotheses, references)
-    metric = _metric(name, segments=True)
-    return [
-        float(metric.sentence_score(hypothesis, [text for text in texts if text is not None]).score)
-        for hypothesis, *texts in zip(hypotheses, *references, strict=True)
-    ]
+    return {
+        name: translation_metric(name, tokenized=tokenized, language=language).signature(references, segments)
+        for name in (default_names(tokenized) if names is None else names)
+    }
 
 
 def hter(hypotheses: Sequence[str], post_edits: Sequence[str]) -> list[float]:
@@ -103,44 +165,15 @@ def hter(hypotheses: Sequence[str], post_edits: Sequence[str]) -> list[float]:
         hypotheses: machine translations, tokenized.
         post_edits: what a person made of each, tokenized.
     """
-    return [min(score, 100.0) for score in segment_scores(hypotheses, [post_edits], "ter")]
+    return segment_scores(hypotheses, [post_edits], tokenized=True, names=["hter"])["hter"]
 
 
-def signatures(
-    references: References, *, tokenized: bool, names: Collection[str] | None = None, segments: bool = False
-) -> dict[str, str]:
-    """Return sacrebleu's signature of each score, which says all that another implementation needs to know.
-
-    Args:
-        references: one list per set of references; signatures say how many there are.
-        tokenized: whether the texts are tokens joined by spaces.
-        names: the scores; by default all that suit such texts.
-        segments: describe `segment_scores` rather than `corpus_scores`.
-    """
-    # Only the number of references of each segment matters: one stand-in segment for each number that occurs.
-    counts = {sum(text is not None for text in texts) for texts in zip(*references, strict=True)}
-    stand_ins = [["" if index < count else None for count in counts] for index in range(max(counts, default=0))]
-    return {name: _metric(name, segments, stand_ins).get_signature().format() for name in _names(tokenized, names)}
-
-
-def _names(tokenized: bool, names: Collection[str] | None) -> Collection[str]:
-    """Return the names of scores to compute.
-
-    Raises:
-        ValueError: a score does not suit such texts, or there is none of this name.
-    """
-    valid = default_names(tokenized)
-    wrong = [name for name in names or () if name not in valid]
-    if wrong:
-        raise ValueError(f"{wrong[0]}: not a score of {'tokenized' if tokenized else 'raw'} text: {', '.join(valid)}")
-    return valid if names is None else names
-
-
-def _check(hypotheses: Sequence[str], references: References) -> None:
+def check(hypotheses: Sequence[str], references: References) -> None:
     """Check what sacrebleu does not: it stops silently at the end of the shorter list.
 
     Raises:
-        ValueError: see `corpus_scores`.
+        ValueError: there are no hypotheses or references, a set of references has another length, or a segment has no
+            reference.
     """
     if not hypotheses or not references:
         raise ValueError(f"{len(hypotheses)} hypotheses and {len(references)} sets of references; at least one of each")
@@ -150,21 +183,3 @@ def _check(hypotheses: Sequence[str], references: References) -> None:
     for segment, texts in enumerate(zip(*references, strict=True)):
         if all(text is None for text in texts):
             raise ValueError(f"segment {segment} has no reference")
-
-
-def _metric(name: str, segments: bool = False, references: References | None = None) -> "Metric":
-    """Return a metric of sacrebleu.
-
-    Args:
-        name: a name of `DEFINITIONS`.
-        segments: for scores of single segments.
-        references: references to cache.
-    """
-    from sacrebleu import metrics
-
-    definition = DEFINITIONS[name]
-    options = {**definition.options, "references": references}
-    if definition.metric == "BLEU":
-        # Raw text that ends in " ." would be reported as "already tokenized", in the middle of a run's output.
-        options |= {"force": True, "effective_order": segments}
-    return getattr(metrics, definition.metric)(**options)
