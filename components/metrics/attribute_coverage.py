@@ -1,9 +1,9 @@
 """Which attributes of a meaning representation a text realizes: what BLEU hardly sees and readers do.
 
-The attributes are those of the E2E challenge (restaurants). Names, places and foods are found as they are written; other
-values by the words that people use for them, such as "cheap" for `less than £20`. A value of an attribute that is not
-known here is found as it is written. On the systems of the challenge, figures are those of the published script (Dušek et
-al. 2019) to 0.005, but for two systems whose "higher priced" and "£20-£25" it does not know.
+The attributes are those of the E2E challenge (restaurants). Names, places and foods are found as they are written;
+other values by the words that people use for them, such as "cheap" for `less than £20`. A value of an attribute that is
+not known here is found as it is written. On the systems of the challenge, figures are those of the published script
+(Dušek et al. 2019) to 0.005, but for two systems whose "higher priced" and "£20-£25" it does not know.
 """
 
 import functools
