@@ -30,9 +30,12 @@ COMMANDS = {
     "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
     "search": Command("trellis.serve.search", "", "find the sentences of a file most similar to a query"),
     "project": Command("trellis.serve.project", "", "project labels to another language along word alignments"),
-    "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC protocols"),
+    "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC"),
     "verify": Command("trellis.serve.verify", "", "check that an export still gives its golden answers"),
     "promote": Command("trellis.serve.promote", "train", "copy a registered model to the folder that is served"),
+    "score-translations": Command(
+        "trellis.serve.score_translations", "train", "score translations: BLEU, chrF, TER, METEOR"
+    ),
     "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
     "gradients": Command("trellis.pipelines.gradient_report", "train", "draw the gradient that reaches each time step"),
 }

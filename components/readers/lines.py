@@ -4,7 +4,7 @@ import codecs
 import contextlib
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -50,10 +50,11 @@ def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, s
         budget.cut.append(str(path))
         return
     try:
-        with open(path, "rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rb") if compressed else open(path, "rb") as file:
-            for line_number, line in enumerate(file, 1):
+        # Opened once: what is read from a pipe, such as `<(command)`, is gone.
+        with open(path, "rb") as stored:
+            compressed = stored.peek(2)[:2] == b"\x1f\x8b"
+            lines: Iterable[bytes] = gzip.GzipFile(fileobj=stored) if compressed else stored
+            for line_number, line in enumerate(lines, 1):
                 if budget:
                     budget.total -= 1
                     if line_number > budget.per_file or budget.total < 0:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import os
 import threading
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from trellis.components.errors import InputError
 from trellis.components.readers import conll, conllu, dataset, tagged, vectors, word_tag
+from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
 
 ODD = ["a\u00a0b", "\u3000", "x\u200by", "\x85", "\u2028", "c\x1dd", "\ufeff", "Ünlü"]
@@ -32,6 +34,15 @@ def test_conll_sentences_end_at_blank_lines_and_documents(write):
         "pos": ("NNP", "VBZ"),
         "chunk": ("B-NP", "B-VP"),
     }
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_a_pipe_is_read_from_its_first_line(compress):
+    receiving, sending = os.pipe()
+    os.write(sending, compress(b"first\nsecond\n"))
+    os.close(sending)
+    assert list(read_lines(f"/dev/fd/{receiving}")) == [(1, "first"), (2, "second")]
+    os.close(receiving)
 
 
 MULTICONER = "# id 5a domain=en\n{} _ _ B-X\nand _ _ O\n\n# id 6b\tdomain=en\nb _ _ O\n\n# _ _ O\n# _ _ O\n".format
