@@ -195,25 +195,21 @@ class Subwords(tf.Module):
             # An empty text is split into one empty word, which must not become a space.
             spaces = tf.gather(tf.where(texts == "", "", " "), words.value_rowids())
             distinct, indices = tf.unique(tf.strings.join([spaces, words.values]))
-            pieces = self._encode_words(distinct)
-            encoded = tf.gather(pieces, indices)
+            encoded = tf.gather(self._merge(self._first_symbols(distinct)), indices)
             splits = tf.gather(encoded.row_splits, words.row_splits)
             return tf.RaggedTensor.from_row_splits(encoded.values, splits, validate=False)
 
-    def _encode_words(self, words: Strings) -> tf.RaggedTensor:
-        """Return the ids of words that begin with a space, `(words, pieces)` ragged int32."""
-        ids = self._whole_words.lookup(words)
-        is_whole = ids != UNKNOWN
-        others = self._merge(self._characters_of(tf.boolean_mask(words, ~is_whole)))
-        # A row for each word, which is not used if the word is none of the pieces, and the rows of those words.
-        whole = tf.RaggedTensor.from_uniform_row_length(ids, 1)
-        rows = tf.where(is_whole, tf.range(tf.size(ids)), tf.size(ids) - 1 + tf.cumsum(tf.cast(~is_whole, tf.int32)))
-        return tf.gather(tf.concat([whole, others], axis=0), rows)
+    def _first_symbols(self, words: Strings) -> tf.RaggedTensor:
+        """Return words as the pieces that they are, or else as their characters, `(words, symbols)` ragged int32.
 
-    def _characters_of(self, words: Strings) -> tf.RaggedTensor:
-        """Return the ids of the characters of words, `(words, symbols)` ragged int32."""
-        codes = tf.strings.unicode_decode(words, "UTF-8")
-        symbols, rows = self._characters.lookup(codes.values), codes.value_rowids()
+        Args:
+            words: `(words,)` strings that begin with a space.
+        """
+        whole = self._whole_words.lookup(words)
+        codes = tf.strings.unicode_decode(tf.where(whole == UNKNOWN, words, " "), "UTF-8")
+        rows = codes.value_rowids()
+        symbols = tf.gather(whole, rows)
+        symbols = tf.where(symbols == UNKNOWN, self._characters.lookup(codes.values), symbols)
         unknown = symbols == UNKNOWN
         if self.model.byte_fallback:
             sizes = tf.where(unknown, utf8_size(codes.values), 1)
