@@ -20,7 +20,7 @@ import dataclasses
 import io
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,13 +72,13 @@ def learn(texts: Iterable[str], size: int, byte_fallback: bool = True, case: str
     import sentencepiece  # from the extra `train`, while exports and restored models must work without it
 
     processor = sentencepiece.SentencePieceProcessor(
-        model_proto=train_sentencepiece(_normalized(texts, case), size, byte_fallback)
+        model_proto=train_sentencepiece(texts if case == "keep" else _normalized(texts, case), size, byte_fallback)
     )
     pieces = tuple(processor.id_to_piece(index) for index in range(processor.get_piece_size()))
     return SubwordModel(pieces, byte_fallback, case)
 
 
-def train_sentencepiece(texts: Iterable[str], size: int, byte_fallback: bool) -> bytes:
+def train_sentencepiece(texts: Iterable[str | bytes], size: int, byte_fallback: bool) -> bytes:
     """Return a serialized model of sentencepiece that keeps text as it is; see `learn`."""
     import sentencepiece
 
@@ -113,9 +113,8 @@ def train_sentencepiece(texts: Iterable[str], size: int, byte_fallback: bool) ->
     return model.getvalue()
 
 
-def _normalized(texts: Iterable[str], case: str) -> Iterator[str]:
-    for text in texts:
-        yield text if case == "keep" else normalize(tf.constant(text), case, "keep").numpy().decode()
+def _normalized(texts: Iterable[str], case: str) -> list[bytes]:
+    return normalize(tf.constant(list(texts), tf.string), case, "keep").numpy().tolist()
 
 
 def piece_parts(ids: Mapping[str, int]) -> dict[int, tuple[int, int]]:
@@ -176,9 +175,10 @@ class Subwords(tf.Module):
         self._merges = _table(
             {left * self.size + right: index for index, (left, right) in parts.items()}, tf.int64, self.size
         )
-        self._early = tf.constant(_early_merges(parts, self.size))
-        self._texts = tf.constant(_texts(model))
-        self._pieces = tf.constant(["", *model.pieces[1:]])
+        with tf.device("CPU"):
+            self._early = tf.constant(_early_merges(parts, self.size))
+            self._texts = tf.constant(_texts(model))
+            self._pieces = tf.constant(["", *model.pieces[1:]])
 
     def encode(self, texts: Strings) -> tf.RaggedTensor:
         """Return the ids of texts.
