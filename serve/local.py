@@ -1,8 +1,8 @@
 """Serve exports without Docker, for development and tests: `trellis serve exports/`
 
 Speaks TensorFlow Serving's protocols: REST on port 8501, gRPC on port 8500, on this machine only. Serves the newest
-version of every model in the folder, and loads new versions as they appear. On SIGTERM the server stops accepting
-requests, answers those in flight, and exits.
+version of every model in the folder, and loads new versions as they appear. In a browser, http://127.0.0.1:8501/ is a
+page to try the models on. On SIGTERM the server stops accepting requests, answers those in flight, and exits.
 """
 
 import argparse
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1)")
     parser.add_argument("--rest-port", type=port, default=8501, help="0: any free port (8501)")
     parser.add_argument("--grpc-port", type=port, default=8500, help="0: any free port (8500)")
+    parser.add_argument("--no-page", dest="page", action="store_false", help="without the page at / to try models")
     parser.add_argument("--config", type=Path, help="a models.config of TensorFlow Serving, for its version labels")
     parser.add_argument("--poll", type=positive_float, default=1.0, help="seconds between looks at the folder (1)")
     parser.add_argument("--batch", type=positive_int, default=64, help="maximum rows of a batch (64)")
@@ -141,13 +142,15 @@ class _FrontEnd:
         import uvicorn
 
         from trellis.serve.server.connections import HEADER_BYTES, BoundedConnection
+        from trellis.serve.server.page import Page
         from trellis.serve.server.rest import Application
 
         self._options, self._models, self._metrics, self._credentials = options, models, metrics, credentials
         self._socket = rest_socket
         BoundedConnection.maximum = options.connections
+        page = Page(models) if options.page else None
         config = uvicorn.Config(
-            Application(models, metrics, options.deadline, options.body), http=BoundedConnection, ws="none",
+            Application(models, metrics, options.deadline, options.body, page), http=BoundedConnection, ws="none",
             h11_max_incomplete_event_size=HEADER_BYTES, log_level="critical", access_log=False, server_header=False,
             ssl_certfile=options.tls_cert, ssl_keyfile=options.tls_key, timeout_graceful_shutdown=30,
         )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
 
+from tests.browser import CHROMIUM  # noqa: E402
 from trellis.components.quiet import captured_stderr  # noqa: E402
 
 with captured_stderr():
@@ -51,6 +52,8 @@ def pytest_collection_modifyitems(items):
 def pytest_terminal_summary(terminalreporter):
     if REAL is None:
         terminalreporter.write_line("REAL CORPORA NOT FOUND: tests marked `real` were skipped", red=True)
+    if CHROMIUM is None:
+        terminalreporter.write_line("CHROMIUM NOT FOUND: tests of pages in a browser were skipped", red=True)
 
 
 @pytest.fixture(scope="session")

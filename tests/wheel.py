@@ -125,11 +125,12 @@ def inspect(wheel: Path) -> None:
     }
     if "trellis" not in folders or others:
         fail(f"the wheel installs {', '.join(sorted(folders))}; expected trellis and its dist-info alone")
-    data = [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("samples/*/*"), ROOT / "py.typed"]
+    drawing = [file for file in ROOT.glob("components/drawing/*") if file.suffix in (".css", ".js")]
+    data = [*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("samples/*/*"), *drawing, *ROOT.glob("serve/page/*")]
     sources = [*ROOT.glob("components/**/*.py"), *ROOT.glob("pipelines/**/*.py"), *ROOT.glob("serve/**/*.py")]
     missing = sorted(
         str(file.relative_to(ROOT))
-        for file in (*data, *sources)
+        for file in (*data, ROOT / "py.typed", *sources)
         if file.is_file() and "__pycache__" not in file.parts and f"trellis/{file.relative_to(ROOT)}" not in names
     )
     if missing:

@@ -45,6 +45,7 @@ class Version:
         signatures: the inputs and outputs of each signature.
         limits: the limits of each signature.
         batches: the queue of each signature; empty after `close`.
+        examples: the largest warm-up request to each signature, after `warm_up`.
         busy: the number of requests that use this version; guarded by the lock of `Models`.
     """
 
@@ -71,6 +72,7 @@ class Version:
             key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings, stoppable)
             for key, signature in self.signatures.items()
         }
+        self.examples: dict[str, Arrays] = {}
         self.busy = 0
 
     def signature(self, name: str) -> Signature:
@@ -110,6 +112,7 @@ class Version:
         """Answer the warm-up requests through the queues, so that their threads are warm too."""
         for signature, inputs in self.requests():
             self.batches[signature].submit(inputs, time.monotonic() + WARM_UP_SECONDS).result()
+            self.examples[signature] = inputs  # in the order of their rows
 
     def close(self) -> None:
         """Answer the waiting requests and release the model."""

@@ -271,7 +271,7 @@ def answer(outputs: Arrays, in_rows: bool) -> JSON:
     Raises:
         Refused: the outputs cannot be divided into rows.
     """
-    values = {name: _plain(array) for name, array in outputs.items()}
+    values = {name: plain(array) for name, array in outputs.items()}
     if not in_rows:
         return {"outputs": next(iter(values.values())) if len(values) == 1 else values}
     if len(values) == 1:
@@ -282,7 +282,8 @@ def answer(outputs: Arrays, in_rows: bool) -> JSON:
     return {"predictions": [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]}
 
 
-def _plain(array: np.ndarray) -> Any:
+def plain(array: np.ndarray) -> Any:
+    """Return a tensor as nested lists; strings that are not UTF-8 as `{"b64": …}`."""
     if array.dtype != object:
         return array.tolist()
     texts = np.empty(array.size, object)

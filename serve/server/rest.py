@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -14,6 +14,7 @@ from trellis.components.errors import first_line
 from trellis.components.types import JSON
 from trellis.serve.server.limits import Cost
 from trellis.serve.server.models import NAME, Models, Version
+from trellis.serve.server.page import HEADERS, Page
 from trellis.serve.server.prometheus import Metrics
 from trellis.serve.server.requests import (
     HTTP,
@@ -85,17 +86,21 @@ class HeldBytes:
 
 
 class Application:
-    """`/v1/models/NAME[/versions/N|/labels/L][/metadata|:predict]` and `/monitoring/prometheus/metrics`.
+    """`/v1/models/NAME[/versions/N|/labels/L][/metadata|:predict]`, `/monitoring/prometheus/metrics`, and the page.
 
     Args:
         models: the models.
         metrics: where to record requests.
         deadline: the maximum seconds for a request.
         body: the maximum bytes of a request.
+        page: the page at `/`; None: there is none.
     """
 
-    def __init__(self, models: Models, metrics: Metrics, deadline: float = 60.0, body: int = 16 << 20) -> None:
+    def __init__(
+        self, models: Models, metrics: Metrics, deadline: float = 60.0, body: int = 16 << 20, page: Page | None = None
+    ) -> None:
         self._models, self._metrics, self._deadline, self._body = models, metrics, deadline, body
+        self._page = page
         self._held = HeldBytes(HELD_BODIES * body)
         # One thread: large requests are parsed one after the other, and small ones in the event loop meanwhile.
         self._parser = ThreadPoolExecutor(1, "parser")
@@ -107,10 +112,14 @@ class Application:
             return
         began, model, status, content_type = time.monotonic(), "", "OK", b"application/json"
         code = 200
+        more_headers: Sequence[tuple[bytes, bytes]] = ()
         try:
             method, path = scope["method"], scope["path"]
             if path == METRICS and method == "GET":
                 content, content_type = self._metrics.text(self._models).encode(), b"text/plain; version=0.0.4"
+            elif self._page and (file := self._page.find(method, path)):
+                content_type, content = file
+                more_headers = HEADERS
             else:
                 target = _parse_path(method, path)
                 model = target.name
@@ -128,7 +137,7 @@ class Application:
             log.error("%s: %s", type(error).__name__, first_line(error, 300))
             status, code, content = "INTERNAL", 500, _error(f"{type(error).__name__}: {first_line(error, 300)}")
         self._metrics.record(self._models.label(model), "REST", status, time.monotonic() - began)
-        headers = [(b"content-type", content_type), (b"content-length", str(len(content)).encode())]
+        headers = [(b"content-type", content_type), (b"content-length", str(len(content)).encode()), *more_headers]
         await send({"type": "http.response.start", "status": code, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 

@@ -129,7 +129,7 @@ def server(tmp_path_factory):
         'model_config_list { config { name: "echo" base_path: "/models/echo" model_platform: "tensorflow"\n'
         '  version_labels { key: "stable" value: 3 } } }\n'
     )
-    made = Server(folder, "--config", str(config), "--body", "200000", "--deadline", "0.4")
+    made = Server(folder, "--config", str(config), "--body", "200000", "--deadline", "0.4", "--no-page")
     yield made
     assert made.stop() == 0
     assert "stopping: answering the requests in flight" in "".join(made.log)
@@ -275,6 +275,11 @@ def test_wrong_bodies_are_refused_with_a_reason(server, body, message):
 )
 def test_wrong_paths_are_refused(server, path, status):
     assert server.send(path, {"instances": ["a"]})[0] == status
+
+
+@pytest.mark.parametrize("path", ["/", "/page/models", "/page/page.js"])
+def test_without_the_page_its_paths_are_refused_as_tensorflow_serving_does(server, path):
+    assert server.send(path) == (400, {"error": f"Malformed request: GET {path}"})
 
 
 def test_unknown_models_and_methods_are_refused(server):

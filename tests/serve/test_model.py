@@ -7,43 +7,9 @@ import pytest
 import tensorflow as tf
 
 import trellis
-from tests.pipelines.runs import run
 from trellis.components.errors import InputError
 from trellis.serve import generate, predict
 from trellis.serve.model import Aligned, Classified, Scored, Tagged
-
-
-@pytest.fixture(scope="module")
-def train(tmp_path_factory):
-    """A function that trains a small model and returns the folder of its export."""
-
-    def train(model, *overrides):
-        folder = tmp_path_factory.mktemp(model)
-        run(folder / "run", f"model={model}", *overrides, "tracking=off", f"export.dir={folder}/exports")
-        return folder / "exports"
-
-    return train
-
-
-@pytest.fixture(scope="module")
-def tagger(train):
-    return train("bilstm_crf", "model.units=8", "trainer.epochs=1", "limit.sentences=60")
-
-
-@pytest.fixture(scope="module")
-def aligner(train):
-    return train("ibm1", "limit.sentences=100")
-
-
-@pytest.fixture(scope="module")
-def classifier(train):
-    return train("lstm_classifier", "model.units=8", "model.dim=8", "trainer.epochs=1", "data.language=en")
-
-
-@pytest.fixture(scope="module")
-def language_model(train):
-    sizes = "model.units=8", "model.dim=8", "trainer.epochs=1", "limit.sentences=100", "report.mixture=null"
-    return train("gru_lm", *sizes)
 
 
 @pytest.fixture
