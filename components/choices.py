@@ -12,6 +12,7 @@ Unit = Literal["words", "characters"]
 
 Cell = Literal["rnn", "lstm", "gru"]
 Head = Literal["crf", "memm", "softmax"]
+Attention = Literal["additive", "general", "dot"]
 Pooling = Literal["last", "mean", "max", "sum", "attention"]
 WordSoftmax = Literal["full", "sampled", "adaptive"]
 StoredWeights = Literal["bfloat16", "float16", "int8"]

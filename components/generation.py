@@ -1,16 +1,36 @@
-"""Text from language models, in graph: sampling and beam search for any `LanguageModel`."""
+"""Text from language models, in graph: sampling and beam search."""
 
 from collections.abc import Iterable
+from typing import Protocol
 
 import tensorflow as tf
 
-from trellis.components.models.language_model import LanguageModel
+from trellis.components import beam_search
 from trellis.components.types import Lengths, States, Tensor, TokenIds
 
 _NEVER = -1e9
 
 
-def after(model: LanguageModel, tokens: TokenIds, lengths: Lengths) -> tuple[Tensor, States]:
+class Generator(Protocol):
+    """What generation needs of a model; see `trellis.components.models.language_model.LanguageModel`.
+
+    Attributes:
+        vocabulary: number of ids; 0 is padding.
+    """
+
+    vocabulary: int
+
+    def initial_states(self, batch: Tensor) -> States:
+        """Return the states before anything was read."""
+
+    def read(self, tokens: TokenIds, states: States, lengths: Lengths | None = None) -> tuple[Tensor, States]:
+        """Read on; return features and states."""
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """Return the log-probability of every id."""
+
+
+def after(model: Generator, tokens: TokenIds, lengths: Lengths) -> tuple[Tensor, States]:
     """Read prompts.
 
     Args:
@@ -25,7 +45,7 @@ def after(model: LanguageModel, tokens: TokenIds, lengths: Lengths) -> tuple[Ten
 
 
 def sample(
-    model: LanguageModel,
+    model: Generator,
     tokens: TokenIds,
     lengths: Lengths,
     seeds: Tensor,
@@ -111,7 +131,7 @@ def sample(
     return tf.transpose(tf.reshape(generated.stack(), [-1, batch]))
 
 
-def _never(model: LanguageModel, banned: Iterable[int]) -> Tensor:
+def _never(model: Generator, banned: Iterable[int]) -> Tensor:
     """Return what to add to scores `(batch, vocabulary)` to rule out padding and banned ids."""
     return tf.reduce_sum(tf.one_hot([0, *banned], model.vocabulary, on_value=_NEVER), axis=0)
 
@@ -144,8 +164,8 @@ def _draw(scores: Tensor, draws: Tensor) -> Tensor:
     return tf.minimum(tf.reduce_sum(below, axis=1), last)
 
 
-def beam_search(
-    model: LanguageModel,
+def best_continuation(
+    model: Generator,
     tokens: TokenIds,
     lengths: Lengths,
     *,
@@ -157,59 +177,30 @@ def beam_search(
     """Return the most probable continuation that a beam finds.
 
     With an `end`, hypotheses that have reached it compete by log-probability per word, so that length is no handicap.
+    See `trellis.components.beam_search`.
 
     Args:
         model, tokens, lengths, count, banned, end: as for `sample`.
         width: number of hypotheses to keep.
 
     Returns:
-        Ids `(batch, count)`, 0 after the end; and log-probabilities `(batch,)`, in nats.
+        Ids `(batch, time)`, at most `count` wide, 0 after the end; and log-probabilities `(batch,)`, in nats.
     """
-    batch, vocabulary = tf.shape(tokens)[0], model.vocabulary
-    count, width = tf.cast(count, tf.int32), tf.cast(width, tf.int32)
-    never = _never(model, banned)
-    # A finished hypothesis continues with padding only, at no cost.
-    padding = tf.one_hot(0, vocabulary, on_value=0.0, off_value=_NEVER)
-
-    def repeat_rows(values: Tensor) -> Tensor:
-        return tf.repeat(values, width, axis=0)
-
     features, states = after(model, tokens, lengths)
-    features, states = repeat_rows(features), [repeat_rows(state) for state in states]
-    scores = tf.tile(tf.concat([[0.0], tf.fill([width - 1], _NEVER)], 0)[tf.newaxis], [batch, 1])
 
-    def step(
-        index: Tensor, features: Tensor, states: States, scores: Tensor, finished: Tensor, words: Tensor
-    ) -> tuple[Tensor, Tensor, States, Tensor, Tensor, Tensor]:
-        flat = tf.reshape(finished, [-1])
-        following = model.log_probabilities(features) + never
-        following = tf.where(flat[:, tf.newaxis], padding, following)
-        total = tf.reshape(scores[:, :, tf.newaxis] + tf.reshape(following, [batch, width, vocabulary]), [batch, -1])
-        lengths = tf.reduce_sum(tf.cast(words != 0, tf.float32), axis=2)
-        lengths = tf.maximum(lengths + tf.cast(~finished, tf.float32), 1.0)
-        by_length = total / tf.repeat(lengths, vocabulary, axis=1) if end is not None else total
-        chosen = tf.math.top_k(by_length, width).indices
-        scores = tf.gather(total, chosen, batch_dims=1)
-        parents, word = chosen // vocabulary, chosen % vocabulary
-        rows = tf.reshape(tf.range(batch)[:, tf.newaxis] * width + parents, [-1])
-        words = tf.concat([tf.gather(words, parents, batch_dims=1), word[:, :, tf.newaxis]], axis=2)
-        finished = tf.gather(finished, parents, batch_dims=1)
-        if end is not None:
-            finished |= word == end
-        after_word, states = model.read(tf.reshape(word, [-1, 1]), [tf.gather(state, rows) for state in states])
-        return index + 1, after_word[:, 0], states, scores, finished, words
+    def step(words: Tensor, states: States) -> tuple[Tensor, States]:
+        features, states = model.read(words[:, tf.newaxis], states)
+        return model.log_probabilities(features[:, 0]), states
 
-    _, _, _, scores, _, words = tf.while_loop(
-        lambda index, features, states, scores, finished, words: (index < count) & ~tf.reduce_all(finished),
+    found = beam_search.beam_search(
         step,
-        (0, features, states, scores, tf.zeros([batch, width], tf.bool), tf.zeros([batch, width, 0], tf.int32)),
-        shape_invariants=(
-            tf.TensorShape([]),
-            tf.TensorShape([None, *features.shape[1:]]),
-            [tf.TensorShape([None, *state.shape[1:]]) for state in states],
-            tf.TensorShape([None, None]),
-            tf.TensorShape([None, None]),
-            tf.TensorShape([None, None, None]),
-        ),
+        model.log_probabilities(features),
+        states,
+        count=count,
+        width=width,
+        end=end,
+        banned=_never(model, banned),
+        # Without an end all continuations are equally long.
+        alpha=0.0 if end is None else 1.0,
     )
-    return words[:, 0], scores[:, 0]
+    return found.ids[:, 0], found.log_probabilities[:, 0]

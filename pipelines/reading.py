@@ -224,6 +224,23 @@ def sentence_pairs(
     return located, parts
 
 
+def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dataset with the dev and test parts that its folder has beside the training part.
+
+    The files of a part are called like those of train, but for the name of the part: `valid.de` beside `train.de`.
+    """
+    path, files = data["path"], dict(data["files"])
+    train = files.get("train")
+    if isinstance(path, str) and not path.startswith(dataset.PACKAGE) and isinstance(train, dict):
+        for part in dataset.PARTS[1:]:
+            for name in sorted(dataset.USUAL_NAMES[part]):
+                named = {role: file.replace("train", name) for role, file in train.items()}
+                present = [Path(path, f"{file}{suffix}").is_file() for file in named.values() for suffix in ("", ".gz")]
+                if part not in files and named != train and sum(present) >= len(named):
+                    files[part] = named
+    return {**data, "files": files}
+
+
 def _files_of_pairs(
     data: Mapping[str, Any], read: Callable[..., Any]
 ) -> tuple[dict[str, str | dict[str, str]], str | dict[str, str] | None]:

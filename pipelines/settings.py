@@ -76,8 +76,19 @@ class Trainer(Schema):
     epochs: Count | None = described("maximum epochs; null (aligners): the sum of model.iterations")
     patience: Count = described("stop after this many epochs without a better dev score")
     keep: Literal["best", "last"] = described("keep the model with the best dev score, or the last one")
-    monitor: Literal["auto", "dev/f1", "dev/accuracy", "dev/macro_f1", "dev/loss", "dev/perplexity"] = described(
-        "score that decides; auto: F1 for entities, perplexity for language models, otherwise accuracy"
+    monitor: Literal[
+        "auto",
+        "dev/f1",
+        "dev/accuracy",
+        "dev/macro_f1",
+        "dev/loss",
+        "dev/perplexity",
+        "dev/bleu_tok_lc",
+        "dev/bleu_13a",
+        "dev/chrf",
+    ] = described(
+        "score that decides; auto: F1 for entities, perplexity for language models, BLEU for translators, "
+        "otherwise accuracy"
     )
     clip_norm: Positive | None = described("clip gradients to this global norm; null: no clipping")
     average: Rate | None = described(

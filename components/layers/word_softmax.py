@@ -103,6 +103,10 @@ class WordSoftmax(keras.layers.Layer):
         projection, kernel = (tf.cast(weight, features.dtype) for weight in self.tails[group])
         return tf.cast(tf.matmul(tf.matmul(features, projection), kernel, transpose_b=True), tf.float32)
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Return log-probabilities up to a constant for each feature vector: `(…, vocabulary)`, float32."""
+        return self.log_probabilities(features) if self.tails else self._head(features)
+
     def log_probabilities(self, features: Tensor) -> Tensor:
         """Return the log-probability of every id: `(…, vocabulary)`, float32."""
         head = tf.nn.log_softmax(self._head(features))
@@ -132,6 +136,22 @@ class WordSoftmax(keras.layers.Layer):
         else:
             nats = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, self._head(features))
         return tf.reshape(-nats, shape)
+
+    def excess_scores(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the score of each target less the mean score of all ids but padding: `(…)`, float32.
+
+        `-log p(target) + ε × excess` is the cross-entropy with a distribution that gives the target `1 - ε` and spreads
+        `ε` evenly (label smoothing, Szegedy et al. 2016). The mean score is the score of the mean row of the kernel, so
+        nothing as large as the vocabulary is computed. For the kinds `full` and `sampled`.
+
+        Args:
+            features: `(…, dim)`.
+            targets: `(…)` ids.
+        """
+        kernel = tf.convert_to_tensor(self._tied[0].embeddings if self._tied else self.kernel)
+        features = tf.cast(features, tf.float32)
+        rows = tf.gather(kernel, targets) - tf.reduce_mean(kernel[1:], axis=0)
+        return tf.reduce_sum(features * rows, axis=-1) + tf.gather(self.bias, targets) - tf.reduce_mean(self.bias[1:])
 
     def _sampled(self, features: Tensor, targets: Tensor) -> Tensor:
         kernel = tf.convert_to_tensor(self._tied[0].embeddings if self._tied else self.kernel)

@@ -4,7 +4,16 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from trellis.components.choices import AlignmentModel, Cell, Head, Pooling, Smoothing, Symmetrization, WordSoftmax
+from trellis.components.choices import (
+    AlignmentModel,
+    Attention,
+    Cell,
+    Head,
+    Pooling,
+    Smoothing,
+    Symmetrization,
+    WordSoftmax,
+)
 from trellis.components.settings import (
     Count,
     CountOrZero,
@@ -29,6 +38,7 @@ _TIED = "share the embeddings with the softmax"
 _BUCKETS = "rows of the table that feature conjunctions are hashed into"
 _POOLINGS = "|".join(get_args(Pooling))
 _LABEL_SMOOTHING = "share of each label that is spread evenly over all classes"
+_WORD_SMOOTHING = "share of the probability of each target that is spread evenly over the vocabulary"
 
 
 class Model(Schema):
@@ -268,3 +278,49 @@ class Classifier(Model):
     auxiliary: PositiveOrZero = described("weight of an auxiliary language-model loss on the same states; 0: none")
     label_smoothing: Rate = described(_LABEL_SMOOTHING)
     class_weights: Literal["none", "balanced"] = described("balanced: weight classes inversely to their frequency")
+
+
+# Encoder-decoders
+
+
+class Encoder(Schema):
+    """The encoder of texts."""
+
+    cell: Cell = described("recurrent cell")
+    layers: Count = described("number of stacked recurrent layers")
+    units: Count = described("width of each layer, per direction")
+    bidirectional: bool = described("run layers in both directions")
+
+
+class Decoder(Schema):
+    """The decoder."""
+
+    cell: Cell = described("recurrent cell")
+    layers: Count = described("number of stacked recurrent layers")
+    units: Count = described("width of each layer")
+    attend_after: Literal["first", "last"] = described(
+        "layer whose states are the queries of attention; after the first, further layers read the context too"
+    )
+    input_feeding: bool = described("read the features of the previous step too; training is a loop over time then")
+
+
+class AttentionOfDecoder(Schema):
+    """Attention of the decoder to the encoder."""
+
+    kind: Attention | Literal["none"] = described(
+        "how to score positions: additive (Bahdanau), general or dot (Luong); none: no attention (Sutskever)"
+    )
+    units: Count = described("additive: width of the hidden layer")
+    window: Count | None = described("local attention to this many positions on each side; null: global")
+
+
+class TranslationModel(Model):
+    """An encoder-decoder of texts."""
+
+    encoder: Encoder = described("encoder")
+    decoder: Decoder = described("decoder")
+    attention: AttentionOfDecoder = described("attention of the decoder to the encoder")
+    dim: Count = described("width of the embeddings")
+    dropout: Dropout = described("dropout rates")
+    tied: bool = described(_TIED)
+    label_smoothing: Rate = described(_WORD_SMOOTHING)

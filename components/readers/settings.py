@@ -112,6 +112,7 @@ class Bitext(Dataset):
     scored: list[str] = described("parts with gold links to score")
     also: list[str] = described("names of further bitexts to train on")
     max_length: Count = described("maximum words of a side; skip longer pairs")
+    tokenized: bool = optional("texts are tokens joined by spaces, for the scores of translators; false: raw text")
 
 
 class RunningText(Dataset):

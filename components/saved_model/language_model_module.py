@@ -140,7 +140,7 @@ class LanguageModelModule(ExportModule):
     def _beam(self, prompt: Strings, count: Tensor, width: Tensor) -> dict[str, Tensor]:
         check_in_graph(count=count, width=width)
         ids, lengths = self._encode(prompt)
-        generated, scores = generation.beam_search(
+        generated, scores = generation.best_continuation(
             self._model(), ids, lengths, count=count, width=width, banned=self._banned, end=self._end
         )
         return {"text": self._continuation(prompt, generated), "log_probability": scores}

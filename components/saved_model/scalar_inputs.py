@@ -30,6 +30,11 @@ class Range(NamedTuple):
 RANGES = {
     "count": Range(1),
     "width": Range(1),
+    "best": Range(1),
+    "minimum": Range(0),
+    "no_repeat": Range(0),
+    "alpha": Range(0),
+    "coverage": Range(0),
     "temperature": Range(0),
     "top_k": Range(0),
     "top_p": Range(0, 1, exclusive=True),

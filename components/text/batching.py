@@ -163,6 +163,7 @@ class Buckets:
         tokens: the maximum number of cells (rows × time) of a batch; a longer sentence is a batch of its own.
         max_shapes: the maximum number of distinct shapes.
         sentences: the number of rows of every batch, instead of the budget of tokens.
+        others: a second length of each sentence, such as that of its translation: batches are alike in it too.
 
     Attributes:
         shapes: `(rows, time)` of the batches of each bucket.
@@ -176,12 +177,14 @@ class Buckets:
         tokens: int | None = None,
         max_shapes: int = 16,
         sentences: int | None = None,
+        others: np.ndarray | None = None,
     ) -> None:
         if not (tokens or sentences):
             raise ValueError("Buckets: set tokens or sentences")
         lengths = np.asarray(lengths)
         bounds = optimal_bounds(np.maximum(lengths, 1), max_shapes)
         bucket = np.searchsorted(bounds, np.maximum(lengths, 1))
+        self._others = others
         self._members = [np.flatnonzero(bucket == index).astype(np.int32) for index in range(len(bounds))]
         self.shapes: list[tuple[int, int]] = []
         waiting = 0
@@ -207,6 +210,8 @@ class Buckets:
         for members, (rows, time) in zip(self._members, self.shapes, strict=True):
             if generator is not None:
                 members = generator.permutation(members)
+            if self._others is not None:
+                members = members[np.argsort(self._others[members], kind="stable")]
             waiting = np.concatenate([left, members])
             full = len(waiting) - len(waiting) % rows
             batches += [(batch, time) for batch in waiting[:full].reshape(-1, rows)]

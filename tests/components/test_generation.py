@@ -110,7 +110,7 @@ def test_a_repetition_penalty_prevents_repetition(network):
 @pytest.mark.parametrize("name", ["ngram", "network"])
 def test_a_wide_beam_finds_the_best(name, request):
     model = request.getfixturevalue(name)
-    words, scores = generation.beam_search(model, PROMPTS, LENGTHS, count=3, width=150)
+    words, scores = generation.best_continuation(model, PROMPTS, LENGTHS, count=3, width=150)
     for row, length in enumerate(LENGTHS.numpy()):
         prompt = PROMPTS.numpy()[row, :length].tolist()
         every = [list(continuation) for continuation in itertools.product(range(1, model.vocabulary), repeat=3)]
@@ -124,6 +124,6 @@ def test_a_wide_beam_finds_the_best(name, request):
 
 
 def test_a_beam_stops_at_the_end(ngram):
-    words, _ = generation.beam_search(ngram, PROMPTS, LENGTHS, count=20, width=3, end=END)
+    words, _ = generation.best_continuation(ngram, PROMPTS, LENGTHS, count=20, width=3, end=END)
     for row in words.numpy():
         assert np.count_nonzero(row == END) == 1 and row[np.flatnonzero(row == END)[0] + 1 :].sum() == 0

@@ -1,0 +1,169 @@
+"""Sequences from an `EncoderDecoder`, in graph: beam search, sampling, and the attention of given targets."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from trellis.components import beam_search, generation
+from trellis.components.beam_search import NEVER, Hypotheses
+from trellis.components.models.encoder_decoder import EncoderDecoder, Memory
+from trellis.components.text.subwords import BEGIN, END, PAD
+from trellis.components.types import Lengths, States, Tensor, TokenIds
+
+_SMALLEST = 1e-6  # attention that a source position counts as having had at least
+
+
+class Forced(NamedTuple):
+    """What a model makes of given targets.
+
+    Attributes:
+        log_probabilities: of each target token, `(batch, time)`, 0 at padding.
+        weights: attention `(batch, time, source)`, or None.
+    """
+
+    log_probabilities: Tensor
+    weights: Tensor | None
+
+
+class Prompted:
+    """An encoder-decoder that has read a source, as a language model of its targets.
+
+    Args:
+        model: the model.
+        memory: of the source.
+        first: the states of the decoder before the first token.
+    """
+
+    def __init__(self, model: EncoderDecoder, memory: Memory, first: States) -> None:
+        self._model, self._memory, self._first = model, memory, first
+        self.vocabulary = model.vocabulary
+
+    def initial_states(self, batch: Tensor) -> States:
+        """Return the states before the first token."""
+        del batch
+        return self._first
+
+    def read(self, tokens: TokenIds, states: States, lengths: Lengths | None = None) -> tuple[Tensor, States]:
+        """Read one token of each row, `(rows, 1)`; return its features `(rows, 1, dim)` and the states after it."""
+        del lengths
+        decoded = self._model.decode(tokens, self._memory, states)
+        return decoded.features, decoded.states
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """Return the log-probability of every id."""
+        return self._model.log_probabilities(features)
+
+
+def translate(
+    model: EncoderDecoder,
+    source: Tensor,
+    *,
+    count: int | Tensor,
+    width: int | Tensor = 5,
+    best: int | Tensor = 1,
+    alpha: float | Tensor = 1.0,
+    coverage: float | Tensor = 0.0,
+    minimum: int | Tensor = 0,
+    no_repeat: int | Tensor = 0,
+    banned: Iterable[int] = (),
+) -> Hypotheses:
+    """Return the best sequences that a beam finds.
+
+    Args:
+        source: as `EncoderDecoder.encode` takes it.
+        count: maximum tokens, the end included; of all rows or `(batch,)`.
+        width, best, alpha, minimum, no_repeat: see `beam_search`.
+        coverage: weight of the coverage penalty, `Σ log min(attention to a source position, 1)` (Wu et al. 2016).
+        banned: ids that are never generated.
+    """
+    memory, states = model.encode(source)
+    coverage = tf.cast(coverage, tf.float32)
+    attends = model.attention is not None
+
+    def read(tokens: Tensor, states: States) -> tuple[Tensor, States]:
+        seen: States = []
+        if attends:
+            *states, attended = states
+        decoded = model.decode(tokens[:, tf.newaxis], memory, states)
+        if attends:
+            seen = [attended + decoded.weights[:, 0]]
+        return model.softmax.scores(decoded.features[:, 0]), [*decoded.states, *seen]
+
+    def penalty(states: States) -> Tensor:
+        covered = tf.math.log(tf.clip_by_value(states[-1], _SMALLEST, 1.0))
+        # Rows of a beam share the mask of their source.
+        beams = tf.shape(covered)[0] // tf.shape(memory.mask)[0]
+        return coverage * tf.reduce_sum(tf.where(tf.repeat(memory.mask, beams, axis=0), covered, 0.0), axis=1)
+
+    batch = tf.shape(memory.mask)[0]
+    if attends:
+        states = [*states, tf.zeros(tf.shape(memory.mask))]
+    scores, states = read(tf.fill([batch], BEGIN), states)
+    never = tf.reduce_sum(tf.one_hot([PAD, BEGIN, *banned], model.vocabulary, on_value=NEVER), axis=0)
+    return beam_search.beam_search(
+        read,
+        scores,
+        states,
+        count=count,
+        width=width,
+        best=best,
+        end=END,
+        banned=never,
+        alpha=alpha,
+        minimum=minimum,
+        no_repeat=no_repeat,
+        penalty=penalty if attends else None,
+    )
+
+
+def sample(
+    model: EncoderDecoder,
+    source: Tensor,
+    seeds: Tensor,
+    *,
+    count: int | Tensor,
+    temperature: float | Tensor = 1.0,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 1.0,
+    banned: Iterable[int] = (),
+) -> TokenIds:
+    """Return sequences that are drawn from the model, `(batch, time)`; see `generation.sample`."""
+    begin = tf.fill([tf.shape(seeds)[0], 1], BEGIN)
+    prompted = Prompted(model, *model.encode(source))
+    return generation.sample(
+        prompted,
+        begin,
+        tf.ones_like(begin[:, 0]),
+        seeds,
+        count=count,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        banned=(BEGIN, *banned),
+        end=END,
+    )
+
+
+def force(model: EncoderDecoder, source: Tensor, target: TokenIds) -> Forced:
+    """Return what a model makes of given targets.
+
+    Args:
+        source: as `EncoderDecoder.encode` takes it.
+        target: `(batch, time)`, the end included, 0 after it; or `(batch, best, time)`, several of each source.
+    """
+    memory, states = model.encode(source)
+    flat = tf.reshape(target, [-1, tf.shape(target)[-1]])
+    several = tf.shape(flat)[0] // tf.shape(memory.mask)[0]
+    memory = Memory(*(tf.repeat(part, several, axis=0) for part in memory))
+    states = [tf.repeat(state, several, axis=0) for state in states]
+    before = tf.pad(flat[:, :-1], [[0, 0], [1, 0]], constant_values=BEGIN)
+    # One more step: a single one would be computed as a step of a beam is, which has no time axis.
+    before = tf.pad(before, [[0, 0], [0, 1]])
+    decoded = model.decode(before, memory, states)
+    scores = model.softmax.token_log_probabilities(decoded.features[:, :-1], flat)
+    scores = tf.reshape(tf.where(flat == PAD, 0.0, scores), tf.shape(target))
+    if decoded.weights is None:
+        return Forced(scores, None)
+    shape = tf.concat([tf.shape(target), tf.shape(memory.mask)[1:]], axis=0)
+    return Forced(scores, tf.reshape(decoded.weights[:, :-1], shape))

@@ -1,0 +1,362 @@
+"""Sequences from a memory: a recurrent decoder with attention, its training, and its use step by step.
+
+What the decoder reads is a `Memory`: the states of an encoder, one for each source position. Subclasses say how it is
+made, from a text (`Translator`) or from a vector (`VectorToText`).
+"""
+
+import abc
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from trellis.components.layers.attention import Attention
+from trellis.components.layers.stored_weights import Embedding
+from trellis.components.layers.word_dropout import WordDropout
+from trellis.components.layers.word_softmax import WordSoftmax
+from trellis.components.models.recurrent_stack import CELLS
+from trellis.components.text.subwords import BEGIN
+from trellis.components.types import JSON, Mask, Shape, States, Tensor, TokenIds
+
+
+class Memory(NamedTuple):
+    """What a decoder attends to.
+
+    Attributes:
+        values: `(batch, source, dim)`.
+        keys: `Attention.keys` of them, `(batch, source, width)`.
+        mask: `(batch, source)`, True at real positions.
+    """
+
+    values: Tensor
+    keys: Tensor
+    mask: Mask
+
+
+class Decoded(NamedTuple):
+    """What a decoder makes of its inputs.
+
+    Attributes:
+        features: `(batch, time, dim)`, for the softmax.
+        weights: attention `(batch, time, source)`; None without attention.
+        states: after the last time step, `(batch, units)` each.
+    """
+
+    features: Tensor
+    weights: Tensor | None
+    states: States
+
+
+class EncoderDecoder(keras.Model, abc.ABC):
+    """A decoder of recurrent layers that attends to a memory.
+
+    The first layer reads the embedding of the previous token. The memory is attended to after the first layer or after
+    the last one; layers behind it read the context too. The softmax reads the last layer, the context and the
+    embedding. With input feeding the first layer also reads the features of the previous step (Luong et al. 2015),
+    which makes training a loop over time; without, all time steps of a layer are computed together.
+
+    Args:
+        vocabulary: number of target ids; 0 is padding.
+        decoder: `{"cell", "layers", "units", "attend_after", "input_feeding"}`.
+        attention: `{"kind", "units", "window"}`; kind `none` for a decoder that only starts from the encoder's last
+            state (Sutskever et al. 2014).
+        dim: width of the embeddings.
+        dropout: rates `{"word", "input", "between", "recurrent", "output"}`.
+        tied: whether the softmax shares the target embeddings.
+        label_smoothing: share of the probability of each target that is spread evenly over all words.
+
+    Attributes:
+        state_sizes: the width of each state of the decoder.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        *,
+        decoder: Mapping[str, Any],
+        attention: Mapping[str, Any],
+        dim: int,
+        dropout: Mapping[str, float],
+        tied: bool,
+        label_smoothing: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary, self.dim, self.smoothing = vocabulary, dim, label_smoothing
+        self.settings: JSON = {
+            "decoder": dict(decoder),
+            "attention": dict(attention),
+            "dim": dim,
+            "dropout": dict(dropout),
+            "tied": tied,
+            "label_smoothing": label_smoothing,
+        }
+        self.feeds, self.attends_first = decoder["input_feeding"], decoder["attend_after"] == "first"
+        if self.feeds and dropout["recurrent"]:
+            raise ValueError("model.dropout.recurrent: must be 0 with model.decoder.input_feeding")
+        self.embedding = _embedding(vocabulary, dim, "target_embedding")
+        self.layers_of_decoder = [
+            CELLS[decoder["cell"]](
+                decoder["units"],
+                return_sequences=True,
+                return_state=True,
+                recurrent_dropout=dropout["recurrent"],
+                name=f"decoder_{depth + 1}",
+            )
+            for depth in range(decoder["layers"])
+        ]
+        states_per_layer = 2 if decoder["cell"] == "lstm" else 1
+        self.states_per_layer = states_per_layer
+        self.state_sizes = [decoder["units"]] * (states_per_layer * decoder["layers"])
+        self.bridge = keras.layers.Dense(sum(self.state_sizes), activation="tanh", name="bridge")
+        self.attention = None if attention["kind"] == "none" else Attention(**attention, name="attention")
+        self.units = decoder["units"]
+        self.readout = keras.layers.Dense(dim, activation="tanh", name="readout")
+        self.softmax = WordSoftmax(vocabulary, embedding=self.embedding if tied else None, name="softmax")
+        self.word_dropout = WordDropout(dropout["word"], name="word_dropout")
+        self.input_dropout = keras.layers.Dropout(dropout["input"], name="input_dropout")
+        self.between_dropout = keras.layers.Dropout(dropout["between"], name="between_dropout")
+        self.output_dropout = keras.layers.Dropout(dropout["output"], name="output_dropout")
+        self._loss = keras.metrics.Mean(name="loss")
+        self._norm = keras.metrics.Mean(name="gradient_norm")
+
+    @property
+    def metrics(self) -> list[Any]:
+        return [self._loss, self._norm]
+
+    @abc.abstractmethod
+    def encode(self, source: Tensor, training: bool = False) -> tuple[Memory, States]:
+        """Return what the decoder attends to, and the states it starts from.
+
+        Args:
+            source: as `tf.data` has it; of a text ids `(batch, source)`, of a vector `(batch, features)`.
+        """
+
+    def remember(self, values: Tensor, mask: Mask, summary: Tensor) -> tuple[Memory, States]:
+        """Return the memory and the first states of the decoder.
+
+        Args:
+            values: `(batch, source, dim)`.
+            mask: `(batch, source)`.
+            summary: `(batch, width)`, from which the first states are computed.
+        """
+        states = tf.split(self.bridge(summary), self.state_sizes, axis=-1)
+        if self.feeds:
+            states.append(tf.zeros([tf.shape(summary)[0], self.dim], summary.dtype))
+        keys = values if self.attention is None else self.attention.keys(values)
+        return Memory(values, keys, mask), states
+
+    def embed(self, tokens: TokenIds, embedding: Embedding, training: bool) -> Tensor:
+        """Return embeddings `(batch, time, dim)`, scaled to a variance of 1."""
+        vectors = embedding(self.word_dropout(tokens, training=training))
+        return self.input_dropout(vectors * tf.cast(self.dim**0.5, vectors.dtype), training=training)
+
+    def decode(self, tokens: TokenIds, memory: Memory, states: States, training: bool = False) -> Decoded:
+        """Read target tokens.
+
+        Args:
+            tokens: `(rows, time)`; the token before each that is to be predicted. There may be several rows for each
+                row of the memory, all of one row in sequence, if `time` is 1.
+            memory: from `encode`.
+            states: `(rows, units)` each.
+        """
+        embedded = self.embed(tokens, self.embedding, training)
+        if tokens.shape[1] == 1 and not training:
+            features, weights, after = self._step(embedded[:, 0], memory, states, training)
+            return Decoded(features[:, tf.newaxis], None if weights is None else weights[:, tf.newaxis], after)
+        if self.feeds:
+            return self._loop(embedded, memory, states, training)
+        hidden, context, weights, after = embedded, None, None, []
+        for depth, layer in enumerate(self.layers_of_decoder):
+            before = states[depth * self.states_per_layer :][: self.states_per_layer]
+            hidden, *layer_states = layer(hidden, initial_state=before, training=training)
+            after += layer_states
+            if self._attends_after(depth):
+                context, weights = self.attention(hidden, memory.values, memory.keys, memory.mask)
+            if depth + 1 < len(self.layers_of_decoder):
+                if context is not None:
+                    hidden = tf.concat([hidden, context], axis=-1)
+                hidden = self.between_dropout(hidden, training=training)
+        return Decoded(self._features(hidden, context, embedded, training), weights, after)
+
+    def _attends_after(self, depth: int) -> bool:
+        return self.attention is not None and depth == (0 if self.attends_first else len(self.layers_of_decoder) - 1)
+
+    def _features(self, hidden: Tensor, context: Tensor | None, embedded: Tensor, training: bool) -> Tensor:
+        parts = [self.output_dropout(hidden, training=training), embedded]
+        if context is not None:
+            parts.insert(1, context)
+        return self.output_dropout(self.readout(tf.concat(parts, axis=-1)), training=training)
+
+    def _step(
+        self, embedded: Tensor, memory: Memory, states: States, training: bool
+    ) -> tuple[Tensor, Tensor | None, States]:
+        """Return features `(rows, dim)`, attention `(rows, source)` and the states after one time step."""
+        hidden, context, weights, after = embedded, None, None, []
+        if self.feeds:
+            hidden = tf.concat([hidden, states[-1]], axis=-1)
+        batch = tf.shape(memory.mask)[0]
+        for depth, layer in enumerate(self.layers_of_decoder):
+            before = list(states[depth * self.states_per_layer :][: self.states_per_layer])
+            hidden, layer_states = layer.cell(hidden, before)
+            after += layer_states if isinstance(layer_states, (list, tuple)) else [layer_states]
+            if self._attends_after(depth):
+                # Rows of the same source are queries of one memory.
+                query = tf.reshape(hidden, [batch, -1, self.units])
+                context, weights = self.attention(query, memory.values, memory.keys, memory.mask)
+                context = tf.reshape(context, [-1, memory.values.shape[-1]])
+                weights = tf.reshape(weights, [-1, tf.shape(memory.mask)[1]])
+            if depth + 1 < len(self.layers_of_decoder):
+                if context is not None:
+                    hidden = tf.concat([hidden, context], axis=-1)
+                hidden = self.between_dropout(hidden, training=training)
+        features = self._features(hidden, context, embedded, training)
+        return features, weights, after + ([features] if self.feeds else [])
+
+    def _loop(self, embedded: Tensor, memory: Memory, states: States, training: bool) -> Decoded:
+        """Decode step by step, each of which reads the features of the one before."""
+        time = tf.shape(embedded)[1]
+        steps = tf.transpose(embedded, [1, 0, 2])
+        attends = self.attention is not None
+
+        def body(step: Tensor, states: States, features: Tensor, weights: Tensor) -> tuple[Any, ...]:
+            now, attended, states = self._step(steps[step], memory, states, training)
+            if attends:
+                weights = weights.write(step, attended)
+            return step + 1, states, features.write(step, now), weights
+
+        arrays = [tf.TensorArray(dtype, time) for dtype in (embedded.dtype, tf.float32)]
+        _, states, features, weights = tf.while_loop(
+            lambda step, *_: step < time, body, (0, list(states), *arrays), maximum_iterations=time
+        )
+        features = tf.transpose(features.stack(), [1, 0, 2])
+        features.set_shape([None, None, self.dim])
+        return Decoded(features, tf.transpose(weights.stack(), [1, 0, 2]) if attends else None, list(states))
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """Return the log-probability of every id after features `(…, dim)`: `(…, vocabulary)`."""
+        return self.softmax(features)
+
+    def force(self, source: Tensor, target: TokenIds, training: bool = False) -> Decoded:
+        """Decode given targets `(batch, time)`."""
+        memory, states = self.encode(source, training)
+        before = tf.pad(target[:, :-1], [[0, 0], [1, 0]], constant_values=BEGIN)
+        return self.decode(before, memory, states, training)
+
+    def call(self, inputs: Mapping[str, Tensor], training: bool = False) -> Tensor:
+        """Return the log-probability of each token of targets `(batch, time)`, in nats; 0 at padding.
+
+        Args:
+            inputs: `{"source", "target"}`; targets include their end.
+        """
+        target = inputs["target"]
+        features = self.force(inputs["source"], target, training).features
+        return tf.where(target == 0, 0.0, self.softmax.token_log_probabilities(features, target, training))
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        """Train on one batch `{"source", "target"}`; the loss is nats per target token."""
+        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        target = inputs["target"]
+        real = tf.where(target != 0)
+        tokens = tf.cast(tf.maximum(tf.shape(real)[0], 1), tf.float32)
+        with tf.GradientTape() as tape:
+            decoded = self.force(inputs["source"], target, training=True)
+            # The softmax, the largest product, is computed for real tokens alone.
+            features, ids = tf.gather_nd(decoded.features, real), tf.gather_nd(target, real)
+            nats = tf.reduce_sum(-self.softmax.token_log_probabilities(features, ids, training=True)) / tokens
+            loss = nats
+            if self.smoothing:
+                loss += self.smoothing * tf.reduce_sum(self.softmax.excess_scores(features, ids)) / tokens
+            total = tf.add_n([loss, *self.losses])
+            scaled = self.optimizer.scale_loss(total)
+        gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])
+        self._norm.update_state(tf.linalg.global_norm(gradients))
+        self.optimizer.apply(gradients, self.trainable_variables)
+        self._loss.update_state(nats, sample_weight=tokens)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    def get_config(self) -> JSON:
+        return {"vocabulary": self.vocabulary, "name": self.name, **self.settings}
+
+
+def _embedding(vocabulary: int, dim: int, name: str) -> Embedding:
+    initializer = keras.initializers.RandomNormal(stddev=dim**-0.5)
+    return Embedding(vocabulary, dim, embeddings_initializer=initializer, name=name)
+
+
+@keras.saving.register_keras_serializable("trellis")
+class Translator(EncoderDecoder):
+    """An encoder-decoder of texts (Sutskever et al. 2014; Bahdanau et al. 2015; Luong et al. 2015).
+
+    Args:
+        vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
+        source_vocabulary: number of source ids; None if both languages share one vocabulary and its embeddings.
+        encoder: `{"cell", "layers", "units", "bidirectional"}`, the units in each direction.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        source_vocabulary: int | None = None,
+        *,
+        encoder: Mapping[str, Any],
+        decoder: Mapping[str, Any],
+        attention: Mapping[str, Any],
+        dim: int,
+        dropout: Mapping[str, float],
+        tied: bool,
+        label_smoothing: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocabulary,
+            decoder=decoder,
+            attention=attention,
+            dim=dim,
+            dropout=dropout,
+            tied=tied,
+            label_smoothing=label_smoothing,
+            **kwargs,
+        )
+        self.source_vocabulary = source_vocabulary
+        self.settings |= {"source_vocabulary": source_vocabulary, "encoder": dict(encoder)}
+        shared = source_vocabulary is None
+        self.source_embedding = None if shared else _embedding(source_vocabulary or 0, dim, "source_embedding")
+        self.bidirectional = encoder["bidirectional"]
+        self.encoder = []
+        for depth in range(encoder["layers"]):
+            layer = CELLS[encoder["cell"]](
+                encoder["units"],
+                return_sequences=True,
+                return_state=True,
+                recurrent_dropout=dropout["recurrent"],
+                name=f"encoder_{depth + 1}",
+            )
+            if self.bidirectional:
+                layer = keras.layers.Bidirectional(layer, name=f"encoder_{depth + 1}")
+            self.encoder.append(layer)
+        self.states_per_direction = 2 if encoder["cell"] == "lstm" else 1
+        width = encoder["units"] * (1 + self.bidirectional)
+        if self.attention is not None:
+            self.attention.build((None, None, decoder["units"]), (None, None, width))
+        self.build()
+
+    def build(self, shape: Shape | None = None) -> None:
+        """Create all weights."""
+        del shape
+        if not self.built:
+            one = tf.ones([1, 1], tf.int32)
+            self.log_probabilities(self.force(one, tf.ones([1, 2], tf.int32)).features)
+            self.built = True
+
+    def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
+        mask = source != 0
+        hidden = self.embed(source, self.source_embedding or self.embedding, training)
+        for depth, layer in enumerate(self.encoder):
+            if depth:
+                hidden = self.between_dropout(hidden, training=training)
+            hidden, *states = layer(hidden, mask=mask, training=training)
+        # The last hidden state of each direction.
+        summary = tf.concat(states[:: self.states_per_direction], axis=-1)
+        return self.remember(self.between_dropout(hidden, training=training), mask, summary)

@@ -1,0 +1,295 @@
+"""Translation: what this task does in the flow of `pipeline.py`."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+import keras
+import numpy as np
+import tensorflow as tf
+from omegaconf import DictConfig
+
+from trellis.components import termination
+from trellis.components.errors import InputError
+from trellis.components.metrics.translation import corpus_scores, signatures
+from trellis.components.models import decoding
+from trellis.components.readers.bitext import SentencePair
+from trellis.components.saved_model.translator_module import TranslatorModule
+from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
+from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
+from trellis.components.text.subwords import UNKNOWN, Subwords, learn
+from trellis.pipelines import reading, translation_reports
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
+from trellis.pipelines.translation_settings import TranslationSections
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 0.05  # share of the training part that is the dev part where there is none
+LARGEST_HELD_OUT = 1000  # pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationData(Data):
+    """Sentence pairs as texts.
+
+    Attributes:
+        sources: the texts of each part.
+        targets: their translations.
+    """
+
+    sources: Mapping[str, Sequence[str]]
+    targets: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPairs(Encoded):
+    """Sentence pairs as ids.
+
+    Attributes:
+        data: what was encoded.
+        source: subwords of the texts.
+        target: subwords of the translations; the same object as `source` if the vocabulary is joint.
+        corpora: every part.
+    """
+
+    data: TranslationData
+    source: Subwords
+    target: Subwords
+    corpora: Mapping[str, ParallelCorpus]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationOutcome(Outcome):
+    """Scores, and the translations of each part that they are of."""
+
+    translations: Mapping[str, Sequence[str]]
+
+
+class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
+    """Texts to texts, by an encoder-decoder."""
+
+    needs, accepts, sample = TranslationSections.needs, TranslationSections.accepts, TranslationSections.sample
+    monitors = ("dev/bleu_tok_lc", "dev/bleu_13a", "dev/chrf", "dev/perplexity", "dev/loss")
+    headline = ("bleu_tok_lc", "bleu_13a", "bleu_13a_lc", "chrf", "ter", "perplexity")
+    # Most of the work is products with the whole vocabulary and attention to all positions.
+    wide = True
+
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
+        self.tokenized = bool(config.data.get("tokenized"))
+        self.bleu = "bleu_tok_lc" if self.tokenized else "bleu_13a"
+        monitor = config.trainer.monitor
+        if monitor.startswith("dev/bleu") and monitor != f"dev/{self.bleu}":
+            text = "tokens" if self.tokenized else "raw text"
+            raise InputError(f"trainer.monitor={monitor}: data={config.data.name} is {text}, which has dev/{self.bleu}")
+
+    def monitor(self, encoded: EncodedPairs) -> str:
+        """Return the score that chooses the best epoch: by default the BLEU of greedy translations."""
+        asked = self.config.trainer.monitor
+        return f"dev/{self.bleu}" if asked == "auto" else str(asked)
+
+    # Reading
+
+    def read(self) -> TranslationData:
+        """Read the sentence pairs of each part; without a dev part a share of train becomes it."""
+        data = self.plain("data")
+        if data["also"]:
+            raise InputError("data.also: for word aligners; a translator learns from one dataset")
+        files, iterators = reading.sentence_pairs(reading.with_held_out_parts(data))
+        pairs: dict[str, Sequence[SentencePair]] = {part: list(found) for part, found in iterators.items()}
+        if "dev" not in pairs and "train" in pairs:
+            pairs |= self._divided(pairs["train"])
+        pairs = self.limited(pairs)
+        texts = [{part: [" ".join(pair[side]) for pair in found] for part, found in pairs.items()} for side in (0, 1)]
+        sizes = ", ".join(f"{part} {len(found):,} pairs" for part, found in pairs.items())
+        words = " × ".join(f"{sum(len(pair[side]) for pair in pairs['train']):,}" for side in (0, 1))
+        return TranslationData(
+            files=files,
+            description=f"{data['name']}: {sizes}; {words} words in train",
+            sources=texts[0],
+            targets=texts[1],
+        )
+
+    def _divided(self, pairs: Sequence[SentencePair]) -> dict[str, Sequence[SentencePair]]:
+        """Return a train and a dev part of pairs that have no dev part."""
+        count = min(LARGEST_HELD_OUT, max(1, round(HELD_OUT * len(pairs))))
+        order = np.random.default_rng(self.config.seed).permutation(len(pairs))
+        log.warning("data=%s: no dev part; %d pairs of train are taken for it", self.config.data.name, count)
+        dev = set(order[:count].tolist())
+        return {
+            "train": [pair for row, pair in enumerate(pairs) if row not in dev],
+            "dev": [pair for row, pair in enumerate(pairs) if row in dev],
+        }
+
+    # Encoding and batching
+
+    def encode(self, data: TranslationData, keep: Sequence[str] = ()) -> EncodedPairs:
+        """Learn subwords on the training part, and turn every part into ids."""
+        del keep
+        settings = self.config.text
+        sides = data.sources["train"], data.targets["train"]
+        if settings.vocabulary == "joint":
+            sides = ([*sides[0], *sides[1]],) * 2
+        source = Subwords(learn(sides[0], settings.subwords, settings.byte_fallback, settings.case))
+        target = source
+        if settings.vocabulary == "separate":
+            target = Subwords(learn(sides[1], settings.subwords, settings.byte_fallback, settings.case))
+        corpora = {}
+        for part, texts in data.sources.items():
+            sides_of_part = EncodedTexts.encode(texts, source), EncodedTexts.encode(data.targets[part], target)
+            corpora[part] = ParallelCorpus(*sides_of_part, by_source=part != "train")
+        log.info("%d source subwords, %d target subwords", source.size, target.size)
+        return EncodedPairs(data=data, source=source, target=target, corpora=corpora)
+
+    def batch(self, encoded: EncodedPairs) -> Batches:
+        """Group the training pairs by the lengths of both sides."""
+        corpus, settings, most = encoded.corpora["train"], self.config.batching, self.config.text.max_length
+        sources, targets = corpus.sources, corpus.targets
+        kept = np.maximum(sources.lengths, targets.lengths) <= most + 1  # the end is no subword
+        if not kept.any():
+            raise InputError(f"text.max_length={most}: every training pair has more subwords on a side")
+        if not kept.all():
+            log.warning("%d of %d pairs are skipped (text.max_length)", np.count_nonzero(~kept), len(kept))
+            corpus = ParallelCorpus(sources.subset(kept), targets.subset(kept))
+        buckets = Buckets(corpus.lengths, settings.tokens, settings.max_shapes, others=corpus.sources.lengths)
+        log.info("%d batches, %.1f %% padding", buckets.steps, 100 * buckets.padding)
+        return Batches(
+            steps=buckets.steps,
+            tokens=corpus.tokens,
+            epoch_dataset=lambda epoch: training_batches(corpus, buckets, self.config.seed, epoch),
+        )
+
+    # Building
+
+    def build(self, encoded: EncodedPairs, batches: Batches) -> keras.Model:
+        """Build the encoder-decoder."""
+        del batches
+        options = self.model_options()
+        build = hydra.utils.get_class(options.pop("_target_"))
+        joint = encoded.source is encoded.target
+        try:
+            model = build(encoded.target.size, None if joint else encoded.source.size, **options)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        log.info("%s: %d weights", model.name, model.count_params())
+        return model
+
+    # Evaluating
+
+    def evaluator(self, model: keras.Model, encoded: EncodedPairs) -> Evaluator[TranslationOutcome]:
+        """Return what scores a translator: greedily after each epoch, with the beam of `decoding` at the end."""
+        signature = [tf.TensorSpec([None, None], tf.int32)]
+        banned = () if encoded.target.model.byte_fallback else (UNKNOWN,)
+        settings = self.plain("decoding")
+        most = settings.pop("count")
+
+        def translator(**options: Any) -> Callable[[str], list[str]]:
+            @tf.function(input_signature=signature, autograph=False)
+            def translate(source: Any) -> Any:
+                lengths = tf.cast(tf.math.count_nonzero(source, axis=1), tf.float32)
+                count = tf.minimum(most, tf.cast(1.5 * lengths, tf.int32) + 10)
+                ids = decoding.translate(model, source, count=count, banned=banned, **options).ids
+                return encoded.target.decode(ids[:, 0])
+
+            def of_part(part: str) -> list[str]:
+                texts = [""] * len(encoded.data.sources[part])
+                for rows, inputs in self._ordered(encoded.corpora[part]):
+                    termination.check()
+                    for row, text in zip(rows.numpy(), translate(inputs["source"]).numpy(), strict=True):
+                        if row >= 0:
+                            texts[row] = text.decode()
+                return texts
+
+            return of_part
+
+        @tf.function(input_signature=signature * 2, autograph=False)
+        def nats(source: Any, target: Any) -> Any:
+            return -tf.reduce_sum(model({"source": source, "target": target}))
+
+        def loss(part: str) -> Metrics:
+            total = 0.0
+            for _, inputs in self._ordered(encoded.corpora[part]):
+                termination.check()
+                total += float(nats(inputs["source"], inputs["target"]))
+            mean = total / encoded.corpora[part].tokens
+            return {f"{part}/loss": mean, f"{part}/perplexity": math.exp(min(mean, 700.0))}
+
+        def scores(part: str, translations: Sequence[str], names: Sequence[str] | None = None) -> Metrics:
+            references = [encoded.data.targets[part]]
+            found = corpus_scores(translations, references, tokenized=self.tokenized, names=names)
+            return {f"{part}/{name}": value for name, value in found.items()}
+
+        greedy, searched = translator(width=1), translator(**settings)
+
+        def dev() -> Metrics:
+            return loss("dev") | scores("dev", greedy("dev"), [self.bleu, "chrf"])
+
+        def held_out() -> TranslationOutcome:
+            parts = [part for part in encoded.corpora if part != "train"]
+            translations = {part: searched(part) for part in parts}
+            metrics: Metrics = {}
+            for part in parts:
+                metrics |= loss(part) | scores(part, translations[part])
+            return TranslationOutcome(metrics=metrics, translations=translations)
+
+        return Evaluator(dev=dev, held_out=held_out)
+
+    def _ordered(self, corpus: ParallelCorpus) -> Any:
+        """Return batches `(rows, inputs)` of a held-out part."""
+        return ordered_batches(corpus, Buckets(corpus.lengths, self.config.batching.evaluation_tokens, 16))
+
+    def report(
+        self,
+        folder: Path,
+        model: keras.Model,
+        encoded: EncodedPairs,
+        outcome: TranslationOutcome,
+        diagnosis: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write the translations with their references, the signatures of the scores, and pictures of attention."""
+        del diagnosis
+        data = encoded.data
+        for part, translations in outcome.translations.items():
+            translation_reports.write_translations(
+                folder / f"translations.{part}.tsv", data.sources[part], data.targets[part], translations
+            )
+        references = [data.targets["dev"]]
+        translation_reports.write_signatures(
+            folder / "signatures.txt", signatures(references, tokenized=self.tokenized)
+        )
+        pictures = self.config.report.pictures
+        part = "test" if "test" in outcome.translations else "dev"
+        rows = translation_reports.chosen(data.sources[part], outcome.translations[part], pictures)
+        if rows and model.attention is not None:
+            pairs = [(data.sources[part][row], outcome.translations[part][row]) for row in rows]
+            found = self._module(model, encoded).align(*(tf.constant(side) for side in zip(*pairs, strict=True)))
+            translation_reports.draw_attention(
+                folder / "attention.png",
+                found["source_pieces"].numpy(),
+                found["pieces"].numpy(),
+                found["attention"].numpy(),
+            )
+
+    # Exporting
+
+    def _module(self, model: keras.Model, encoded: EncodedPairs) -> TranslatorModule:
+        return TranslatorModule(model, encoded.source, encoded.target, self.plain("decoding"))
+
+    def package(self, model: keras.Model, encoded: EncodedPairs) -> Package:
+        """Return the translator with its signatures."""
+        dev = encoded.data.sources["dev"], encoded.data.targets["dev"]
+        pairs = list(zip(*dev, strict=True))[:500]
+        example = min(pairs, key=lambda pair: abs(len(pair[0].split()) - 8))[0].replace('"', "")
+        return Package(
+            module=self._module(model, encoded),
+            texts=sample_across_lengths(pairs, size=lambda pair: len(pair[0]) + len(pair[1])),
+            facts={"vocabulary": {"source": encoded.source.size, "target": encoded.target.size}},
+            command="translate",
+            example=example,
+            request={"text": example},
+            response={"text": "string"},
+        )

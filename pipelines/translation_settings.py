@@ -1,0 +1,60 @@
+"""Schemas of the sections of translators."""
+
+from typing import Literal
+
+from trellis.components.choices import Case
+from trellis.components.settings import (
+    Count,
+    CountOrZero,
+    PositiveOrZero,
+    Schema,
+    described,
+)
+from trellis.components.text.settings import CASE
+from trellis.pipelines.settings import Batching, Sections
+
+
+class TranslationText(Schema):
+    """Text preprocessing."""
+
+    case: Case = described(CASE)
+    subwords: Count = described("number of subwords of a vocabulary; a small corpus may have fewer")
+    vocabulary: Literal["joint", "separate"] = described("one vocabulary of subwords for both languages, or two")
+    byte_fallback: bool = described("spell unseen characters as their bytes; false: they are unknown")
+    max_length: Count = described("skip training pairs with more subwords on a side")
+
+
+class TranslationBatching(Batching):
+    """Batches of sentence pairs."""
+
+    tokens: Count = described("cells (sentences × target subwords) of a training batch")
+
+
+class Decoding(Schema):
+    """Beam search, in the scores of the held-out parts and in the export's default signature."""
+
+    width: Count = described("open hypotheses of the beam; 1: greedy")
+    alpha: PositiveOrZero = described("divide log-probabilities by length to this power; 0: favour short translations")
+    coverage: PositiveOrZero = described("weight of the penalty for source words without attention")
+    minimum: CountOrZero = described("minimum subwords of a translation")
+    count: Count = described("maximum subwords of a translation; also limited to 1.5 × those of the source + 10")
+    no_repeat: CountOrZero = described("no sequence of this many subwords occurs twice in a translation; 0: it may")
+
+
+class TranslationReport(Schema):
+    """Reports of translators."""
+
+    pictures: CountOrZero = described("sentences whose attention is drawn")
+
+
+class TranslationSections(Sections):
+    """Sections of translators."""
+
+    needs = "sentence pairs"
+    accepts = ("alignment",)
+    sample = "sample_translation"
+
+    text: TranslationText = described("text preprocessing")
+    batching: TranslationBatching = described("batches")
+    decoding: Decoding = described("beam search")
+    report: TranslationReport = described("reports")
