@@ -8,6 +8,7 @@ Importing this module registers them with Keras, so that a model of your own tha
     model = keras.saving.load_model("tagger.keras")
 """
 
+from trellis.components.layers.attention import Attention
 from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
 from trellis.components.layers.character_encoder import CharacterEncoder
 from trellis.components.layers.crf import CRF
@@ -24,6 +25,7 @@ from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.classifier import SmoothedCrossentropy
+from trellis.components.models.encoder_decoder import Translator
 from trellis.components.models.hidden_markov import ExpectationMaximization
 from trellis.components.models.language_model import (
     FeedForwardLanguageModel,
@@ -42,6 +44,7 @@ __all__ = [
     "LBFGS",
     "LSTM",
     "MEMM",
+    "Attention",
     "AuxiliaryLanguageModel",
     "CategoricalEmissions",
     "CharacterEncoder",
@@ -62,6 +65,7 @@ __all__ = [
     "RecurrentLanguageModel",
     "SimpleRNN",
     "SmoothedCrossentropy",
+    "Translator",
     "Uniform",
     "WordAligner",
     "WordDropout",

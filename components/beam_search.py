@@ -83,7 +83,9 @@ def beam_search(
         if end is not None:
             scores += tf.where(tf.shape(words)[2] < minimum, NEVER, 0.0) * tf.one_hot(end, vocabulary)
         scores = tf.cond(
-            (no_repeat > 0) & (tf.shape(words)[2] >= no_repeat), lambda: _no_repeats(scores, words, no_repeat), lambda: scores
+            (no_repeat > 0) & (tf.shape(words)[2] >= no_repeat),
+            lambda: _no_repeats(scores, words, no_repeat),
+            lambda: scores,
         )
         values, ids = tf.math.top_k(scores, candidates)
         return values - total, ids
@@ -141,7 +143,7 @@ def beam_search(
     words = tf.zeros([batch, width, 0], tf.int32)
     start = (0, repeated(scores), [repeated(state) for state in states], totals, words)
     flat, matrix, cube = tf.TensorShape([None]), tf.TensorShape([None, None]), tf.TensorShape([None, None, None])
-    *_, (ranks, normalized, log_probabilities, words), _ = tf.while_loop(
+    *_, (_, normalized, log_probabilities, words), _ = tf.while_loop(
         lambda *values: ~tf.reduce_all(values[-1]),
         body,
         (*start, (nothing, nothing, nothing, words), tf.zeros([batch], tf.bool)),

@@ -104,14 +104,13 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         if "dev" not in pairs and "train" in pairs:
             pairs |= self._divided(pairs["train"])
         pairs = self.limited(pairs)
-        texts = [{part: [" ".join(pair[side]) for pair in found] for part, found in pairs.items()} for side in (0, 1)]
         sizes = ", ".join(f"{part} {len(found):,} pairs" for part, found in pairs.items())
-        words = " × ".join(f"{sum(len(pair[side]) for pair in pairs['train']):,}" for side in (0, 1))
+        words = sum(len(pair.source) for pair in pairs["train"]), sum(len(pair.target) for pair in pairs["train"])
         return TranslationData(
             files=files,
-            description=f"{data['name']}: {sizes}; {words} words in train",
-            sources=texts[0],
-            targets=texts[1],
+            description=f"{data['name']}: {sizes}; {words[0]:,} × {words[1]:,} words in train",
+            sources={part: [" ".join(pair.source) for pair in found] for part, found in pairs.items()},
+            targets={part: [" ".join(pair.target) for pair in found] for part, found in pairs.items()},
         )
 
     def _divided(self, pairs: Sequence[SentencePair]) -> dict[str, Sequence[SentencePair]]:

@@ -19,6 +19,7 @@ class Kind(enum.Enum):
     ALIGNER = "a word aligner"
     CLASSIFIER = "a classifier"
     LANGUAGE_MODEL = "a language model"
+    TRANSLATOR = "a translator"
 
 
 class ExportModel(abc.ABC):
@@ -57,6 +58,7 @@ class ExportModel(abc.ABC):
         if "target" in self.inputs.get("serving_default", ()):
             return Kind.ALIGNER
         for signature, kind in (
+            ("translate", Kind.TRANSLATOR),
             ("embed", Kind.CLASSIFIER),
             ("generate", Kind.LANGUAGE_MODEL),
             ("from_text", Kind.TAGGER),
@@ -65,7 +67,7 @@ class ExportModel(abc.ABC):
                 return kind
         raise InputError(
             f"{self.name}: its signatures ({', '.join(sorted(self.inputs))}) are not those of a tagger, word aligner, "
-            "classifier or language model; ask it with tf.saved_model.load or trellis.serve.client"
+            "classifier, language model or translator; ask it with tf.saved_model.load or trellis.serve.client"
         )
 
 

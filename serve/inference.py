@@ -1,9 +1,10 @@
 """Ask exports about any number of texts, in batches. Texts are bytes, which need not be valid UTF-8."""
 
+import dataclasses
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from trellis.serve.export_model import ExportModel
 
 BATCH = 64
 CELLS = 2**18  # maximum source words × target words of a batch of sentence pairs
-LONGEST = 1000  # maximum words of a sentence to align: memory grows with their square, an HMM's time with their cube
+# Maximum words of a sentence to align or translate: memory grows with their square, the time of an HMM with their cube.
+LONGEST = 1000
 
 Item = TypeVar("Item")
 
@@ -79,6 +81,53 @@ class Scored(NamedTuple):
     log_probability: float
     tokens: int
     unknown: int
+
+
+class Translated(NamedTuple):
+    """A translation of a text.
+
+    Attributes:
+        text: the translation.
+        score: what translations of one text are ordered by.
+        log_probability: in nats.
+        pieces: its subwords, the end included.
+        piece_log_probabilities: of each of them.
+        source_pieces: the subwords of the source, the end included; empty without attention.
+        attention: `(pieces, source pieces)`; None without attention.
+        links: for each word the source word that was attended to most, `(source position, target position)`, from 0.
+    """
+
+    text: str
+    score: float
+    log_probability: float
+    pieces: list[str]
+    piece_log_probabilities: list[float]
+    source_pieces: list[str]
+    attention: np.ndarray | None
+    links: list[Link]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How to search for translations.
+
+    Attributes:
+        width: the open hypotheses of the beam.
+        best: the number of translations of a text.
+        count: the maximum number of subwords of a translation.
+        minimum: the minimum number of subwords.
+        no_repeat: no sequence of this many subwords occurs twice in a translation; 0: it may.
+        alpha: the exponent of the length by which log-probabilities are divided.
+        coverage: the weight of the penalty for source words without attention.
+    """
+
+    width: int = 5
+    best: int = 1
+    count: int = 250
+    minimum: int = 0
+    no_repeat: int = 0
+    alpha: float = 1.0
+    coverage: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -285,6 +334,80 @@ def beam_search(model: ExportModel, prompt: bytes, count: int, width: int) -> tu
     """Return the most probable continuation that a beam of some width finds, and its log-probability in nats."""
     outputs = model.call("beam", prompt=_strings([prompt]), count=np.int32(count), width=np.int32(width))
     return _decode(outputs["text"][0]), float(outputs["log_probability"][0])
+
+
+def translate(
+    model: ExportModel, texts: Iterable[bytes], search: Search | None = None, batch_size: int = BATCH
+) -> Iterator[list[Translated]]:
+    """Yield the best translations of each text, best first.
+
+    A text of more than `LONGEST` words has an empty translation; a line on standard error says so.
+
+    Args:
+        model: a translator.
+        texts: the texts.
+        search: how to search; None for one translation with the settings of the export, which has no details.
+        batch_size: the number of texts of a request.
+    """
+    line = 0
+    # Texts of similar lengths are translated together.
+    for several in batches(texts, batch_size * 8 if batch_size > 1 else 1):
+        shortened = []
+        for text in several:
+            line += 1
+            words = len(text.split())
+            if words > LONGEST:
+                print(f"text {line}: {words} words, more than {LONGEST}; not translated", file=sys.stderr)
+            shortened.append(b"" if words > LONGEST else text)
+        found: dict[int, list[Translated]] = {}
+        order = sorted(range(len(shortened)), key=lambda row: len(shortened[row]))
+        for rows in batches(order, batch_size):
+            answers = _translations(model, [shortened[row] for row in rows], search)
+            found |= dict(zip(rows, answers, strict=True))
+        yield from (found[row] for row in range(len(shortened)))
+
+
+def _translations(model: ExportModel, texts: Sequence[bytes], search: Search | None) -> Iterator[list[Translated]]:
+    if search is None:
+        for text in model.call("serving_default", text=_strings(texts))["text"]:
+            yield [Translated(_decode(text), 0.0, 0.0, [], [], [], None, [])]
+        return
+    settings = {
+        name: np.float32(value) if isinstance(value, float) else np.int32(value)
+        for name, value in dataclasses.asdict(search).items()
+    }
+    outputs = model.call("translate", text=_strings(texts), **settings)
+    for row in range(len(texts)):
+        source = [_decode(piece) for piece in outputs["source_pieces"][row] if piece] if "attention" in outputs else []
+        yield [
+            _translated(
+                {name: values[row][rank] for name, values in outputs.items() if name != "source_pieces"}, source
+            )
+            for rank in range(search.best)
+        ]
+
+
+def _translated(outputs: Mapping[str, Any], source: list[str]) -> Translated:
+    pieces = [_decode(piece) for piece in outputs["pieces"] if piece]
+    attention = outputs["attention"][: len(pieces), : len(source)] if source else None
+    return Translated(
+        _decode(outputs["text"]),
+        float(outputs["score"]),
+        float(outputs["log_probability"]),
+        pieces,
+        outputs["piece_log_probability"][: len(pieces)].tolist(),
+        source,
+        attention,
+        [_link(link) for link in outputs.get("alignment", b"").split()],
+    )
+
+
+def score_translations(model: ExportModel, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[float, int]]:
+    """Yield the log-probability of each translation given its text, in nats, and its number of subwords."""
+    for batch in batches(pairs):
+        text, translation = (_strings([pair[side] for pair in batch]) for side in (0, 1))
+        outputs = model.call("score", text=text, translation=translation)
+        yield from zip(outputs["log_probability"].tolist(), outputs["tokens"].tolist(), strict=True)
 
 
 def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:

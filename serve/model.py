@@ -10,7 +10,7 @@ from trellis.components.saved_model.versions import latest
 from trellis.components.types import FilePath
 from trellis.serve import inference
 from trellis.serve.export_model import Kind, LocalModel
-from trellis.serve.inference import Aligned, Classified, Lattice, Sampling, Scored, Tagged
+from trellis.serve.inference import Aligned, Classified, Lattice, Sampling, Scored, Search, Tagged, Translated
 
 Texts: TypeAlias = list[str] | tuple[str, ...]
 Answer = TypeVar("Answer")
@@ -20,6 +20,7 @@ METHODS = {
     Kind.ALIGNER: ("align",),
     Kind.CLASSIFIER: ("classify", "embed"),
     Kind.LANGUAGE_MODEL: ("generate", "score", "next"),
+    Kind.TRANSLATOR: ("translate",),
 }
 
 
@@ -189,6 +190,21 @@ class Export:
         """
         self._require("next")
         return _unwrap(prompts, inference.next_tokens(self._model, _encode(prompts), count))
+
+    @overload
+    def translate(self, texts: str, search: Search | None = ...) -> list[Translated]: ...
+    @overload
+    def translate(self, texts: Texts, search: Search | None = ...) -> list[list[Translated]]: ...
+    def translate(self, texts: str | Texts, search: Search | None = None) -> list[Translated] | list[list[Translated]]:
+        """Return the best translations of a text, best first, or of several.
+
+        Args:
+            texts: a text, or several.
+            search: how to search, such as `Search(width=10, best=3)`; by default for one translation.
+        """
+        self._require("translate")
+        found = list(inference.translate(self._model, _encode(texts), search or Search()))
+        return found[0] if isinstance(texts, str) else found
 
     def _require(self, method: str) -> None:
         if method not in self.methods:

@@ -35,6 +35,8 @@ def _predict(options: argparse.Namespace) -> None:
     model = open_model(options)
     if model.kind is Kind.LANGUAGE_MODEL:
         raise InputError(f"{options.export}: a language model; use trellis generate")
+    if model.kind is Kind.TRANSLATOR:
+        raise InputError(f"{options.export}: a translator; use trellis translate")
     if options.tokens and model.kind is not Kind.TAGGER:
         raise InputError(f"--tokens: {options.export} is {model.kind.value}; only a tagger takes tokens")
     if options.posteriors and model.kind is not Kind.ALIGNER:

@@ -43,6 +43,7 @@ class Attention(keras.layers.Layer):
         if kind not in KINDS:
             raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
         self.kind, self.units, self.window = kind, units, window
+        self.supports_masking = True
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         query, memory = query_shape[-1], memory_shape[-1]
@@ -69,7 +70,7 @@ class Attention(keras.layers.Layer):
         return memory if self.kind == "dot" else memory @ tf.cast(self.memory_kernel, memory.dtype)
 
     def call(
-        self, query: Tensor, memory: Tensor, keys: Tensor | None = None, mask: Mask | None = None
+        self, query: Tensor, memory: Tensor, keys: Tensor | None = None, memory_mask: Mask | None = None
     ) -> tuple[Tensor, Tensor]:
         """Attend to a memory.
 
@@ -77,10 +78,10 @@ class Attention(keras.layers.Layer):
             query: `(batch, time, units)`.
             memory: `(batch, source, dim)`.
             keys: `self.keys(memory)`, if it is known already.
-            mask: `(batch, source)`, True at real positions; None if all are real.
+            memory_mask: `(batch, source)`, True at real positions; None if all are real.
 
         Returns:
-            Contexts `(batch, time, dim)`, and weights `(batch, time, source)`, float32, which sum to 1.
+            Contexts `(batch, time, dim)`, and weights `(batch, time, source)`, which sum to 1.
         """
         if keys is None:
             keys = self.keys(memory)
@@ -91,24 +92,35 @@ class Attention(keras.layers.Layer):
         else:
             scores = tf.matmul(query, keys, transpose_b=True)
         scores = tf.cast(scores, tf.float32)
-        if mask is not None:
-            scores += tf.where(mask, 0.0, _NEVER)[:, tf.newaxis]
-        weights = tf.nn.softmax(scores) if self.window is None else self._local(query, scores, mask)
-        return tf.matmul(tf.cast(weights, memory.dtype), memory), weights
+        if memory_mask is not None:
+            scores += tf.where(memory_mask, 0.0, _NEVER)[:, tf.newaxis]
+        if self.window is None:
+            weights = tf.nn.softmax(scores)
+        else:
+            weights = self._local(query, scores, memory_mask, self.window)
+        weights = tf.cast(weights, memory.dtype)
+        return tf.matmul(weights, memory), weights
 
-    def _local(self, query: Tensor, scores: Tensor, mask: Mask | None) -> Tensor:
+    def _local(self, query: Tensor, scores: Tensor, mask: Mask | None, window: int) -> Tensor:
         """Return the weights of local attention, `(batch, time, source)`."""
         hidden = tf.tanh(query @ tf.cast(self.position_kernel, query.dtype))
         share = tf.sigmoid(tf.cast(hidden @ tf.cast(self.position_score, hidden.dtype), tf.float32))
         source = tf.shape(scores)[2]
-        lengths = tf.fill([tf.shape(scores)[0]], source) if mask is None else tf.math.count_nonzero(mask, axis=1, dtype=tf.int32)
+        lengths = (
+            tf.fill([tf.shape(scores)[0]], source)
+            if mask is None
+            else tf.math.count_nonzero(mask, axis=1, dtype=tf.int32)
+        )
         center = share * tf.cast(lengths - 1, tf.float32)[:, tf.newaxis, tf.newaxis]
         distance = tf.range(source, dtype=tf.float32) - center
-        spread = self.window / 2
-        inside = tf.abs(distance) <= self.window
+        inside = tf.abs(distance) <= window
         weights = tf.nn.softmax(tf.where(inside, scores, scores + _NEVER))
-        weights *= tf.exp(-tf.square(distance) / (2 * spread**2))
+        weights *= tf.exp(-tf.square(distance) / (window**2 / 2))
         return weights / tf.maximum(tf.reduce_sum(weights, axis=-1, keepdims=True), 1e-9)
+
+    def compute_mask(self, *arguments: Any, **keywords: Any) -> tuple[None, None]:
+        """Return no masks."""
+        return None, None
 
     def get_config(self) -> JSON:
         return {**super().get_config(), "kind": self.kind, "units": self.units, "window": self.window}

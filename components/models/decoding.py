@@ -1,7 +1,7 @@
 """Sequences from an `EncoderDecoder`, in graph: beam search, sampling, and the attention of given targets."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ class Forced(NamedTuple):
     """
 
     log_probabilities: Tensor
-    weights: Tensor | None
+    weights: Any
 
 
 class Prompted:
@@ -87,7 +87,7 @@ def translate(
             *states, attended = states
         decoded = model.decode(tokens[:, tf.newaxis], memory, states)
         if attends:
-            seen = [attended + decoded.weights[:, 0]]
+            seen = [attended + tf.cast(decoded.weights[:, 0], tf.float32)]
         return model.softmax.scores(decoded.features[:, 0]), [*decoded.states, *seen]
 
     def penalty(states: States) -> Tensor:
@@ -166,4 +166,4 @@ def force(model: EncoderDecoder, source: Tensor, target: TokenIds) -> Forced:
     if decoded.weights is None:
         return Forced(scores, None)
     shape = tf.concat([tf.shape(target), tf.shape(memory.mask)[1:]], axis=0)
-    return Forced(scores, tf.reshape(decoded.weights[:, :-1], shape))
+    return Forced(scores, tf.reshape(tf.cast(decoded.weights[:, :-1], tf.float32), shape))

@@ -44,7 +44,7 @@ class Decoded(NamedTuple):
     """
 
     features: Tensor
-    weights: Tensor | None
+    weights: Any
     states: States
 
 
@@ -67,8 +67,12 @@ class EncoderDecoder(keras.Model, abc.ABC):
         label_smoothing: share of the probability of each target that is spread evenly over all words.
 
     Attributes:
+        attention: None without attention.
         state_sizes: the width of each state of the decoder.
     """
+
+    built: bool
+    attention: Any
 
     def __init__(
         self,
@@ -163,11 +167,12 @@ class EncoderDecoder(keras.Model, abc.ABC):
         """
         embedded = self.embed(tokens, self.embedding, training)
         if tokens.shape[1] == 1 and not training:
-            features, weights, after = self._step(embedded[:, 0], memory, states, training)
-            return Decoded(features[:, tf.newaxis], None if weights is None else weights[:, tf.newaxis], after)
+            features, weights, states = self._step(embedded[:, 0], memory, states, training)
+            return Decoded(features[:, tf.newaxis], None if weights is None else weights[:, tf.newaxis], states)
         if self.feeds:
             return self._loop(embedded, memory, states, training)
-        hidden, context, weights, after = embedded, None, None, []
+        hidden, context, weights = embedded, None, None
+        after: States = []
         for depth, layer in enumerate(self.layers_of_decoder):
             before = states[depth * self.states_per_layer :][: self.states_per_layer]
             hidden, *layer_states = layer(hidden, initial_state=before, training=training)
@@ -193,7 +198,8 @@ class EncoderDecoder(keras.Model, abc.ABC):
         self, embedded: Tensor, memory: Memory, states: States, training: bool
     ) -> tuple[Tensor, Tensor | None, States]:
         """Return features `(rows, dim)`, attention `(rows, source)` and the states after one time step."""
-        hidden, context, weights, after = embedded, None, None, []
+        hidden, context, weights = embedded, None, None
+        after: States = []
         if self.feeds:
             hidden = tf.concat([hidden, states[-1]], axis=-1)
         batch = tf.shape(memory.mask)[0]
@@ -226,7 +232,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
                 weights = weights.write(step, attended)
             return step + 1, states, features.write(step, now), weights
 
-        arrays = [tf.TensorArray(dtype, time) for dtype in (embedded.dtype, tf.float32)]
+        arrays = [tf.TensorArray(embedded.dtype, time) for _ in range(2)]
         _, states, features, weights = tf.while_loop(
             lambda step, *_: step < time, body, (0, list(states), *arrays), maximum_iterations=time
         )

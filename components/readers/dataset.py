@@ -171,7 +171,7 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
     """Download a file, verify its hash and write it atomically; compress it if the target ends in `.gz`.
 
     Args:
-        url: the address.
+        url: the address; what it has is uncompressed if it ends in `.gz`.
         target: the file to write.
         sha256: the expected hash of the uncompressed content; None skips the check.
 
@@ -187,13 +187,14 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
     with atomic_write(target, shared=True) as part:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response, open(part, "wb") as raw:
             total = int(response.headers.get("Content-Length") or 0)
+            source = gzip.GzipFile(fileobj=response) if url.endswith(".gz") else response
             output = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if target.suffix == ".gz" else raw
-            while block := response.read(1 << 16):
+            while block := source.read(1 << 16):
                 content.update(block)
                 output.write(block)
                 done += len(block)
                 if sys.stderr.isatty():
-                    share = f"{done / total:4.0%}" if total else f"{done >> 10} KiB"
+                    share = f"{done / total:4.0%}" if total and source is response else f"{done >> 10} KiB"
                     print(f"\rfetching {target.name} {share}", end="", file=sys.stderr, flush=True)
             if output is not raw:
                 output.close()

@@ -204,7 +204,9 @@ class TranslatorModule(ExportModule):
         """Return a request to each signature about pairs of a text and its translation."""
         text, translation = ([pair[side] for pair in texts] for side in (0, 1))
         settings = self._settings | {"best": min(2, int(self._settings["width"]))}
-        scalars = {name: np.array(value, np.float32 if name in FLOATS else np.int32) for name, value in settings.items()}
+        scalars = {
+            name: np.array(value, np.float32 if name in FLOATS else np.int32) for name, value in settings.items()
+        }
         sampling = {"count": np.array(20, np.int32), "temperature": np.array(0.7, np.float32)}
         sampling |= {"top_k": np.array(0, np.int32), "top_p": np.array(0.9, np.float32)}
         both = {"text": text, "translation": translation}

@@ -52,7 +52,7 @@ class Limits:
     Args:
         values: `{name: limit}`, of `cells`, `rows`, and of inputs.
         characters: whether every character of a text is a token.
-        pairs: whether outputs are tables of the tokens of two texts.
+        pairs: whether a table of the tokens of two texts is computed.
     """
 
     values: Mapping[str, int]
@@ -78,7 +78,7 @@ class Limits:
         return cls(
             {**values, **options},
             "characters" in (unit, text.get("tokenizer") or data.get("tokenizer")),
-            any(shape is not None and shape[1:].count(-1) > 1 for _, shape in signature.outputs.values()),
+            sum(dtype == "DT_STRING" for dtype, _ in signature.inputs.values()) > 1,
         )
 
     def cost(self, inputs: Arrays) -> Cost:

@@ -56,7 +56,25 @@ def counted_ngrams(model):
     model.fit()
 
 
+PAIRS = {
+    "source": WORDS,
+    "target": (RNG.integers(1, 9, (4, 3)) * (np.arange(3) < [[3], [2], [1], [3]])).astype("int32"),
+}
+RECURRENT = {"cell": "gru", "layers": 2, "units": 4}
+NOT_ONE_SEQUENCE = "takes two sequences of different lengths, see test_translator.py"
+
+
 CASES = {
+    "Attention": LayerCase(
+        lambda **kwargs: layers.Attention(units=5, **kwargs),
+        (STATES[:, :3], STATES),
+        not_by_design={"masks": NOT_ONE_SEQUENCE},
+    ),
+    "Attention local": LayerCase(
+        lambda **kwargs: layers.Attention("general", units=5, window=2, **kwargs),
+        (STATES[:, :3], STATES),
+        not_by_design={"masks": NOT_ONE_SEQUENCE},
+    ),
     "AuxiliaryLanguageModel": LayerCase(
         lambda **kwargs: layers.AuxiliaryLanguageModel(9, 0.1, bidirectional=True, **kwargs), (STATES, WORDS)
     ),
@@ -144,6 +162,22 @@ CASES = {
     ),
     "NGram": LayerCase(
         lambda **kwargs: layers.NGram(9, 3, **kwargs), (WORDS,), prepare=counted_ngrams, float_output="float32"
+    ),
+    "Translator": LayerCase(
+        lambda **kwargs: layers.Translator(
+            9,
+            encoder=RECURRENT | {"bidirectional": True},
+            decoder=RECURRENT | {"attend_after": "first", "input_feeding": False},
+            attention={"kind": "additive", "units": 4, "window": None},
+            dim=4,
+            dropout=NO_DROPOUT | {"word": 0.0},
+            tied=True,
+            label_smoothing=0.1,
+            **kwargs,
+        ),
+        (PAIRS,),
+        float_output="float32",
+        tolerance=0.1,
     ),
     "WordAligner": LayerCase(
         lambda **kwargs: layers.WordAligner(5, 3, 4, {"ibm1": 2, "hmm": 1}, **kwargs),

@@ -1,0 +1,90 @@
+"""Translate texts: `trellis translate exports/gru_translation "a man rides a bicycle ."`
+
+Texts are arguments, or lines of standard input with `-`. The output has one line per text, in the order of the texts,
+whatever happens; with --best more than 1, several lines in the format of Moses, `index ||| text ||| score`.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+
+from trellis.components.command import CommandParser, non_negative_float, non_negative_int, positive_int, run_command
+from trellis.components.errors import InputError
+from trellis.components.types import JSON
+from trellis.serve import inference
+from trellis.serve.arguments import add_model_arguments, batch_size, open_model, read_texts
+from trellis.serve.export_model import Kind
+from trellis.serve.inference import Search, Translated
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = CommandParser("trellis translate", __doc__)
+    add_model_arguments(parser)
+    parser.add_argument("text", nargs="+", help="a text, or - for lines of standard input")
+    parser.add_argument("--width", type=positive_int, help="open hypotheses of the beam; 1: greedy (5)")
+    parser.add_argument("--best", type=positive_int, help="translations per text, in the format of Moses (1)")
+    parser.add_argument("--alpha", type=non_negative_float, help="exponent of the length normalization (1)")
+    parser.add_argument("--coverage", type=non_negative_float, help="weight of the coverage penalty (0)")
+    parser.add_argument("--count", type=positive_int, help="maximum subwords of a translation (250)")
+    parser.add_argument("--minimum", type=non_negative_int, help="minimum subwords of a translation (0)")
+    parser.add_argument("--no-repeat", type=non_negative_int, metavar="N", help="no N subwords occur twice; 0: off (0)")
+    parser.add_argument("--alignment", action="store_true", help="add the source word of each word, ||| 0-0 1-2")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per text, for machines")
+    return run_command(parser, _translate, parser.parse_args(arguments))
+
+
+def _translate(options: argparse.Namespace) -> None:
+    chosen = {
+        field.name: value for field in dataclasses.fields(Search) if (value := getattr(options, field.name)) is not None
+    }
+    search = Search(**chosen)
+    if search.best > search.width:
+        raise InputError(f"--best {search.best}: a beam of width {search.width} has no more; add --width {search.best}")
+    model = open_model(options)
+    if model.kind is not Kind.TRANSLATOR:
+        raise InputError(f"{options.export}: {model.kind.value}, not a translator")
+    if options.alignment and "align" not in model.inputs:
+        raise InputError(f"--alignment: {options.export} has no attention")
+    # Without options the export's own settings are the right ones, and nothing else is computed.
+    detailed = bool(chosen) or options.alignment or options.json
+    found = inference.translate(model, read_texts(options.text), search if detailed else None, batch_size(options.text))
+    for index, translations in enumerate(found):
+        if options.json:
+            print(json.dumps({"translations": [_as_json(one) for one in translations]}, ensure_ascii=False), flush=True)
+        else:
+            for one in translations:
+                print(_line(index, one, search.best > 1, options.alignment), flush=True)
+
+
+def _line(index: int, translation: Translated, several: bool, alignment: bool) -> str:
+    # A line end in a translation would shift all lines after it.
+    fields = [" ".join(translation.text.splitlines())]
+    if several:
+        fields = [str(index), *fields, f"{translation.score:.4f}"]
+    if alignment:
+        fields.append(" ".join(f"{i}-{j}" for i, j in translation.links))
+    return " ||| ".join(fields)
+
+
+def _as_json(translation: Translated) -> JSON:
+    answer: JSON = {
+        "text": translation.text,
+        "score": round(translation.score, 5),
+        "log_probability": round(translation.log_probability, 5),
+        "pieces": translation.pieces,
+        "piece_log_probabilities": [round(value, 4) for value in translation.piece_log_probabilities],
+    }
+    if translation.attention is not None:
+        answer |= {
+            "source_pieces": translation.source_pieces,
+            "alignment": translation.links,
+            "attention": translation.attention.round(4).tolist(),
+        }
+    return answer
+
+
+if __name__ == "__main__":
+    sys.exit(main())
