@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 HELD_OUT = 0.05  # share of the training part that is the dev part where there is none
 LARGEST_HELD_OUT = 1000  # pairs
+STEPS, MOST_TOKENS = 100, 2400  # batches of an epoch, unless they would be larger than that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +155,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         if not kept.all():
             log.warning("%d of %d pairs are skipped (text.max_length)", np.count_nonzero(~kept), len(kept))
             corpus = ParallelCorpus(sources.subset(kept), targets.subset(kept))
-        buckets = Buckets(corpus.lengths, settings.tokens, settings.max_shapes, others=corpus.sources.lengths)
+        # Little data are seen in small batches, so that an epoch has enough of them.
+        tokens = settings.tokens or min(MOST_TOKENS, max(1, corpus.tokens // STEPS))
+        buckets = Buckets(corpus.lengths, tokens, settings.max_shapes, others=corpus.sources.lengths)
         log.info("%d batches, %.1f %% padding", buckets.steps, 100 * buckets.padding)
         return Batches(
             steps=buckets.steps,

@@ -27,7 +27,9 @@ class TranslationText(Schema):
 class TranslationBatching(Batching):
     """Batches of sentence pairs."""
 
-    tokens: Count = described("cells (sentences × target subwords) of a training batch")
+    tokens: Count | None = described(
+        "cells (sentences × target subwords) of a training batch; null: a hundredth of an epoch, at most 2400"
+    )
 
 
 class Decoding(Schema):

@@ -1,0 +1,211 @@
+"""The translation pipeline from sentence pairs to exports that translate, and bad input."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.pipelines.runs import ROOT, configured, run
+from trellis import load
+from trellis.components.errors import InputError
+from trellis.components.metrics.translation import corpus_scores
+from trellis.components.training import checkpoints
+from trellis.pipelines import settings
+from trellis.pipelines.translation import Translation
+from trellis.serve import predict, translate
+from trellis.serve.inference import Search
+
+SAMPLE = ROOT / "samples" / "bitext"
+SMALL = (
+    "model=gru_translation", "model.dim=64", "model.encoder.units=32", "model.decoder.units=64",
+    "model.attention={kind: general}", "model.dropout={input: 0, between: 0, output: 0.1}",
+    "optimizer.learning_rate=0.01", "trainer.average=null", "text.subwords=700", "batching.tokens=400", "tracking=off",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("translation")
+    metrics = run(folder / "run", *SMALL, f"export.dir={folder}/exports", "trainer.epochs=14")
+    return folder, metrics, folder / "exports" / "1"
+
+
+def lines(name):
+    return (SAMPLE / name).read_text(encoding="utf-8").splitlines()
+
+
+def test_the_sample_is_learned(trained):
+    _, metrics, _ = trained
+    assert metrics["test/bleu_tok_lc"] > 25
+    assert {"dev/loss", "dev/perplexity", "test/chrf", "test/ter", "dev/best"} <= set(metrics)
+
+
+def test_reports_are_parallel_to_the_data(trained):
+    folder, metrics, _ = trained
+    rows = list(csv.DictReader((folder / "run/reports/translations.test.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert [row["source"] for row in rows] == lines("test.en") and [row["reference"] for row in rows] == lines(
+        "test.es"
+    )
+    scores = corpus_scores([row["translation"] for row in rows], [lines("test.es")], tokenized=True)
+    assert scores["bleu_tok_lc"] == pytest.approx(metrics["test/bleu_tok_lc"])
+    assert "tok:none" in (folder / "run/reports/signatures.txt").read_text()
+    assert (folder / "run/reports/attention.png").stat().st_size > 5000
+
+
+def test_the_export_translates_as_the_pipeline_did(trained):
+    folder, _, export = trained
+    rows = list(csv.DictReader((folder / "run/reports/translations.test.tsv").open(encoding="utf-8"), delimiter="\t"))
+    model = tf.saved_model.load(str(export))
+    found = model.signatures["serving_default"](text=tf.constant(lines("test.en")))["text"].numpy()
+    assert [text.decode() for text in found] == [row["translation"] for row in rows]
+
+
+def test_signatures_agree_with_each_other(trained):
+    model = tf.saved_model.load(str(trained[2]))
+    text = ["", *lines("test.en")[:5], "  "]
+    settings = {"width": 4, "best": 2, "count": 60, "minimum": 0, "no_repeat": 0}
+    scalars = {name: tf.constant(value) for name, value in settings.items()}
+    found = model.signatures["translate"](
+        text=tf.constant(text), alpha=tf.constant(1.0), coverage=tf.constant(0.0), **scalars
+    )
+    assert found["text"].numpy()[[0, -1]].tolist() == [[b"", b""], [b"", b""]]
+    best = found["text"][1:-1, 0]
+    scored = model.signatures["score"](text=tf.constant(text[1:-1]), translation=best)
+    # A text may be spelled in other subwords than those that were generated, but not by this model here.
+    np.testing.assert_allclose(scored["log_probability"], found["log_probability"][1:-1, 0], atol=1e-3)
+    np.testing.assert_allclose(tf.reduce_sum(found["piece_log_probability"], -1), found["log_probability"], atol=1e-3)
+    attention = found["attention"].numpy()
+    real = found["pieces"].numpy() != b""
+    np.testing.assert_allclose(attention.sum(-1)[real], 1.0, atol=1e-4)
+    aligned = model.signatures["align"](text=tf.constant(text[1:-1]), translation=best)
+    assert aligned["alignment"].numpy().tolist() == found["alignment"].numpy()[1:-1, 0].tolist()
+    for links, source, target in zip(aligned["alignment"].numpy(), text[1:-1], best.numpy(), strict=True):
+        positions = [tuple(map(int, link.split(b"-"))) for link in links.split()]
+        assert [j for _, j in positions] == list(range(len(target.split())))
+        assert all(i < len(source.split()) for i, _ in positions)
+
+
+def test_a_translation_never_depends_on_its_company(trained):
+    model = tf.saved_model.load(str(trained[2])).signatures["serving_default"]
+    texts = ["the doctor sees a box .", "", b"\xff", b"a\x00b", "x " * 300, *lines("test.en")[:6]]
+    together = model(text=tf.constant(texts))["text"].numpy()
+    for text, found in zip(texts, together, strict=True):
+        assert model(text=tf.constant([text]))["text"].numpy()[0] == found
+
+
+def test_the_command_keeps_lines_parallel(trained, capsys, monkeypatch):
+    given = ["the doctor sees a box .", "", "word " * 1001, "the teacher is here ."]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\n".join(given).encode())))
+    assert translate.main([str(trained[2]), "-"]) == 0
+    said = capsys.readouterr()
+    found = said.out.split("\n")
+    assert len(found) == 5 and found[0] and found[1] == found[2] == "" and found[3]
+    assert said.err == "text 3: 1001 words, more than 1000; not translated\n"
+
+
+def test_best_alignment_and_json(trained, capsys):
+    text = "the doctor sees a box ."
+    assert translate.main([str(trained[2]), text, "--best", "3", "--alignment"]) == 0
+    rows = [line.split(" ||| ") for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows] == ["0"] * 3 and len({row[1] for row in rows}) == 3
+    assert all(len(row[3].split()) == len(row[1].split()) for row in rows)
+    assert translate.main([str(trained[2]), text, "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["translations"]
+    assert answer["text"] == rows[0][1] and len(answer["attention"]) == len(answer["pieces"])
+    (loaded,) = load(trained[2]).translate(text)
+    assert loaded.text == answer["text"] and len(load(trained[2]).translate([text, text], Search(best=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--best", "9"], "--best 9: a beam of width 5 has no more; add --width 9"),
+        (["--width", "0"], "--width: '0' must be a whole number of at least 1"),
+        (["--alpha", "-1"], "--alpha: '-1' must be a number of at least 0"),
+    ],
+)
+def test_mistakes_at_the_command_are_one_line(trained, arguments, message, capsys):
+    try:
+        status = translate.main([str(trained[2]), "the doctor", *arguments])
+    except SystemExit as ended:
+        status = ended.code
+    said = capsys.readouterr()
+    assert status == 2 and message in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_other_commands_name_the_right_one(trained, capsys):
+    assert predict.main([str(trained[2]), "the doctor"]) == 2
+    assert "a translator; use trellis translate" in capsys.readouterr().err
+
+
+def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
+    options = (*SMALL, "limit.sentences=60", "export=off", "trainer.epochs=2", "decoding.width=1", "report.pictures=0")
+    whole = run(tmp_path / "whole", *options)
+    save = checkpoints.save
+
+    def killed(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoints, "save", killed)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "killed", *options)
+    monkeypatch.setattr(checkpoints, "save", save)
+    again = run(tmp_path / "killed", *options, "resume=true")
+    assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
+
+
+def task(*overrides):
+    config = configured("model=gru_translation", "tracking=off", *overrides)
+    settings.validate(config)
+    return Translation(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data=ptb"], "model=gru_translation needs sentence pairs; data=ptb has running text"),
+        (["trainer.monitor=dev/bleu_13a"], "data=sample_translation is tokens, which has dev/bleu_tok_lc"),
+        (["trainer.monitor=dev/f1"], "model=gru_translation has dev/bleu_tok_lc"),
+        (["model.attention.kind=cosine"], "must be"),
+        (["model.decoder.layers=0"], "must be"),
+        (["text.vocabulary=shared"], "must be joint or separate"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_first(overrides, message):
+    with pytest.raises(InputError, match=message):
+        task(*overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["text.subwords=20"], "20 subwords are too few"),
+        (["text.max_length=1"], "text.max_length=1: every training pair has more subwords on a side"),
+        (
+            ["model.attention.kind=dot", "model.encoder.units=8", "model.decoder.units=9"],
+            "dot attention needs queries as wide",
+        ),
+        (["model.decoder.input_feeding=true", "model.dropout.recurrent=0.1"], "model.dropout.recurrent: must be 0"),
+        (["data.also=[sample_bitext]"], "data.also: for word aligners"),
+    ],
+)
+def test_what_data_cannot_give_is_one_line(overrides, message):
+    translation = task("limit.sentences=40", *overrides)
+    with pytest.raises(InputError, match=message):
+        encoded = translation.encode(translation.read())
+        translation.build(encoded, translation.batch(encoded))
+
+
+def test_a_folder_of_ones_own_has_the_parts_that_are_in_it(tmp_path):
+    for part in ("train", "valid", "test"):
+        for side, language in (("source", "en"), ("target", "es")):
+            (tmp_path / f"{part}.{side}").write_text("\n".join(lines(f"test.{language}")[:30]) + "\n", encoding="utf-8")
+    data = task("data=bitext", f"data.path={tmp_path}").read()
+    assert {part: len(texts) for part, texts in data.sources.items()} == {"train": 30, "dev": 30, "test": 30}
+    (tmp_path / "test.target").write_text("una\n")
+    with pytest.raises(InputError, match=r"test.source has 30 lines, .*test.target has 1"):
+        task("data=bitext", f"data.path={tmp_path}").read()
