@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra
 import keras
@@ -19,6 +19,7 @@ from trellis.components.metrics.translation import corpus_scores, signatures
 from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.translator_module import TranslatorModule
+from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
 from trellis.components.text.subwords import UNKNOWN, Subwords, learn
@@ -39,11 +40,14 @@ class TranslationData(Data):
 
     Attributes:
         sources: the texts of each part.
-        targets: their translations.
+        targets: a translation of each.
+        references: all that translations of a held-out part are compared with, `references[part][set][row]`; None where
+            a text has fewer references than others.
     """
 
     sources: Mapping[str, Sequence[str]]
     targets: Mapping[str, Sequence[str]]
+    references: Mapping[str, Sequence[Sequence[str | None]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +56,13 @@ class EncodedPairs(Encoded):
 
     Attributes:
         data: what was encoded.
-        source: subwords of the texts.
+        source: ids of the texts.
         target: subwords of the translations; the same object as `source` if the vocabulary is joint.
         corpora: every part.
     """
 
     data: TranslationData
-    source: Subwords
+    source: Subwords | AttributeVocabulary
     target: Subwords
     corpora: Mapping[str, ParallelCorpus]
 
@@ -75,7 +79,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
 
     needs, accepts, sample = TranslationSections.needs, TranslationSections.accepts, TranslationSections.sample
     monitors = ("dev/bleu_tok_lc", "dev/bleu_13a", "dev/chrf", "dev/perplexity", "dev/loss")
-    headline = ("bleu_tok_lc", "bleu_13a", "bleu_13a_lc", "chrf", "ter", "perplexity")
+    headline: ClassVar[tuple[str, ...]] = ("bleu_tok_lc", "bleu_13a", "bleu_13a_lc", "chrf", "ter", "perplexity")
     # Most of the work is products with the whole vocabulary and attention to all positions.
     wide = True
 
@@ -107,11 +111,13 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         pairs = self.limited(pairs)
         sizes = ", ".join(f"{part} {len(found):,} pairs" for part, found in pairs.items())
         words = sum(len(pair.source) for pair in pairs["train"]), sum(len(pair.target) for pair in pairs["train"])
+        targets = {part: [" ".join(pair.target) for pair in found] for part, found in pairs.items()}
         return TranslationData(
             files=files,
             description=f"{data['name']}: {sizes}; {words[0]:,} × {words[1]:,} words in train",
             sources={part: [" ".join(pair.source) for pair in found] for part, found in pairs.items()},
-            targets={part: [" ".join(pair.target) for pair in found] for part, found in pairs.items()},
+            targets=targets,
+            references={part: [texts] for part, texts in targets.items()},
         )
 
     def _divided(self, pairs: Sequence[SentencePair]) -> dict[str, Sequence[SentencePair]]:
@@ -172,9 +178,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         del batches
         options = self.model_options()
         build = hydra.utils.get_class(options.pop("_target_"))
-        joint = encoded.source is encoded.target
+        sizes = encoded.target.size, None if encoded.source is encoded.target else encoded.source.size
         try:
-            model = build(encoded.target.size, None if joint else encoded.source.size, **options)
+            model = build(*sizes, **options)
         except ValueError as error:
             raise InputError(str(error)) from None
         log.info("%s: %d weights", model.name, model.count_params())
@@ -192,8 +198,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         def translator(**options: Any) -> Callable[[str], list[str]]:
             @tf.function(input_signature=signature, autograph=False)
             def translate(source: Any) -> Any:
-                lengths = tf.cast(tf.math.count_nonzero(source, axis=1), tf.float32)
-                count = tf.minimum(most, tf.cast(1.5 * lengths, tf.int32) + 10)
+                count = decoding.longest(source, most) if isinstance(encoded.source, Subwords) else most
                 ids = decoding.translate(model, source, count=count, banned=banned, **options).ids
                 return encoded.target.decode(ids[:, 0])
 
@@ -204,6 +209,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
                     for row, text in zip(rows.numpy(), translate(inputs["source"]).numpy(), strict=True):
                         if row >= 0:
                             texts[row] = text.decode()
+                if isinstance(encoded.source, AttributeVocabulary):
+                    filled = encoded.source.fill(tf.constant(texts), tf.constant(encoded.data.sources[part]))
+                    texts = [text.decode() for text in filled.numpy()]
                 return texts
 
             return of_part
@@ -221,8 +229,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             return {f"{part}/loss": mean, f"{part}/perplexity": math.exp(min(mean, 700.0))}
 
         def scores(part: str, translations: Sequence[str], names: Sequence[str] | None = None) -> Metrics:
-            references = [encoded.data.targets[part]]
+            references = encoded.data.references[part]
             found = corpus_scores(translations, references, tokenized=self.tokenized, names=names)
+            found |= self.further_scores(encoded.data.sources[part], translations)
             return {f"{part}/{name}": value for name, value in found.items()}
 
         greedy, searched = translator(width=1), translator(**settings)
@@ -239,6 +248,11 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             return TranslationOutcome(metrics=metrics, translations=translations)
 
         return Evaluator(dev=dev, held_out=held_out)
+
+    def further_scores(self, sources: Sequence[str], translations: Sequence[str]) -> Metrics:
+        """Return scores that do not look at references; by default none."""
+        del sources, translations
+        return {}
 
     def _ordered(self, corpus: ParallelCorpus) -> Any:
         """Return batches `(rows, inputs)` of a held-out part."""
@@ -259,7 +273,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             translation_reports.write_translations(
                 folder / f"translations.{part}.tsv", data.sources[part], data.targets[part], translations
             )
-        references = [data.targets["dev"]]
+        references = data.references["dev"]
         translation_reports.write_signatures(
             folder / "signatures.txt", signatures(references, tokenized=self.tokenized)
         )

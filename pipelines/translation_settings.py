@@ -14,14 +14,19 @@ from trellis.components.text.settings import CASE
 from trellis.pipelines.settings import Batching, Sections
 
 
-class TranslationText(Schema):
+class SubwordText(Schema):
     """Text preprocessing."""
 
     case: Case = described(CASE)
     subwords: Count = described("number of subwords of a vocabulary; a small corpus may have fewer")
-    vocabulary: Literal["joint", "separate"] = described("one vocabulary of subwords for both languages, or two")
     byte_fallback: bool = described("spell unseen characters as their bytes; false: they are unknown")
     max_length: Count = described("skip training pairs with more subwords on a side")
+
+
+class TranslationText(SubwordText):
+    """Text preprocessing."""
+
+    vocabulary: Literal["joint", "separate"] = described("one vocabulary of subwords for both languages, or two")
 
 
 class TranslationBatching(Batching):
@@ -57,6 +62,19 @@ class TranslationSections(Sections):
     sample = "sample_translation"
 
     text: TranslationText = described("text preprocessing")
+    batching: TranslationBatching = described("batches")
+    decoding: Decoding = described("beam search")
+    report: TranslationReport = described("reports")
+
+
+class AttributesToTextSections(Sections):
+    """Sections of models that put attributes into words."""
+
+    needs = "attributes with texts"
+    accepts = ("attributes",)
+    sample = "sample_attributes"
+
+    text: SubwordText = described("text preprocessing")
     batching: TranslationBatching = described("batches")
     decoding: Decoding = described("beam search")
     report: TranslationReport = described("reports")

@@ -1,5 +1,7 @@
 """Translate texts: `trellis translate exports/gru_translation "a man rides a bicycle ."`
 
+Or put attributes into words: `trellis translate exports/vector_to_text "name[The Lantern], kind[single], view[sea]"`.
+
 Texts are arguments, or lines of standard input with `-`. The output has one line per text, in the order of the texts,
 whatever happens; with --best more than 1, several lines in the format of Moses, `index ||| text ||| score`.
 """
@@ -8,10 +10,13 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trellis.components.command import CommandParser, non_negative_float, non_negative_int, positive_int, run_command
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, nearest
+from trellis.components.saved_model.package import read_metadata
+from trellis.components.saved_model.versions import latest
+from trellis.components.text.attributes import parse
 from trellis.components.types import JSON
 from trellis.serve import inference
 from trellis.serve.arguments import add_model_arguments, batch_size, open_model, read_texts
@@ -50,13 +55,32 @@ def _translate(options: argparse.Namespace) -> None:
         raise InputError(f"--alignment: {options.export} has no attention")
     # Without options the export's own settings are the right ones, and nothing else is computed.
     detailed = bool(chosen) or options.alignment or options.json
-    found = inference.translate(model, read_texts(options.text), search if detailed else None, batch_size(options.text))
+    texts = read_texts(options.text)
+    if not options.url:
+        texts = _known(texts, read_metadata(latest(options.export)))
+    found = inference.translate(model, texts, search if detailed else None, batch_size(options.text))
     for index, translations in enumerate(found):
         if options.json:
             print(json.dumps({"translations": [_as_json(one) for one in translations]}, ensure_ascii=False), flush=True)
         else:
             for one in translations:
                 print(_line(index, one, search.best > 1, options.alignment), flush=True)
+
+
+def _known(texts: Iterator[bytes], facts: JSON) -> Iterator[bytes]:
+    """Yield the texts; for a model of attributes, raise InputError for one that it does not know."""
+    names: Sequence[str] | None = facts.get("attributes")
+    open_classes: Sequence[str] = facts.get("open_classes", ())
+    for line, text in enumerate(texts, 1):
+        try:
+            attributes = {} if names is None else parse(text.decode("utf-8", "replace"))
+        except ValueError as error:
+            raise InputError(f"text {line}: {error}") from None
+        for name, value in attributes.items():
+            if names is not None and name not in open_classes and f"{name}[{value}]" not in names:
+                closest = nearest(f"{name}[{value}]", [*names, *open_classes])
+                raise InputError(f"text {line}: {name}[{value}]: unknown attribute; did you mean {closest}?")
+        yield text
 
 
 def _line(index: int, translation: Translated, several: bool, alignment: bool) -> str:

@@ -16,7 +16,7 @@ from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.recurrent_stack import CELLS
-from trellis.components.text.subwords import BEGIN
+from trellis.components.text.subwords import BEGIN, END
 from trellis.components.types import JSON, Mask, Shape, States, Tensor, TokenIds
 
 
@@ -129,12 +129,20 @@ class EncoderDecoder(keras.Model, abc.ABC):
     def metrics(self) -> list[Any]:
         return [self._loss, self._norm]
 
+    def build(self, shape: Shape | None = None) -> None:
+        """Create all weights."""
+        del shape
+        if not self.built:
+            one = tf.ones([1, 1], tf.int32)
+            self.log_probabilities(self.force(one, tf.ones([1, 2], tf.int32)).features)
+            self.built = True
+
     @abc.abstractmethod
     def encode(self, source: Tensor, training: bool = False) -> tuple[Memory, States]:
         """Return what the decoder attends to, and the states it starts from.
 
         Args:
-            source: as `tf.data` has it; of a text ids `(batch, source)`, of a vector `(batch, features)`.
+            source: ids `(batch, source)`, 0 at padding.
         """
 
     def remember(self, values: Tensor, mask: Mask, summary: Tensor) -> tuple[Memory, States]:
@@ -348,14 +356,6 @@ class Translator(EncoderDecoder):
             self.attention.build((None, None, decoder["units"]), (None, None, width))
         self.build()
 
-    def build(self, shape: Shape | None = None) -> None:
-        """Create all weights."""
-        del shape
-        if not self.built:
-            one = tf.ones([1, 1], tf.int32)
-            self.log_probabilities(self.force(one, tf.ones([1, 2], tf.int32)).features)
-            self.built = True
-
     def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
         mask = source != 0
         hidden = self.embed(source, self.source_embedding or self.embedding, training)
@@ -366,3 +366,57 @@ class Translator(EncoderDecoder):
         # The last hidden state of each direction.
         summary = tf.concat(states[:: self.states_per_direction], axis=-1)
         return self.remember(self.between_dropout(hidden, training=training), mask, summary)
+
+
+@keras.saving.register_keras_serializable("trellis")
+class VectorToText(EncoderDecoder):
+    """A decoder of texts about a vector: which attributes something has, as ids or, equally, as a multi-hot vector.
+
+    The sum of the embeddings of the attributes, that is the product of the multi-hot vector with a matrix, initializes
+    the decoder, and with attention it is part of the memory, at the end, after the embedding of each attribute. The
+    order of the attributes does not matter.
+
+    Args:
+        vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
+        features: number of ids of attributes, padding included.
+        units: width of the embeddings of attributes.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        features: int,
+        *,
+        units: int,
+        decoder: Mapping[str, Any],
+        attention: Mapping[str, Any],
+        dim: int,
+        dropout: Mapping[str, float],
+        tied: bool,
+        label_smoothing: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocabulary,
+            decoder=decoder,
+            attention=attention,
+            dim=dim,
+            dropout=dropout,
+            tied=tied,
+            label_smoothing=label_smoothing,
+            **kwargs,
+        )
+        self.settings |= {"features": features, "units": units}
+        self.attributes = _embedding(features, units, "attributes")
+        if self.attention is not None:
+            self.attention.build((None, None, decoder["units"]), (None, None, units))
+        self.build()
+
+    def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
+        mask = source != 0
+        embedded = self.attributes(source)
+        # The embedding of the end, which all sources have, is the bias.
+        summary = tf.tanh(tf.reduce_sum(tf.where(mask[..., tf.newaxis], embedded, 0.0), axis=1))
+        is_end = (source == END)[..., tf.newaxis]
+        values = tf.where(is_end, summary[:, tf.newaxis], tf.tanh(embedded))
+        return self.remember(self.between_dropout(values, training=training), mask, summary)

@@ -314,6 +314,18 @@ class AttentionOfDecoder(Schema):
     window: Count | None = described("local attention to this many positions on each side; null: global")
 
 
+class VectorToTextModel(Model):
+    """A decoder of texts about attributes."""
+
+    units: Count = described("width of the vector, the sum of the embeddings of attributes")
+    decoder: Decoder = described("decoder")
+    attention: AttentionOfDecoder = described("attention of the decoder to the attributes")
+    dim: Count = described("width of the embeddings")
+    dropout: Dropout = described("dropout rates")
+    tied: bool = described(_TIED)
+    label_smoothing: Rate = described(_WORD_SMOOTHING)
+
+
 class TranslationModel(Model):
     """An encoder-decoder of texts."""
 

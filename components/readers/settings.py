@@ -8,7 +8,7 @@ from trellis.components.choices import Case, Tokenizer, Unit
 from trellis.components.settings import Count, CountOrZero, OpenSchema, Schema, Share, described, optional
 from trellis.components.text.settings import CASE, TOKENIZER
 
-Kind = Literal["ner", "pos", "alignment", "language", "classes"]
+Kind = Literal["ner", "pos", "alignment", "language", "classes", "attributes"]
 
 # The values of `data.task`, and what such datasets contain.
 KINDS: dict[Kind, str] = {
@@ -17,6 +17,7 @@ KINDS: dict[Kind, str] = {
     "alignment": "sentence pairs",
     "language": "running text",
     "classes": "labelled texts",
+    "attributes": "attributes with texts",
 }
 
 _PATH = (
@@ -149,10 +150,26 @@ class LabelledTexts(Dataset):
     case: Case = described(CASE)
 
 
+class AttributeColumns(Schema):
+    """Names of the columns of a table."""
+
+    attributes: str = described("column of attributes, name[value], other[value]")
+    text: str = described("column of texts")
+
+
+class TextsOfAttributes(Dataset):
+    """Attributes, and texts that put them into words."""
+
+    files: dict[str, str] = described("file name of each part: .csv or .tsv, with or without .gz")
+    columns: AttributeColumns = described("columns of a table")
+    open_classes: list[str] = described("attributes whose values are names: copied into texts, not generated")
+
+
 SCHEMAS: dict[Kind, type[Dataset]] = {
     "ner": TaggedSentences,
     "pos": TaggedSentences,
     "alignment": Bitext,
     "language": RunningText,
     "classes": LabelledTexts,
+    "attributes": TextsOfAttributes,
 }

@@ -124,6 +124,15 @@ def _full_precision() -> Iterator[None]:
         tf.config.experimental.enable_tensor_float_32_execution(former)
 
 
+def read_metadata(version: FilePath) -> JSON:
+    """Return the metadata of a version of an export; `{}` if it has none that can be read."""
+    try:
+        found = json.loads((Path(version) / EXTRA / METADATA).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def publish_metadata(version: FilePath) -> None:
     """Copy the model card and the metadata of a version into the folder of versions, each atomically."""
     version = Path(version)

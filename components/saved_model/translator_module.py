@@ -11,6 +11,7 @@ from trellis.components.models.encoder_decoder import EncoderDecoder
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.saved_model.scalar_inputs import check_in_graph
+from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.subwords import END, PAD, SPACE, UNKNOWN, Subwords
 from trellis.components.types import Lengths, Strings, Tensor, TokenIds
 
@@ -40,13 +41,17 @@ class TranslatorModule(ExportModule):
 
     Args:
         model: a model of texts.
-        source: subwords of the texts.
+        source: ids of the texts: subwords, or attributes of meaning representations.
         target: subwords of the translations.
         settings: the scalars of `translate` that `serving_default` uses, without `best`.
     """
 
     def __init__(
-        self, model: EncoderDecoder, source: Subwords, target: Subwords, settings: Mapping[str, float]
+        self,
+        model: EncoderDecoder,
+        source: Subwords | AttributeVocabulary,
+        target: Subwords,
+        settings: Mapping[str, float],
     ) -> None:
         super().__init__(name="translator")
         self.source, self.target = source, target
@@ -64,26 +69,50 @@ class TranslatorModule(ExportModule):
         text, translation = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "translation"))
         seed = tf.TensorSpec([None], tf.int64, name="seed")
         settings_of_beam = scalars("width", "best", "count", "minimum", "no_repeat", "alpha", "coverage")
-        self.serving_default = tf.function(batched(self._best), input_signature=[text])
-        self.translate = tf.function(self._translate, input_signature=[text, *settings_of_beam])
+        self.serving_default = tf.function(self._checked(batched(self._best)), input_signature=[text])
+        self.translate = tf.function(self._checked(self._translate), input_signature=[text, *settings_of_beam])
         self.sample = tf.function(
-            self._sample, input_signature=[text, seed, *scalars("count", "temperature", "top_k", "top_p")]
+            self._checked(self._sample),
+            input_signature=[text, seed, *scalars("count", "temperature", "top_k", "top_p")],
         )
-        self.score = tf.function(batched(self._score), input_signature=[text, translation])
-        self.align = tf.function(self._align, input_signature=[text, translation])
+        self.score = tf.function(self._checked(batched(self._score)), input_signature=[text, translation])
+        self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
 
-    def _encode(self, texts: Strings, subwords: Subwords) -> TokenIds:
+    def _checked(self, function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
+        """Return a function that refuses attributes that the model does not know.
+
+        It does so before requests are joined: a mistake in one must not fail the others.
+        """
+
+        def checked(text: Strings, *others: Tensor) -> dict[str, Tensor]:
+            if not isinstance(self.source, AttributeVocabulary):
+                return function(text, *others)
+            unknown = self.source.unknown(text)
+            shown = tf.strings.reduce_join(tf.strings.regex_replace(unknown, r"\[(.*)\]", r" = \1"), separator=", ")
+            message = tf.strings.join(["unknown attribute: ", shown])
+            with tf.control_dependencies([tf.debugging.Assert(tf.size(unknown) == 0, [message])]):
+                return function(tf.identity(text), *others)
+
+        return checked
+
+    def _encode(self, texts: Strings, subwords: Subwords | AttributeVocabulary) -> TokenIds:
         """Return the ids of texts with their ends, `(batch, time)`."""
         ids = subwords.encode(texts)
         return tf.concat([ids, tf.fill([tf.shape(texts)[0], 1], END)], axis=1).to_tensor(PAD)
 
-    def _limits(self, source: TokenIds, count: Tensor) -> Lengths:
-        lengths = tf.math.count_nonzero(source, axis=1, dtype=tf.float32)
-        return tf.minimum(count, tf.cast(1.5 * lengths, tf.int32) + 10)
+    def _limits(self, source: TokenIds, count: Tensor) -> Lengths | Tensor:
+        return decoding.longest(source, count) if isinstance(self.source, Subwords) else count
+
+    def _target_ids(self, text: Strings, translation: Strings) -> TokenIds:
+        if isinstance(self.source, AttributeVocabulary):
+            translation = self.source.abstract(translation, text)
+        return self._encode(translation, self.target)
 
     def _texts(self, text: Strings, ids: TokenIds) -> Strings:
         """Return the texts of ids `(batch, …, time)`; "" where there is nothing to translate."""
         found = self.target.decode(ids)
+        if isinstance(self.source, AttributeVocabulary):
+            found = self.source.fill(found, text)
         empty = tf.strings.strip(text) == ""
         return tf.where(tf.reshape(empty, [-1] + [1] * (found.shape.rank - 1)), "", found)
 
@@ -154,7 +183,7 @@ class TranslatorModule(ExportModule):
         return {"text": self._texts(text, ids)}
 
     def _score(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
-        target = self._encode(translation, self.target)
+        target = self._target_ids(text, translation)
         forced = decoding.force(self._model(), self._encode(text, self.source), target)
         return {
             "log_probability": tf.reduce_sum(forced.log_probabilities, axis=1),
@@ -162,7 +191,7 @@ class TranslatorModule(ExportModule):
         }
 
     def _align(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
-        source, target = self._encode(text, self.source), self._encode(translation, self.target)
+        source, target = self._encode(text, self.source), self._target_ids(text, translation)
         weights = decoding.force(self._model(), source, target).weights
         return {
             "source_pieces": self.source.pieces_of(source),
@@ -219,12 +248,15 @@ class TranslatorModule(ExportModule):
         return requests | ({"align": both} if self._attends else {})
 
 
-def word_membership(subwords: Subwords, ids: TokenIds) -> Tensor:
+def word_membership(subwords: Subwords | AttributeVocabulary, ids: TokenIds) -> Tensor:
     """Return which word each piece belongs to, `(…, time, words)` floats, 1 or 0; padding and the end belong to none.
 
     Args:
         ids: `(…, time)`.
     """
+    if isinstance(subwords, AttributeVocabulary):
+        words = tf.where((ids == PAD) | (ids == END), -1, tf.range(tf.shape(ids)[-1]))
+        return tf.one_hot(words, tf.shape(ids)[-1])
     pieces = subwords.pieces_of(ids)
     begins = tf.strings.regex_full_match(pieces, f"{SPACE}.*")
     # A space that another space follows begins no word.

@@ -1,17 +1,13 @@
 """Limits on what a request may ask for. They are checked before anything of that size is allocated."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.saved_model.package import METADATA
 from trellis.components.saved_model.scalar_inputs import problem
-from trellis.components.saved_model.versions import EXTRA
 from trellis.serve.server.requests import Arrays, Signature, brief, refuse
 
 CELLS = 65_536  # a BiLSTM-CRF of 128 units takes about 12 KiB a cell, 0.7 GiB in all
@@ -207,15 +203,6 @@ class Options:
             if [model, signature][len(scope) == 1 :][: len(scope)] == scope:
                 chosen[name] = value
         return chosen
-
-
-def metadata_of(version: Path) -> dict[str, Any]:
-    """Return the `metadata.json` of a version; `{}` if it has none."""
-    try:
-        metadata = json.loads((version / EXTRA / METADATA).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _section(settings: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trellis.components.errors import InputError, first_line, one_line
-from trellis.components.saved_model.package import WARM_UP
+from trellis.components.saved_model.package import WARM_UP, read_metadata
 from trellis.components.saved_model.versions import EXTRA, version_folders
 from trellis.components.types import FilePath
 from trellis.serve.server.batches import Batches, Settings
 from trellis.serve.server.cancellation import stoppable
-from trellis.serve.server.limits import Cost, Limits, Options, metadata_of
+from trellis.serve.server.limits import Cost, Limits, Options
 from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, refuse
 
 log = logging.getLogger("serve.local")
@@ -64,7 +64,7 @@ class Version:
             )
             for key, function in functions.items()
         }
-        metadata, options = metadata_of(folder), options or Options()
+        metadata, options = read_metadata(folder), options or Options()
         self.limits = {
             key: Limits.of(signature, options.of(name, key), metadata) for key, signature in self.signatures.items()
         }

@@ -4,8 +4,8 @@ import json
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from trellis.components.saved_model.package import read_metadata
 from trellis.components.types import JSON
-from trellis.serve.server.limits import metadata_of
 from trellis.serve.server.models import Models, Version
 from trellis.serve.server.requests import Refused, brief, plain
 
@@ -84,7 +84,7 @@ class Page:
 
 def _facts(version: Version) -> JSON:
     """Return what `metadata.json` says of a version: its data, labels and scores, and what its tokens are."""
-    metadata = metadata_of(version.folder)
+    metadata = read_metadata(version.folder)
     config = metadata.get("config")
     data = config.get("data") if isinstance(config, dict) else None
     data = data if isinstance(data, dict) else {}

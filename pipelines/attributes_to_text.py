@@ -1,0 +1,126 @@
+"""Texts about attributes: one vector in, a sequence out. What this task does in the flow of `pipeline.py`."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trellis.components.errors import InputError
+from trellis.components.metrics.attribute_coverage import attribute_coverage
+from trellis.components.readers import dataset, labelled
+from trellis.components.text.attributes import AttributeVocabulary, parse
+from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
+from trellis.components.text.subwords import Subwords, learn
+from trellis.pipelines.task import Metrics, Package
+from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData
+from trellis.pipelines.translation_settings import AttributesToTextSections
+
+log = logging.getLogger(__name__)
+
+
+class AttributesToText(Translation):
+    """Attributes to texts, by a decoder that starts from a vector; scored against all references of a test item."""
+
+    needs, accepts, sample = (
+        AttributesToTextSections.needs,
+        AttributesToTextSections.accepts,
+        AttributesToTextSections.sample,
+    )
+    headline = ("bleu_13a_lc", "bleu_13a", "chrf", "coverage", "perplexity")
+
+    # Reading
+
+    def read(self) -> TranslationData:
+        """Read the rows of each part; items of the held-out parts are distinct, with all their references."""
+        data = self.plain("data")
+        files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
+        columns = data["columns"]
+        parts: dict[str, Sequence[labelled.Labelled]] = {}
+        for part, file in files.items():
+            parts[part] = labelled.read(file, text=columns["text"], label=columns["attributes"])
+            for example in parts[part]:
+                try:
+                    parse(example.label)
+                except ValueError as error:
+                    raise InputError(f"{file}: {error}") from None
+        parts = self.limited(parts)
+        sources, targets, references = {}, {}, {}
+        for part, examples in parts.items():
+            texts: dict[str, list[str]] = {}
+            for example in examples:
+                texts.setdefault(example.label, []).append(example.text)
+            if part == "train":
+                sources[part] = [example.label for example in examples]
+                targets[part] = [example.text for example in examples]
+            else:
+                sources[part], targets[part] = list(texts), [several[0] for several in texts.values()]
+            most = max(map(len, texts.values()))
+            references[part] = [
+                [several[index] if index < len(several) else None for several in texts.values()]
+                for index in range(most)
+            ]
+        sizes = ", ".join(f"{part} {len(examples):,} texts" for part, examples in parts.items())
+        items = ", ".join(f"{len(sources[part]):,} in {part}" for part in sources if part != "train")
+        return TranslationData(
+            files=files,
+            description=f"{data['name']}: {sizes}; distinct items: {items}",
+            sources=sources,
+            targets=targets,
+            references=references,
+        )
+
+    # Encoding
+
+    def encode(self, data: TranslationData, keep: Sequence[str] = ()) -> EncodedPairs:
+        """Number the attributes, put placeholders for names into texts, and learn subwords of them."""
+        del keep
+        settings, open_classes = self.config.text, self.plain("data")["open_classes"]
+        source = AttributeVocabulary.of(data.sources["train"], open_classes)
+        abstract = tf.function(source.abstract, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+        texts = {
+            part: abstract(tf.constant(data.targets[part]), tf.constant(sources)).numpy().tolist()
+            for part, sources in data.sources.items()
+        }
+        target = Subwords(learn(texts["train"], settings.subwords, settings.byte_fallback, settings.case))
+        corpora = {}
+        for part, sources in data.sources.items():
+            sides = EncodedTexts.encode(sources, source), EncodedTexts.encode(texts[part], target)
+            corpora[part] = ParallelCorpus(*sides, by_source=part != "train")
+        unknown = {
+            f"{name}[{value}]"
+            for part in data.sources
+            for text in data.sources[part]
+            for name, value in parse(text).items()
+            if name not in open_classes and f"{name}[{value}]" not in source.names
+        }
+        if unknown:
+            log.warning(
+                "%d attributes of held-out parts are not in train: %s", len(unknown), ", ".join(sorted(unknown))
+            )
+        return EncodedPairs(data=data, source=source, target=target, corpora=corpora)
+
+    # Evaluating
+
+    def further_scores(self, sources: Sequence[str], translations: Sequence[str]) -> Metrics:
+        """Return the share of attributes that texts put into words."""
+        return {"coverage": attribute_coverage(zip(map(parse, sources), translations, strict=True))}
+
+    # Exporting
+
+    def package(self, model: Any, encoded: EncodedPairs) -> Package:
+        """Return the model with its signatures, and the attributes that it knows."""
+        package = super().package(model, encoded)
+        source = encoded.source
+        assert isinstance(source, AttributeVocabulary)
+        facts = {"attributes": list(source.names), "open_classes": list(source.open_classes)}
+        return Package(
+            module=package.module,
+            texts=package.texts,
+            facts={**package.facts, **facts},
+            command=package.command,
+            example=str(np.random.default_rng(0).choice(encoded.data.sources["dev"])).replace('"', ""),
+            request=package.request,
+            response=package.response,
+        )
