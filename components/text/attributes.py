@@ -111,7 +111,7 @@ class AttributeVocabulary(tf.Module):
             text, representation = row
             for name, mark in self._marks():
                 value = _value(representation, name)
-                pattern = tf.strings.join(["(?i)", tf.strings.regex_replace(value, r"([^\pL\pN\s])", r"\\\1")])
+                pattern = tf.strings.join(["(?i)", tf.strings.regex_replace(value, r"([!-/:-@\[-`{-~])", r"\\\1")])
                 text = tf.cond(value == "", lambda: text, lambda: tf.strings.regex_replace(text, pattern, mark))  # noqa: B023
             return text
 

@@ -158,6 +158,39 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
     assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def describer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("attributes")
+    metrics = run(
+        folder / "run", "model=vector_to_text", "model.units=48", "model.decoder.units=48", "model.dim=48",
+        "optimizer.learning_rate=0.01", "trainer.average=null", "tracking=off", "trainer.epochs=8",
+        "batching.tokens=400", "text.subwords=600", f"export.dir={folder}/exports",
+    )  # fmt: skip
+    return metrics, folder / "exports" / "1"
+
+
+def test_attributes_are_put_into_words(describer, capsys):
+    metrics, export = describer
+    assert metrics["test/coverage"] > 0.8 and metrics["test/bleu_13a_lc"] > 30
+    given = "kind[single], name[No Such \\1 House], view[sea]"
+    assert translate.main([str(export), given, "view[sea],kind[single],name[No Such \\1 House]"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second and "No Such \\1 House" in first and "single room" in first
+
+
+def test_unknown_attributes_are_refused_with_the_nearest_valid_one(describer, capsys):
+    _, export = describer
+    for text, message in (
+        ("kind[singel]", "text 1: kind[singel]: unknown attribute; did you mean kind[single], "),
+        ("a single room", "text 1: 'a single room' is not an attribute such as name[value]"),
+    ):
+        assert translate.main([str(export), text]) == 2
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count("\n") == 1 and not said.out
+    with pytest.raises(InputError, match="unknown attribute: kind = singel"):
+        load(export).translate("kind[singel]")
+
+
 def task(*overrides):
     config = configured("model=gru_translation", "tracking=off", *overrides)
     settings.validate(config)
