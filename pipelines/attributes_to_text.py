@@ -11,10 +11,9 @@ from trellis.components.errors import InputError
 from trellis.components.metrics.attribute_coverage import attribute_coverage
 from trellis.components.readers import dataset, labelled
 from trellis.components.text.attributes import AttributeVocabulary, parse
-from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
 from trellis.components.text.subwords import Subwords, learn
 from trellis.pipelines.task import Metrics, Package
-from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData
+from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData, encoded_corpora
 from trellis.pipelines.translation_settings import AttributesToTextSections
 
 log = logging.getLogger(__name__)
@@ -84,10 +83,7 @@ class AttributesToText(Translation):
             for part, sources in data.sources.items()
         }
         target = Subwords(learn(texts["train"], settings.subwords, settings.byte_fallback, settings.case))
-        corpora = {}
-        for part, sources in data.sources.items():
-            sides = EncodedTexts.encode(sources, source), EncodedTexts.encode(texts[part], target)
-            corpora[part] = ParallelCorpus(*sides, by_source=part != "train")
+        corpora = encoded_corpora(data.sources, texts, source, target)
         unknown = {
             f"{name}[{value}]"
             for part in data.sources

@@ -144,10 +144,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         target = source
         if settings.vocabulary == "separate":
             target = Subwords(learn(sides[1], settings.subwords, settings.byte_fallback, settings.case))
-        corpora = {}
-        for part, texts in data.sources.items():
-            sides_of_part = EncodedTexts.encode(texts, source), EncodedTexts.encode(data.targets[part], target)
-            corpora[part] = ParallelCorpus(*sides_of_part, by_source=part != "train")
+        corpora = encoded_corpora(data.sources, data.targets, source, target)
         log.info("%d source subwords, %d target subwords", source.size, target.size)
         return EncodedPairs(data=data, source=source, target=target, corpora=corpora)
 
@@ -309,3 +306,23 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             request={"text": example},
             response={"text": "string"},
         )
+
+
+def encoded_corpora(
+    sources: Mapping[str, Sequence[str]],
+    targets: Mapping[str, Sequence[str | bytes]],
+    source: Subwords | AttributeVocabulary,
+    target: Subwords,
+) -> dict[str, ParallelCorpus]:
+    """Return every part as ids."""
+    strings = [tf.TensorSpec([None], tf.string)]
+    encode_source = tf.function(source.encode, input_signature=strings)
+    encode_target = encode_source if source is target else tf.function(target.encode, input_signature=strings)
+    return {
+        part: ParallelCorpus(
+            EncodedTexts.encode(texts, encode_source),
+            EncodedTexts.encode(targets[part], encode_target),
+            by_source=part != "train",
+        )
+        for part, texts in sources.items()
+    }

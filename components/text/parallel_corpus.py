@@ -1,14 +1,14 @@
 """Sentence pairs as ids, in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
 from trellis.components.text.batching import Corpus
-from trellis.components.text.subwords import END, PAD, Subwords
-from trellis.components.types import Tensor
+from trellis.components.text.subwords import END, PAD
+from trellis.components.types import Strings, Tensor
 
 _CHUNK = 1024  # texts that are encoded at once
 
@@ -33,9 +33,13 @@ class EncodedTexts:
         self._stream = tf.constant(np.append(ids, PAD), tf.int32)
 
     @classmethod
-    def encode(cls, texts: Sequence[str], subwords: Subwords) -> Self:
-        """Encode texts as subwords."""
-        encode = tf.function(subwords.encode, input_signature=[tf.TensorSpec([None], tf.string)])
+    def encode(cls, texts: Sequence[str | bytes], encode: Callable[[Strings], tf.RaggedTensor]) -> Self:
+        """Encode texts.
+
+        Args:
+            texts: the texts.
+            encode: returns ids `(batch, time)` of texts `(batch,)`, without their end.
+        """
         ids, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
         for start in range(0, len(texts), _CHUNK):
             encoded = encode(tf.constant(texts[start : start + _CHUNK]))
