@@ -67,6 +67,8 @@ class AttributesToText(Translation):
             description=f"{data['name']}: {sizes}; distinct items: {items}",
             sources=sources,
             targets=targets,
+            pairs={},
+            rows=np.arange(len(sources["train"])),
             references=references,
         )
 

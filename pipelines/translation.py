@@ -1,5 +1,7 @@
 """Translation: what this task does in the flow of `pipeline.py`."""
 
+import functools
+import itertools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +16,19 @@ import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components import termination
+from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
+from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.metrics.translation import corpus_scores, signatures
 from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.translator_module import TranslatorModule
+from trellis.components.text.attention_guide import AttentionGuide
 from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
 from trellis.components.text.subwords import UNKNOWN, Subwords, learn
+from trellis.components.text.word_membership import word_membership
 from trellis.pipelines import reading, translation_reports
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
 from trellis.pipelines.translation_settings import TranslationSections
@@ -41,12 +47,16 @@ class TranslationData(Data):
     Attributes:
         sources: the texts of each part.
         targets: a translation of each.
+        pairs: the same as words, with gold alignments where there are some.
+        rows: where the pairs of train are among all pairs of the files, `(pairs,)`.
         references: all that translations of a held-out part are compared with, `references[part][set][row]`; None where
             a text has fewer references than others.
     """
 
     sources: Mapping[str, Sequence[str]]
     targets: Mapping[str, Sequence[str]]
+    pairs: Mapping[str, Sequence[SentencePair]]
+    rows: np.ndarray
     references: Mapping[str, Sequence[Sequence[str | None]]]
 
 
@@ -106,8 +116,14 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             raise InputError("data.also: for word aligners; a translator learns from one dataset")
         files, iterators = reading.sentence_pairs(reading.with_held_out_parts(data))
         pairs: dict[str, Sequence[SentencePair]] = {part: list(found) for part, found in iterators.items()}
+        before = itertools.takewhile(lambda part: part != "train", pairs)
+        rows = sum(len(pairs[part]) for part in before) + np.arange(len(pairs.get("train", ())))
         if "dev" not in pairs and "train" in pairs:
-            pairs |= self._divided(pairs["train"])
+            kept = self._kept(len(rows))
+            train = pairs["train"]
+            for part, chosen in (("train", kept), ("dev", ~kept)):
+                pairs[part] = list(itertools.compress(train, chosen))
+            rows = rows[kept]
         pairs = self.limited(pairs)
         sizes = ", ".join(f"{part} {len(found):,} pairs" for part, found in pairs.items())
         words = sum(len(pair.source) for pair in pairs["train"]), sum(len(pair.target) for pair in pairs["train"])
@@ -117,19 +133,16 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             description=f"{data['name']}: {sizes}; {words[0]:,} × {words[1]:,} words in train",
             sources={part: [" ".join(pair.source) for pair in found] for part, found in pairs.items()},
             targets=targets,
+            pairs=pairs,
+            rows=rows[: len(pairs["train"])],
             references={part: [texts] for part, texts in targets.items()},
         )
 
-    def _divided(self, pairs: Sequence[SentencePair]) -> dict[str, Sequence[SentencePair]]:
-        """Return a train and a dev part of pairs that have no dev part."""
-        count = min(LARGEST_HELD_OUT, max(1, round(HELD_OUT * len(pairs))))
-        order = np.random.default_rng(self.config.seed).permutation(len(pairs))
+    def _kept(self, pairs: int) -> np.ndarray:
+        """Return which pairs stay in train where there is no dev part, `(pairs,)` booleans."""
+        count = min(LARGEST_HELD_OUT, max(1, round(HELD_OUT * pairs)))
         log.warning("data=%s: no dev part; %d pairs of train are taken for it", self.config.data.name, count)
-        dev = set(order[:count].tolist())
-        return {
-            "train": [pair for row, pair in enumerate(pairs) if row not in dev],
-            "dev": [pair for row, pair in enumerate(pairs) if row in dev],
-        }
+        return np.random.default_rng(self.config.seed).permutation(pairs) >= count
 
     # Encoding and batching
 
@@ -157,7 +170,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             raise InputError(f"text.max_length={most}: every training pair has more subwords on a side")
         if not kept.all():
             log.warning("%d of %d pairs are skipped (text.max_length)", np.count_nonzero(~kept), len(kept))
-            corpus = ParallelCorpus(sources.subset(kept), targets.subset(kept))
+        guide = self._guide(encoded.data, kept)
+        membership = [functools.partial(word_membership, subwords) for subwords in (encoded.source, encoded.target)]
+        corpus = ParallelCorpus(sources.subset(kept), targets.subset(kept), guide=guide, membership=membership)
         # Little data are seen in small batches, so that an epoch has enough of them.
         tokens = settings.tokens or min(MOST_TOKENS, max(1, corpus.tokens // STEPS))
         buckets = Buckets(corpus.lengths, tokens, settings.max_shapes, others=corpus.sources.lengths)
@@ -168,11 +183,31 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             epoch_dataset=lambda epoch: training_batches(corpus, buckets, self.config.seed, epoch),
         )
 
+    def _guide(self, data: TranslationData, kept: np.ndarray) -> AttentionGuide | None:
+        """Return what attention should be for the training pairs that are kept."""
+        run = self.config.guide.run if "guide" in self.config else None
+        if run is None:
+            return None
+        path = Path(run) / "reports" / "posteriors.npz"
+        posteriors = soft_alignments.read(path)
+        chosen = []
+        for row, pair, is_kept in zip(data.rows, data.pairs["train"], kept, strict=True):
+            if row >= len(posteriors):
+                raise InputError(f"guide.run={run}: it aligned {len(posteriors)} pairs, of other data than these")
+            found, words = posteriors[row], (len(pair.source), len(pair.target))
+            if found is not None and found.shape != words:
+                shapes = " and ".join(f"{rows} × {columns}" for rows, columns in (words, found.shape))
+                raise InputError(
+                    f"guide.run={run}: it aligned other data; pair {row + 1} here and there: {shapes} words"
+                )
+            if is_kept:
+                chosen.append(found)
+        return AttentionGuide(chosen)
+
     # Building
 
     def build(self, encoded: EncodedPairs, batches: Batches) -> keras.Model:
         """Build the encoder-decoder."""
-        del batches
         options = self.model_options()
         build = hydra.utils.get_class(options.pop("_target_"))
         sizes = encoded.target.size, None if encoded.source is encoded.target else encoded.source.size
@@ -180,6 +215,11 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             model = build(*sizes, **options)
         except ValueError as error:
             raise InputError(str(error)) from None
+        if "guide" in self.config and self.config.guide.run is not None:
+            if model.attention is None:
+                raise InputError("guide.run: model.attention.kind=none leaves nothing to guide")
+            guide = self.plain("guide")
+            model.guide(guide["weight"], guide["decay"], guide["cost"], batches.steps)
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 
@@ -242,9 +282,39 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             metrics: Metrics = {}
             for part in parts:
                 metrics |= loss(part) | scores(part, translations[part])
+            for part in encoded.data.pairs:
+                metrics |= self._alignment_scores(part, model, encoded)
             return TranslationOutcome(metrics=metrics, translations=translations)
 
         return Evaluator(dev=dev, held_out=held_out)
+
+    def _alignment_scores(self, part: str, model: keras.Model, encoded: EncodedPairs) -> Metrics:
+        """Return the error rates of attention on the pairs of a part that have gold alignments.
+
+        `aer` is of the attention with which a word is generated, `aer_shift1` of that of the step after it.
+        """
+        pairs = encoded.data.pairs[part]
+        rows = [row for row, pair in enumerate(pairs) if pair.sure is not None and pair.source and pair.target]
+        if not rows or model.attention is None:
+            return {}
+        module, metrics = self._module(model, encoded), {}
+        texts = [[sides[part][row] for row in rows] for sides in (encoded.data.sources, encoded.data.targets)]
+        gold = [(pairs[row].sure or frozenset(), pairs[row].possible or frozenset()) for row in rows]
+        order = sorted(range(len(rows)), key=lambda index: len(texts[0][index]))
+        for shift, name in enumerate(("aer", "aer_shift1")):
+            links: dict[int, set[tuple[int, int]]] = {}
+            for start in range(0, len(order), 32):
+                termination.check()
+                several = order[start : start + 32]
+                source, target = (tf.constant([side[index] for index in several]) for side in texts)
+                found = module.links(source, target, shift)
+                for index, text in zip(several, found.numpy(), strict=True):
+                    pharaoh = (link.split("-") for link in text.decode().split())
+                    links[index] = {(int(source), int(target)) for source, target in pharaoh}
+            predicted = [links[index] for index in range(len(rows))]
+            scores = link_scores(predicted, [sure for sure, _ in gold], [possible for _, possible in gold])
+            metrics[f"{part}/{name}"] = scores["aer"]
+        return metrics
 
     def further_scores(self, sources: Sequence[str], translations: Sequence[str]) -> Metrics:
         """Return scores that do not look at references; by default none."""

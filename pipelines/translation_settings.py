@@ -1,6 +1,8 @@
 """Schemas of the sections of translators."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from trellis.components.choices import Case
 from trellis.components.settings import (
@@ -48,6 +50,17 @@ class Decoding(Schema):
     no_repeat: CountOrZero = described("no sequence of this many subwords occurs twice in a translation; 0: it may")
 
 
+class Guide(Schema):
+    """Attention that learns from word alignments (Chen et al. 2016)."""
+
+    run: str | None = described(
+        "run folder of a word aligner on the same data, with report.posteriors=true; null: no guidance"
+    )
+    weight: PositiveOrZero = described("weight of the cost of attention, beside the loss of words")
+    decay: Annotated[float, Field(gt=0, le=1)] = described("factor of the weight after each epoch")
+    cost: Literal["cross_entropy", "squared"] = described("distance of attention to the posteriors of the aligner")
+
+
 class TranslationReport(Schema):
     """Reports of translators."""
 
@@ -63,6 +76,7 @@ class TranslationSections(Sections):
 
     text: TranslationText = described("text preprocessing")
     batching: TranslationBatching = described("batches")
+    guide: Guide = described("attention that learns from word alignments")
     decoding: Decoding = described("beam search")
     report: TranslationReport = described("reports")
 

@@ -19,11 +19,13 @@ class Forced(NamedTuple):
 
     Attributes:
         log_probabilities: of each target token, `(batch, time)`, 0 at padding.
-        weights: attention `(batch, time, source)`, or None.
+        weights: attention when each token is generated, `(batch, time, source)`, or None.
+        weights_after: attention of the step after it, `(batch, time, source)`, or None.
     """
 
     log_probabilities: Tensor
     weights: Any
+    weights_after: Any
 
 
 class Prompted:
@@ -164,12 +166,13 @@ def force(model: EncoderDecoder, source: Tensor, target: TokenIds) -> Forced:
     memory = Memory(*(tf.repeat(part, several, axis=0) for part in memory))
     states = [tf.repeat(state, several, axis=0) for state in states]
     before = tf.pad(flat[:, :-1], [[0, 0], [1, 0]], constant_values=BEGIN)
-    # One more step: a single one would be computed as a step of a beam is, which has no time axis.
-    before = tf.pad(before, [[0, 0], [0, 1]])
+    # One more step, after the last token.
+    before = tf.concat([before, flat[:, -1:]], axis=1)
     decoded = model.decode(before, memory, states)
     scores = model.softmax.token_log_probabilities(decoded.features[:, :-1], flat)
     scores = tf.reshape(tf.where(flat == PAD, 0.0, scores), tf.shape(target))
     if decoded.weights is None:
-        return Forced(scores, None)
+        return Forced(scores, None, None)
     shape = tf.concat([tf.shape(target), tf.shape(memory.mask)[1:]], axis=0)
-    return Forced(scores, tf.reshape(tf.cast(decoded.weights[:, :-1], tf.float32), shape))
+    weights = tf.cast(decoded.weights, tf.float32)
+    return Forced(scores, tf.reshape(weights[:, :-1], shape), tf.reshape(weights[:, 1:], shape))

@@ -122,6 +122,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         self.input_dropout = keras.layers.Dropout(dropout["input"], name="input_dropout")
         self.between_dropout = keras.layers.Dropout(dropout["between"], name="between_dropout")
         self.output_dropout = keras.layers.Dropout(dropout["output"], name="output_dropout")
+        self._guide: tuple[float, float, str, int] | None = None
         self._loss = keras.metrics.Mean(name="loss")
         self._norm = keras.metrics.Mean(name="gradient_norm")
 
@@ -268,8 +269,31 @@ class EncoderDecoder(keras.Model, abc.ABC):
         features = self.force(inputs["source"], target, training).features
         return tf.where(target == 0, 0.0, self.softmax.token_log_probabilities(features, target, training))
 
+    def guide(self, weight: float, decay: float, cost: str, steps: int) -> None:
+        """Train attention towards what batches have as "guide" (Chen et al. 2016).
+
+        Args:
+            weight: of the cost of attention, per target token.
+            decay: factor of the weight after each epoch.
+            cost: `cross_entropy` or `squared`.
+            steps: batches of an epoch.
+        """
+        self._guide = weight, decay, cost, steps
+
+    def _cost_of_attention(self, weights: Tensor, guide: Tensor) -> Tensor:
+        """Return the sum of the costs of all guided tokens; both `(batch, time, source)`."""
+        weight, decay, cost, steps = self._guide or (0.0, 1.0, "cross_entropy", 1)
+        weights = tf.cast(weights, tf.float32)
+        if cost == "cross_entropy":
+            costs = -guide * tf.math.log(weights + 1e-9)
+        else:
+            guided = tf.reduce_max(guide, axis=-1, keepdims=True) > 0
+            costs = tf.where(guided, tf.square(weights - guide), 0.0)
+        epoch = tf.cast(self.optimizer.iterations // steps, tf.float32)
+        return weight * tf.pow(decay, epoch) * tf.reduce_sum(costs)
+
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """Train on one batch `{"source", "target"}`; the loss is nats per target token."""
+        """Train on one batch `{"source", "target"}`, or with "guide" too; the loss is nats per target token."""
         inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         target = inputs["target"]
         real = tf.where(target != 0)
@@ -282,6 +306,8 @@ class EncoderDecoder(keras.Model, abc.ABC):
             loss = nats
             if self.smoothing:
                 loss += self.smoothing * tf.reduce_sum(self.softmax.excess_scores(features, ids)) / tokens
+            if self._guide is not None:
+                loss += self._cost_of_attention(decoded.weights, inputs["guide"]) / tokens
             total = tf.add_n([loss, *self.losses])
             scaled = self.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])

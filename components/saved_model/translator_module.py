@@ -12,7 +12,8 @@ from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.saved_model.scalar_inputs import check_in_graph
 from trellis.components.text.attributes import AttributeVocabulary
-from trellis.components.text.subwords import END, PAD, SPACE, UNKNOWN, Subwords
+from trellis.components.text.subwords import END, PAD, UNKNOWN, Subwords
+from trellis.components.text.word_membership import word_membership
 from trellis.components.types import Lengths, Strings, Tensor, TokenIds
 
 FLOATS = ("alpha", "coverage", "temperature", "top_p")
@@ -76,6 +77,10 @@ class TranslatorModule(ExportModule):
             input_signature=[text, seed, *scalars("count", "temperature", "top_k", "top_p")],
         )
         self.score = tf.function(self._checked(batched(self._score)), input_signature=[text, translation])
+        ids = tf.TensorSpec([None, None], tf.int32)
+        self._force = tf.function(
+            lambda source, target: decoding.force(self._model(), source, target), input_signature=[ids, ids]
+        )
         self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
 
     def _checked(self, function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
@@ -200,6 +205,17 @@ class TranslatorModule(ExportModule):
             "alignment": self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0],
         }
 
+    def links(self, text: Strings, translation: Strings, shift: int = 0) -> Strings:
+        """Return the alignment of translations, `(batch,)` strings, by the attention when words are generated.
+
+        Args:
+            shift: 1 takes the attention of the step after each piece, which plain attention often lags to.
+        """
+        source, target = self._encode(text, self.source), self._target_ids(text, translation)
+        forced = self._force(source, target)
+        weights = forced.weights_after if shift else forced.weights
+        return self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0]
+
     def _alignment(self, source: TokenIds, target: TokenIds, weights: Tensor) -> Strings:
         """Return for each target word the source word with the highest attention, `(batch, best)` strings.
 
@@ -246,22 +262,3 @@ class TranslatorModule(ExportModule):
             "score": both,
         }
         return requests | ({"align": both} if self._attends else {})
-
-
-def word_membership(subwords: Subwords | AttributeVocabulary, ids: TokenIds) -> Tensor:
-    """Return which word each piece belongs to, `(…, time, words)` floats, 1 or 0; padding and the end belong to none.
-
-    Args:
-        ids: `(…, time)`.
-    """
-    if isinstance(subwords, AttributeVocabulary):
-        words = tf.where((ids == PAD) | (ids == END), -1, tf.range(tf.shape(ids)[-1]))
-        return tf.one_hot(words, tf.shape(ids)[-1])
-    pieces = subwords.pieces_of(ids)
-    begins = tf.strings.regex_full_match(pieces, f"{SPACE}.*")
-    # A space that another space follows begins no word.
-    followed = tf.concat([begins[..., 1:] | (ids[..., 1:] == END), tf.zeros_like(begins[..., :1])], axis=-1)
-    begins &= ~((pieces == SPACE) & followed)
-    words = tf.cumsum(tf.cast(begins, tf.int32), axis=-1) - 1
-    words = tf.where((ids == PAD) | (ids == END), -1, words)
-    return tf.one_hot(words, tf.maximum(tf.reduce_max(words) + 1, 1))

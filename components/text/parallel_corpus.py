@@ -6,9 +6,10 @@ from typing import Self
 import numpy as np
 import tensorflow as tf
 
+from trellis.components.text.attention_guide import AttentionGuide
 from trellis.components.text.batching import Corpus
 from trellis.components.text.subwords import END, PAD
-from trellis.components.types import Strings, Tensor
+from trellis.components.types import Strings, Tensor, TokenIds
 
 _CHUNK = 1024  # texts that are encoded at once
 
@@ -72,12 +73,22 @@ class ParallelCorpus(Corpus):
     Args:
         sources: of all pairs.
         targets: of all pairs.
+        guide: what attention should be; batches have it as "guide" `(rows, target, source)` too.
+        membership: of the words of each side, as `AttentionGuide.rows` takes it, from ids `(rows, time)`.
         by_source: whether the time steps of a batch are those of sources; otherwise those of targets. The other side is
             as wide as the longest of the batch.
     """
 
-    def __init__(self, sources: EncodedTexts, targets: EncodedTexts, by_source: bool = False) -> None:
+    def __init__(
+        self,
+        sources: EncodedTexts,
+        targets: EncodedTexts,
+        by_source: bool = False,
+        guide: AttentionGuide | None = None,
+        membership: Sequence[Callable[[TokenIds], Tensor]] = (),
+    ) -> None:
         self.sources, self.targets, self._by_source = sources, targets, by_source
+        self._guide, self._membership = guide, membership
         self.lengths = sources.lengths if by_source else targets.lengths
         self.tokens = int(targets.lengths.sum())
 
@@ -85,4 +96,7 @@ class ParallelCorpus(Corpus):
         """Assemble a batch."""
         source = self.sources.rows(rows, time if self._by_source else None)
         target = self.targets.rows(rows, None if self._by_source else time)
-        return ({"source": source, "target": target},)
+        if self._guide is None:
+            return ({"source": source, "target": target},)
+        words = [of_side(ids) for of_side, ids in zip(self._membership, (source, target), strict=True)]
+        return ({"source": source, "target": target, "guide": self._guide.rows(rows, *words)},)

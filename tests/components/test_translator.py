@@ -10,6 +10,7 @@ import tensorflow as tf
 from trellis.components.layers.attention import Attention
 from trellis.components.models import decoding
 from trellis.components.models.encoder_decoder import Translator
+from trellis.components.text.attention_guide import AttentionGuide
 from trellis.components.text.subwords import BEGIN, END
 
 SOURCE = tf.constant([[4, 5, 6, 3], [5, 3, 0, 0]])
@@ -224,3 +225,40 @@ def test_a_small_translator_learns_to_reverse():
     source = tf.constant(np.hstack([words, np.full((50, 1), END)]), tf.int32)
     found = decoding.translate(model, source, count=12, width=2).ids[:, 0, :5].numpy()
     assert (found == words[:, ::-1]).mean() > 0.95
+
+
+def test_a_guide_is_the_attention_that_words_should_have():
+    posteriors = np.array([[0.6, 0.0, 0.1], [0.2, 0.9, 0.1]])  # 2 source words, 3 target words
+    guide = AttentionGuide([posteriors, None])
+    source_words = np.eye(2)[[0, 0, 1]][None].repeat(2, 0)  # three pieces, of which two are one word
+    source_words = np.pad(source_words, [(0, 0), (0, 1), (0, 0)]).astype("float32")  # and the end
+    target_words = np.pad(np.eye(3), [(0, 1), (0, 0)])[None].repeat(2, 0).astype("float32")
+    found = guide.rows(tf.constant([0, 1]), source_words, target_words).numpy()
+    expected = [[0.375, 0.375, 0.25, 0], [0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    assert not found[1].any() and not guide.rows(tf.constant([-1]), source_words[:1], target_words[:1]).numpy().any()
+
+
+@pytest.mark.parametrize("cost", ["cross_entropy", "squared"])
+def test_guided_attention_learns_its_guide(cost):
+    model = translator(label_smoothing=0.0)
+    target = tf.constant([[4, 6, 5, 3], [6, 3, 0, 0]])
+    # Backwards: the first token from the last source position.
+    guide = np.zeros((2, 4, 4), "float32")
+    guide[0, [0, 1, 2], [2, 1, 0]] = guide[1, 0, 0] = 1.0
+    model.guide(5.0, 0.9, cost, 100)
+    model.compile(keras.optimizers.Adam(0.02))
+    model.optimizer.build(model.trainable_variables)
+    step = tf.function(lambda: model.train_step(({"source": SOURCE, "target": target, "guide": guide},)))
+    for _ in range(200):
+        step()
+    weights = decoding.force(model, SOURCE, target).weights.numpy()
+    assert (weights * guide).sum(-1)[guide.any(-1)].min() > 0.8
+
+
+def test_the_step_after_a_token_is_that_which_reads_it(model):
+    target = tf.constant([[4, 6, 3], [5, 3, 0]])
+    forced = decoding.force(model, SOURCE, target)
+    longer = decoding.force(model, SOURCE, tf.pad(target, [[0, 0], [0, 1]], constant_values=1))
+    np.testing.assert_allclose(forced.weights_after[0], longer.weights[0, 1:], atol=1e-5)
+    np.testing.assert_allclose(forced.weights[:, 1:], forced.weights_after[:, :-1], atol=1e-6)

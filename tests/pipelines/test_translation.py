@@ -158,6 +158,25 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
     assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
 
 
+def test_a_guide_is_an_aligner_of_the_same_pairs(tmp_path):
+    aligned = ("model=ibm1", "data=sample_translation", "tracking=off", "export=off", "model.iterations={ibm1: 3}")
+    run(tmp_path / "aligner", *aligned, "report.posteriors=true")
+    few = (*SMALL, "export=off", "trainer.epochs=2", "decoding.width=1", "report.pictures=0")
+    guided = (*few, f"guide.run={tmp_path}/aligner", "data=sample_bitext")
+    metrics = run(tmp_path / "guided", *guided)
+    assert 0 < metrics["test/aer"] < 1 and 0 < metrics["test/aer_shift1"] < 1
+    for overrides, message in (
+        (["model.attention.kind=none"], "guide.run: model.attention.kind=none leaves nothing to guide"),
+        ([f"guide.run={tmp_path}"], "posteriors.npz: no soft alignments can be read from it"),
+        (
+            ["data=bitext", f"data.path={SAMPLE}", "data.files={train: {source: test.en, target: test.es}}"],
+            "other data",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(tmp_path / "wrong", *guided, *overrides)
+
+
 @pytest.fixture(scope="module")
 def describer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("attributes")
