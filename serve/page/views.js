@@ -251,6 +251,39 @@ function scored({ log_probability: [nats], tokens: [count], unknown: [unknown] }
   return [heading("The text itself"), remark(`${notes.join("; ")}.`)];
 }
 
+// Translators, and models that put attributes into words
+
+const TRANSLATIONS = 3;
+const SPACE = "▁";
+
+const translation = {
+  kind: "translator",
+  fits: (signatures) => has(signatures, "translate", ["text", "width", "best"], ["text", "score", "pieces"]),
+  fields: () => [
+    { name: "text", label: "Text", kind: "text" },
+    { name: "width", label: "Width of the beam", kind: "number", value: 5, min: 1, step: 1 },
+    { name: "alpha", label: "Length normalization", kind: "number", value: 1, min: 0, step: 0.1 },
+    { name: "no_repeat", label: "No repetition of", kind: "number", value: 0, min: 0, step: 1 },
+  ],
+  examples: (model) => examplesOf(model, "translate", "text"),
+  requests({ text, width, alpha, no_repeat }) {
+    const written = text.split("\n").join(" ").trim();
+    const settings = { width, best: Math.min(TRANSLATIONS, width), count: 250, minimum: 0, no_repeat, alpha, coverage: 0 };
+    return written ? [{ signature: "translate", inputs: { text: [written], ...settings } }] : [];
+  },
+  draw({ translate: answer }) {
+    const drawn = answer.text[0].map((text, rank) => element("p", { class: rank ? "text small" : "text", dir: "auto" }, text,
+      element("span", { class: "number" }, ` ${shown(answer.score[0][rank])}`)));
+    if (!answer.attention) return drawn;
+    const read = answer.source_pieces[0].filter((piece) => piece !== "");
+    const written = answer.pieces[0][0].filter((piece) => piece !== "");
+    const values = read.map((_, row) => written.map((_, column) => answer.attention[0][0][column][row]));
+    const readable = (piece) => piece.replaceAll(SPACE, "\u00a0");
+    return [...drawn, heading("Attention"), remark("From the source, in rows, to each piece of the best translation."),
+      ...pairs(read.map(readable), written.map(readable), [{ name: "Attention", values }], new Set())];
+  },
+};
+
 // Any other model: inputs and outputs as they are
 
 const other = {
@@ -274,4 +307,4 @@ const other = {
     element("pre", { tabindex: 0, "aria-label": "Outputs" }, JSON.stringify(outputs, null, 1))),
 };
 
-export const VIEWS = [alignment, tags, continuations, classes, other];
+export const VIEWS = [alignment, translation, tags, continuations, classes, other];

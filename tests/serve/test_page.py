@@ -16,14 +16,17 @@ import tensorflow as tf
 from tests.browser import CHROMIUM, Browser
 from tests.pipelines.runs import ROOT
 from tests.serve.test_local import Server, put
+from trellis.components.models.encoder_decoder import Translator
 from trellis.components.saved_model import package
 from trellis.components.saved_model.export_module import ExportModule
+from trellis.components.saved_model.translator_module import TranslatorModule
+from trellis.components.text.subwords import Subwords, learn
 from trellis.serve.server.page import Page
 from trellis.serve.server.requests import Refused
 
 FILES = {"index.html": "text/html", "page.css": "text/css"}
 FILES |= dict.fromkeys(("elements.js", "page.js", "views.js"), "text/javascript")
-KINDS = ("bilstm_crf", "ibm1", "lstm_classifier", "gru_lm", "echo")
+KINDS = ("bilstm_crf", "ibm1", "lstm_classifier", "gru_lm", "translator", "echo")
 HOSTILE = "<img src=x onerror=console.log(1)><script>console.log(2)</script>"
 ANSWERED = "document.querySelector('#status').textContent.startsWith('Answered')"
 FAILED = "!document.querySelector('#error').hidden"
@@ -48,12 +51,33 @@ class Hostile(ExportModule):
         return {"from_text": {"text": texts}}
 
 
+def write_translator(folder):
+    """Write the export of a translator that has learned nothing."""
+    texts = ["a box is here .", "una caja está aquí ."]
+    subwords = Subwords(learn(texts, 320))
+    shape = {"cell": "gru", "layers": 1, "units": 4}
+    model = Translator(
+        subwords.size,
+        encoder=shape | {"bidirectional": True},
+        decoder=shape | {"attend_after": "first", "input_feeding": False},
+        attention={"kind": "general", "units": 4, "window": None},
+        dim=4,
+        dropout=dict.fromkeys(("word", "input", "between", "recurrent", "output"), 0.0),
+        tied=True,
+        label_smoothing=0.0,
+    )
+    settings = {"width": 2, "alpha": 1.0, "coverage": 0.0, "minimum": 0, "count": 20, "no_repeat": 0}
+    package.write(folder, TranslatorModule(model, subwords, subwords, settings), "translator", [tuple(texts)], {})
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, tagger, aligner, classifier, language_model):
     folder = tmp_path_factory.mktemp("served")
     for export in (tagger, aligner, classifier, language_model):
         (folder / export.name).symlink_to(export)
     put(folder / "echo", 3)
+    (folder / "translator" / "1").mkdir(parents=True)
+    write_translator(folder / "translator" / "1")
     (folder / "hostile" / "1").mkdir(parents=True)
     package.write(folder / "hostile" / "1", Hostile(), HOSTILE, [HOSTILE], {"labels": [HOSTILE]})
     (folder / "broken" / "1").mkdir(parents=True)
@@ -295,6 +319,15 @@ def test_text_is_generated_with_alternatives_that_can_be_appended(browser, serve
     browser.run("document.querySelector('.bars button').click()")
     browser.wait(ANSWERED)
     assert browser.run("document.querySelector('#field-prompt').value") == f"the old man {token}"
+
+
+def test_translations_have_scores_and_attention_that_lights_up(browser, server):
+    show(browser, server, "translator", text="a box is\nhere .", width=4)
+    numbers = [float(value.replace("−", "-")) for value in browser.texts("#answer .text > .number")]
+    assert len(numbers) == 3 and all(number < 0 for number in numbers)
+    assert browser.texts("h2") == ["Attention"]
+    rows = browser.run("document.querySelectorAll('table.pairs tbody tr').length")
+    assert rows == len(browser.texts("table.pairs tbody th")) and browser.texts("table.pairs tbody th")[-1] == "</s>"
 
 
 def test_other_models_are_asked_in_json(browser, server):
