@@ -133,7 +133,7 @@ export function pairs(rows, columns, tables, links) {
     [...above, ...below, ...sides, ...heads].forEach((made) => made.classList.remove("pointed"));
     cells.flat().forEach((cell) => cell.classList.remove("lit"));
     table.classList.remove("lighting");
-    reading.replaceChildren(element("span", { class: "remark" }, "Framed: the links of the alignment. Point at a word or a cell, or use the arrow keys."));
+    reading.replaceChildren(element("span", { class: "remark" }, `${links.size ? "Framed: the links of the alignment. " : ""}Point at a word or a cell, or use the arrow keys.`));
   }
 
   function move(row, column) {

@@ -86,7 +86,8 @@ async function choose(model, fragment) {
 }
 
 function about(model) {
-  const [name, score] = Object.entries(model.scores ?? {}).find(([each]) => each !== "test/loss") ?? [];
+  const scores = Object.entries(model.scores ?? {});
+  const [name, score] = scores.find(([each]) => !/\/(loss|perplexity)$/.test(each)) ?? scores.find(([each]) => each !== "test/loss") ?? [];
   const parts = [`${state.view.kind}, version ${model.version}`];
   if (model.data) parts.push(`trained on ${model.data}`);
   if (typeof score === "number") parts.push(`${name} ${shown(score, 3)}`);

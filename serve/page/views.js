@@ -263,7 +263,7 @@ const translation = {
     { name: "text", label: "Text", kind: "text" },
     { name: "width", label: "Width of the beam", kind: "number", value: 5, min: 1, step: 1 },
     { name: "alpha", label: "Length normalization", kind: "number", value: 1, min: 0, step: 0.1 },
-    { name: "no_repeat", label: "No repetition of", kind: "number", value: 0, min: 0, step: 1 },
+    { name: "no_repeat", label: "Forbid repeated n-grams of", kind: "number", value: 0, min: 0, step: 1 },
   ],
   examples: (model) => examplesOf(model, "translate", "text"),
   requests({ text, width, alpha, no_repeat }) {
