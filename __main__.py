@@ -37,6 +37,7 @@ COMMANDS = {
     "score-translations": Command(
         "trellis.serve.score_translations", "train", "score translations: BLEU, chrF, TER, METEOR"
     ),
+    "rescore": Command("trellis.serve.rescore", "train", "choose among translations by several models"),
     "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
     "gradients": Command("trellis.pipelines.gradient_report", "train", "draw the gradient that reaches each time step"),
 }

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from trellis.components.metrics.translation import corpus_scores
 from trellis.components.training import checkpoints
 from trellis.pipelines import settings
 from trellis.pipelines.translation import Translation
-from trellis.serve import predict, translate
+from trellis.serve import predict, rescore, translate
 from trellis.serve.inference import Search
 
 SAMPLE = ROOT / "samples" / "bitext"
@@ -175,6 +176,40 @@ def test_a_guide_is_an_aligner_of_the_same_pairs(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             run(tmp_path / "wrong", *guided, *overrides)
+
+
+def test_rescoring_chooses_by_the_sum_of_weighted_scores(trained, tmp_path, capsys):
+    *_, export = trained
+    (tmp_path / "test.en").write_text("\n".join(lines("test.en")[:12]) + "\n", encoding="utf-8")
+    (tmp_path / "test.es").write_text("\n".join(lines("test.es")[:12]) + "\n", encoding="utf-8")
+    assert translate.main([str(export), *lines("test.en")[:12], "--best", "4"]) == 0
+    nbest = capsys.readouterr().out
+    (tmp_path / "nbest").write_text(nbest, encoding="utf-8")
+    given = [str(tmp_path / "nbest"), str(tmp_path / "test.en"), "--reverse", str(export), "--tokenized"]
+    weights = ["--weights", str(tmp_path / "weights.json")]
+    assert rescore.main([*given, *weights, "--tune", str(tmp_path / "test.es")]) == 0
+    said = capsys.readouterr()
+    before, after = re.search(r"BLEU ([\d.]+) → ([\d.]+)", said.err).groups()
+    assert float(after) >= float(before)
+    assert rescore.main([*given, *weights]) == 0
+    assert capsys.readouterr().out == said.out and said.out.count("\n") == 12
+    scores = corpus_scores(said.out.splitlines(), [lines("test.es")[:12]], tokenized=True)
+    assert scores["bleu_tok_lc"] == pytest.approx(float(after), abs=0.01)
+    first = [line.split(" ||| ")[1] for line in nbest.splitlines()[::4]]
+    (tmp_path / "weights.json").write_text('{"forward": 1, "reverse": 0, "language_model": 0, "words": 0}')
+    assert rescore.main([*given, *weights]) == 0
+    assert capsys.readouterr().out.splitlines() == first
+    for change, message in (
+        ((["--weights", str(tmp_path / "none")], None), "none does not exist; --tune REFERENCES chooses"),
+        ((weights, "0 ||| a\n"), "nbest:1: '0 ||| a', expected index ||| translation ||| score"),
+        ((weights, "99 ||| a ||| 1\n"), "nbest:1: index 99, expected 0 to 11"),
+        (([*weights, "--tune", str(SAMPLE / "test.es")], None), "test.es has 60 lines"),
+    ):
+        options, content = change
+        (tmp_path / "nbest").write_text(nbest if content is None else content, encoding="utf-8")
+        assert rescore.main([*given, *options]) == 2
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count("\n") == 1 and not said.out
 
 
 @pytest.fixture(scope="module")
