@@ -26,7 +26,7 @@ def test_the_version_is_the_one_of_the_package(capsys):
 
 def test_a_misspelt_command_is_answered_with_the_nearest(capsys):
     assert main(["trian"]) == 2
-    assert capsys.readouterr().err == "trellis: error: trian: no such command; did you mean train?\n"
+    assert capsys.readouterr().err == "trellis: error: trian: no such command; did you mean train, translate?\n"
     assert main([]) == 2
 
 
