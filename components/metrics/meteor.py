@@ -239,18 +239,17 @@ def align(candidates: Sequence[Mapping[int, float]], beam: int = BEAM) -> list[t
         `(hypothesis, reference)` positions, ascending.
     """
     last_use = {j: i for i, positions in enumerate(candidates) for j in positions}
-    states = {(frozenset[int](), -2): _Path((0.0, 0, 0), None, None)}  # -2: the previous word has no link
+    states = {(0, -2): _Path((0.0, 0, 0), None, None)}  # positions that are taken, as bits; -2: no link
     for i, positions in enumerate(candidates):
-        done = {j for j in positions if last_use[j] == i}
-        following: dict[tuple[frozenset[int], int], _Path] = {}
+        wanted_later = ~sum(1 << j for j in positions if last_use[j] == i)
+        following: dict[tuple[int, int], _Path] = {}
         for (taken, previous), path in states.items():
-            paths = [((taken - done, -2), path)]
             weight, chunks, distance = path.rank
+            paths = [((taken & wanted_later, -2), path)]
             for j, link_weight in positions.items():
-                if j not in taken:
+                if not taken >> j & 1:
                     rank = (weight - link_weight, chunks + (j != previous + 1), distance + abs(i - j))
-                    state = (taken | {j}) - done, j
-                    paths.append((state, _Path(rank, (i, j), path)))
+                    paths.append((((taken | 1 << j) & wanted_later, j), _Path(rank, (i, j), path)))
             for state, extended in paths:
                 if state not in following or extended.rank < following[state].rank:
                     following[state] = extended
