@@ -41,6 +41,7 @@ DEFINITIONS = {
         "BLEU of tokens, lower-cased", True, "BLEU", {**_BLEU_13A, "lowercase": True, "tokenize": "none"}
     ),
     "chrf": Definition("chrF, F2 of character n-grams, cased", None, "CHRF"),
+    "chrf_lc": Definition("the same, lower-cased", None, "CHRF", {"lowercase": True}, default=False),
     "chrfpp": Definition("chrF++, F2 of characters and words, cased", None, "CHRF", {"word_order": 2}),
     "ter": Definition("translation edit rate, lower-cased; lower is better", None, "TER"),
     "meteor": Definition("METEOR of words and stems, lower-cased; needs the language", default=False),

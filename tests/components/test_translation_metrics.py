@@ -77,7 +77,7 @@ def test_hter_is_at_most_100():
         translation.corpus_scores(hypotheses, [post_edits, post_edits], tokenized=True, names=["hter"])
 
 
-@pytest.mark.parametrize("name", ["bleu_13a", "bleu_13a_lc", "bleu_tok_lc", "chrf", "chrfpp", "ter"])
+@pytest.mark.parametrize("name", ["bleu_13a", "bleu_13a_lc", "bleu_tok_lc", "chrf", "chrf_lc", "chrfpp", "ter"])
 def test_scores_are_those_of_the_public_methods_of_sacrebleu(name):
     definition = translation.DEFINITIONS[name]
     options = {**definition.options, **({"effective_order": True} if definition.kind == "BLEU" else {})}
