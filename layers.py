@@ -25,7 +25,6 @@ from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.classifier import SmoothedCrossentropy
-from trellis.components.models.encoder_decoder import Translator
 from trellis.components.models.hidden_markov import ExpectationMaximization
 from trellis.components.models.language_model import (
     FeedForwardLanguageModel,
@@ -33,6 +32,7 @@ from trellis.components.models.language_model import (
     RecurrentLanguageModel,
 )
 from trellis.components.models.ngram import NGram
+from trellis.components.models.translator import Translator
 from trellis.components.models.word_aligner import WordAligner
 from trellis.components.training.lbfgs import LBFGS
 

@@ -73,7 +73,7 @@ def ours(folder, steps):
         import numpy as np
         import tensorflow as tf
 
-        from trellis.components.models.encoder_decoder import Translator
+        from trellis.components.models.translator import Translator
 
     tf.config.threading.set_intra_op_parallelism_threads(2)
     tf.config.threading.set_inter_op_parallelism_threads(2)

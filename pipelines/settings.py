@@ -1,25 +1,23 @@
-"""Schemas of everything that is not a model, a dataset or an optimizer; validation of a whole configuration."""
+"""Schemas of tasks, and of a whole configuration, which they validate."""
 
 import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 
-from trellis.components.choices import Case, Digits, StoredWeights, Tokenizer
+from trellis.components.choices import Case, Digits, Tokenizer
 from trellis.components.errors import InputError
 from trellis.components.models.settings import Model, Order
 from trellis.components.readers import settings as readers
 from trellis.components.settings import (
     Count,
     CountOrZero,
-    OpenSchema,
-    Positive,
     PositiveOrZero,
     Rate,
     Schema,
@@ -27,103 +25,12 @@ from trellis.components.settings import (
     described,
     expectation,
     fields_of,
-    optional,
     section_of,
 )
 from trellis.components.text.settings import CASE, DIGITS, TOKENIZER
 from trellis.components.training.settings import Optimizer, Schedule
 from trellis.pipelines.configuration import first_line, plain
-
-# Sections of every run
-
-
-class Transfer(Schema):
-    """Transfer from the language models of `init_from`."""
-
-    parts: Literal["both", "embeddings", "encoder"] = described("which weights to copy")
-    keep: CountOrZero | None = described("number of their most frequent words to add to the vocabulary; null: all")
-    frozen: bool = described("keep copied weights fixed")
-    rate: Share = described("learning-rate factor of the top copied layer; squared for the layer below, and so on")
-    unfreeze_every: CountOrZero = described(
-        "epochs to keep the top copied layer fixed, as many more for each layer below; 0: none"
-    )
-
-
-class Limit(Schema):
-    """Less data, for a quick try."""
-
-    sentences: Count | None = described("use only this many examples of each part; null: all")
-    overfit: bool = described("use the training examples as dev and test too")
-
-
-class Threads(Schema):
-    """Threads of TensorFlow."""
-
-    intra_op: Count | None = described("threads within an operation; null: by the number of cores")
-    inter_op: Count | None = described("operations in parallel; null: by the number of cores")
-
-
-class Profile(Schema):
-    """Training steps to profile."""
-
-    from_: Count = Field(alias="from", description="first step, counted from 1")
-    to: Count = described("last step")
-
-
-class Trainer(Schema):
-    """How long to train, and which model to keep."""
-
-    epochs: Count | None = described("maximum epochs; null (aligners): the sum of model.iterations")
-    patience: Count = described("stop after this many epochs without a better dev score")
-    keep: Literal["best", "last"] = described("keep the model with the best dev score, or the last one")
-    monitor: Literal[
-        "auto",
-        "dev/f1",
-        "dev/accuracy",
-        "dev/macro_f1",
-        "dev/loss",
-        "dev/perplexity",
-        "dev/bleu_tok_lc",
-        "dev/bleu_13a",
-        "dev/chrf",
-    ] = described(
-        "score that decides; auto: F1 for entities, perplexity for language models, BLEU for translators, "
-        "otherwise accuracy"
-    )
-    clip_norm: Positive | None = described("clip gradients to this global norm; null: no clipping")
-    average: Rate | None = described(
-        "decay of a moving average of the weights, which is scored and kept; null: no average"
-    )
-    steps_per_call: Count = described("training steps per call of the graph")
-    tensorboard: bool = described("write TensorBoard logs to the folder tensorboard of the run")
-    profile: Profile | None = described("training steps to profile, for TensorBoard; null: none")
-    threads: Threads = described("threads of TensorFlow")
-
-
-class Tracking(OpenSchema):
-    """Experiment tracking."""
-
-    target: str = Field(alias="_target_", description="class of the tracker")
-    uri: str | None = optional("MLflow server or database; null: sqlite:///mlflow.db in the current folder")
-    experiment: Annotated[str, Field(min_length=1)] = optional("name of the MLflow experiment")
-    register_: str | None = Field(
-        alias="register",
-        default=None,
-        description="registered model to add the export to, as champion if it beats the current champion on dev",
-    )
-
-
-class Export(Schema):
-    """The SavedModel for serving."""
-
-    enabled: bool = described("write an export")
-    dir: str | None = described("folder of the versions; by default exports/MODEL")
-    weights: Literal["float32"] | StoredWeights = described(
-        "how to store weights; int8: embeddings, dense layers and softmaxes, with a scale per row or column"
-    )
-    batching: bool = described("let the graph itself batch concurrent requests")
-    verify: bool = described("load the export in a clean process and compare its answers before publishing it")
-
+from trellis.pipelines.run_settings import Export, Limit, Tracking, Trainer, Transfer
 
 # Sections of a task
 

@@ -16,7 +16,7 @@ from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.models.recurrent_stack import CELLS
-from trellis.components.text.subwords import BEGIN, END
+from trellis.components.text.subwords import BEGIN
 from trellis.components.types import JSON, Mask, Shape, States, Tensor, TokenIds
 
 
@@ -99,7 +99,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         self.feeds, self.attends_first = decoder["input_feeding"], decoder["attend_after"] == "first"
         if self.feeds and dropout["recurrent"]:
             raise ValueError("model.dropout.recurrent: must be 0 with model.decoder.input_feeding")
-        self.embedding = _embedding(vocabulary, dim, "target_embedding")
+        self.embedding = scaled_embedding(vocabulary, dim, "target_embedding")
         self.layers_of_decoder = [
             CELLS[decoder["cell"]](
                 decoder["units"],
@@ -320,129 +320,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         return {"vocabulary": self.vocabulary, "name": self.name, **self.settings}
 
 
-def _embedding(vocabulary: int, dim: int, name: str) -> Embedding:
+def scaled_embedding(vocabulary: int, dim: int, name: str) -> Embedding:
+    """Return an embedding whose rows have a length of about 1."""
     initializer = keras.initializers.RandomNormal(stddev=dim**-0.5)
     return Embedding(vocabulary, dim, embeddings_initializer=initializer, name=name)
-
-
-@keras.saving.register_keras_serializable("trellis")
-class Translator(EncoderDecoder):
-    """An encoder-decoder of texts (Sutskever et al. 2014; Bahdanau et al. 2015; Luong et al. 2015).
-
-    Args:
-        vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
-        source_vocabulary: number of source ids; None if both languages share one vocabulary and its embeddings.
-        encoder: `{"cell", "layers", "units", "bidirectional"}`, the units in each direction.
-    """
-
-    def __init__(
-        self,
-        vocabulary: int,
-        source_vocabulary: int | None = None,
-        *,
-        encoder: Mapping[str, Any],
-        decoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
-        dim: int,
-        dropout: Mapping[str, float],
-        tied: bool,
-        label_smoothing: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            vocabulary,
-            decoder=decoder,
-            attention=attention,
-            dim=dim,
-            dropout=dropout,
-            tied=tied,
-            label_smoothing=label_smoothing,
-            **kwargs,
-        )
-        self.source_vocabulary = source_vocabulary
-        self.settings |= {"source_vocabulary": source_vocabulary, "encoder": dict(encoder)}
-        shared = source_vocabulary is None
-        self.source_embedding = None if shared else _embedding(source_vocabulary or 0, dim, "source_embedding")
-        self.bidirectional = encoder["bidirectional"]
-        self.encoder = []
-        for depth in range(encoder["layers"]):
-            layer = CELLS[encoder["cell"]](
-                encoder["units"],
-                return_sequences=True,
-                return_state=True,
-                recurrent_dropout=dropout["recurrent"],
-                name=f"encoder_{depth + 1}",
-            )
-            if self.bidirectional:
-                layer = keras.layers.Bidirectional(layer, name=f"encoder_{depth + 1}")
-            self.encoder.append(layer)
-        self.states_per_direction = 2 if encoder["cell"] == "lstm" else 1
-        width = encoder["units"] * (1 + self.bidirectional)
-        if self.attention is not None:
-            self.attention.build((None, None, decoder["units"]), (None, None, width))
-        self.build()
-
-    def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
-        mask = source != 0
-        hidden = self.embed(source, self.source_embedding or self.embedding, training)
-        for depth, layer in enumerate(self.encoder):
-            if depth:
-                hidden = self.between_dropout(hidden, training=training)
-            hidden, *states = layer(hidden, mask=mask, training=training)
-        # The last hidden state of each direction.
-        summary = tf.concat(states[:: self.states_per_direction], axis=-1)
-        return self.remember(self.between_dropout(hidden, training=training), mask, summary)
-
-
-@keras.saving.register_keras_serializable("trellis")
-class VectorToText(EncoderDecoder):
-    """A decoder of texts about a vector: which attributes something has, as ids or, equally, as a multi-hot vector.
-
-    The sum of the embeddings of the attributes, that is the product of the multi-hot vector with a matrix, initializes
-    the decoder, and with attention it is part of the memory, at the end, after the embedding of each attribute. The
-    order of the attributes does not matter.
-
-    Args:
-        vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
-        features: number of ids of attributes, padding included.
-        units: width of the embeddings of attributes.
-    """
-
-    def __init__(
-        self,
-        vocabulary: int,
-        features: int,
-        *,
-        units: int,
-        decoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
-        dim: int,
-        dropout: Mapping[str, float],
-        tied: bool,
-        label_smoothing: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            vocabulary,
-            decoder=decoder,
-            attention=attention,
-            dim=dim,
-            dropout=dropout,
-            tied=tied,
-            label_smoothing=label_smoothing,
-            **kwargs,
-        )
-        self.settings |= {"features": features, "units": units}
-        self.attributes = _embedding(features, units, "attributes")
-        if self.attention is not None:
-            self.attention.build((None, None, decoder["units"]), (None, None, units))
-        self.build()
-
-    def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
-        mask = source != 0
-        embedded = self.attributes(source)
-        # The embedding of the end, which all sources have, is the bias.
-        summary = tf.tanh(tf.reduce_sum(tf.where(mask[..., tf.newaxis], embedded, 0.0), axis=1))
-        is_end = (source == END)[..., tf.newaxis]
-        values = tf.where(is_end, summary[:, tf.newaxis], tf.tanh(embedded))
-        return self.remember(self.between_dropout(values, training=training), mask, summary)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from trellis.components.layers.attention import Attention
 from trellis.components.models import decoding
-from trellis.components.models.encoder_decoder import Translator
+from trellis.components.models.translator import Translator
 from trellis.components.text.attention_guide import AttentionGuide
 from trellis.components.text.subwords import BEGIN, END
 

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tests.browser import CHROMIUM, Browser
 from tests.pipelines.runs import ROOT
 from tests.serve.test_local import Server, put
-from trellis.components.models.encoder_decoder import Translator
+from trellis.components.models.translator import Translator
 from trellis.components.saved_model import package
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.components.saved_model.translator_module import TranslatorModule

@@ -1,0 +1,65 @@
+"""One vector in, a text out: a decoder that starts from the attributes of something."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from trellis.components.models.encoder_decoder import EncoderDecoder, Memory, scaled_embedding
+from trellis.components.text.subwords import END
+from trellis.components.types import States, TokenIds
+
+
+@keras.saving.register_keras_serializable("trellis")
+class VectorToText(EncoderDecoder):
+    """A decoder of texts about a vector: which attributes something has, as ids or, equally, as a multi-hot vector.
+
+    The sum of the embeddings of the attributes, that is the product of the multi-hot vector with a matrix, initializes
+    the decoder, and with attention it is part of the memory, at the end, after the embedding of each attribute. The
+    order of the attributes does not matter.
+
+    Args:
+        vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
+        features: number of ids of attributes, padding included.
+        units: width of the embeddings of attributes.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        features: int,
+        *,
+        units: int,
+        decoder: Mapping[str, Any],
+        attention: Mapping[str, Any],
+        dim: int,
+        dropout: Mapping[str, float],
+        tied: bool,
+        label_smoothing: float,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            vocabulary,
+            decoder=decoder,
+            attention=attention,
+            dim=dim,
+            dropout=dropout,
+            tied=tied,
+            label_smoothing=label_smoothing,
+            **kwargs,
+        )
+        self.settings |= {"features": features, "units": units}
+        self.attributes = scaled_embedding(features, units, "attributes")
+        if self.attention is not None:
+            self.attention.build((None, None, decoder["units"]), (None, None, units))
+        self.build()
+
+    def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
+        mask = source != 0
+        embedded = self.attributes(source)
+        # The embedding of the end, which all sources have, is the bias.
+        summary = tf.tanh(tf.reduce_sum(tf.where(mask[..., tf.newaxis], embedded, 0.0), axis=1))
+        is_end = (source == END)[..., tf.newaxis]
+        values = tf.where(is_end, summary[:, tf.newaxis], tf.tanh(embedded))
+        return self.remember(self.between_dropout(values, training=training), mask, summary)
