@@ -14,8 +14,8 @@ CELLS = 65_536  # a BiLSTM-CRF of 128 units takes about 12 KiB a cell, 0.7 GiB i
 SETTINGS = {"count": 4_096, "width": 64}  # inputs that multiply the work, and their default limits
 BYTES = 16  # bytes of a text that count as a token: tokenizers read them, whatever they find
 PAIRS = 16  # cells of a table of word pairs that cost as much as one token of a text
-SCORES = 1 << 22  # rows × vocabulary of a language model, which scores every word at each step
-FEWEST_ROWS = 64  # a language model takes at least that many rows
+SCORES = 1 << 22  # rows × vocabulary of a model that scores every word at each step
+FEWEST_ROWS = 64  # such a model takes at least that many rows
 
 # Letters, digits, spaces, and everything else, of which every character may be a token of its own.
 _CLASSES = bytes(
@@ -49,11 +49,13 @@ class Limits:
         values: `{name: limit}`, of `cells`, `rows`, and of inputs.
         characters: whether every character of a text is a token.
         pairs: whether a table of the tokens of two texts is computed.
+        beams: hypotheses of each row, where no input says how many.
     """
 
     values: Mapping[str, int]
     characters: bool = False
     pairs: bool = False
+    beams: int = 1
 
     @classmethod
     def of(cls, signature: Signature, options: Mapping[str, int], metadata: Mapping[str, Any]) -> Self:
@@ -68,13 +70,18 @@ class Limits:
         data, text = _section(config, "data"), _section(config, "text")
         unit = data.get("unit")  # of a language model
         values = {"cells": CELLS, "rows": options.get("cells", CELLS), **SETTINGS}
-        vocabulary = _section(metadata, "vocabulary").get(unit) if isinstance(unit, str) else None
+        decoding = _section(config, "decoding")  # of a translator
+        size_of = "target" if decoding else unit
+        vocabulary = _section(metadata, "vocabulary").get(size_of) if isinstance(size_of, str) else None
         if isinstance(vocabulary, int) and vocabulary > 0:
             values["rows"] = max(SCORES // vocabulary, FEWEST_ROWS)
+        pairs = sum(spec.dtype == "string" for spec in signature.inputs.values()) > 1
+        width = decoding.get("width", 1)
         return cls(
             {**values, **options},
             "characters" in (unit, text.get("tokenizer") or data.get("tokenizer")),
-            sum(dtype == "DT_STRING" for dtype, _ in signature.inputs.values()) > 1,
+            pairs,
+            1 if pairs or not isinstance(width, int) or "width" in signature.inputs else width,
         )
 
     def cost(self, inputs: Arrays) -> Cost:
@@ -86,7 +93,7 @@ class Limits:
         Raises:
             Refused: it is more than the limits allow, or a setting is invalid.
         """
-        rows, width, pairs, beams, steps = 1, 1, 1, 1, 0
+        rows, width, pairs, beams, steps = 1, 1, 1, self.beams, 0
         for name, array in inputs.items():
             if array.ndim:
                 rows = len(array)

@@ -117,6 +117,16 @@ def test_limits_follow_shapes_pairs_vocabularies_and_options():
     limits(pair).cost({"source": strings("a " * 1000), "target": strings("a " * 1000)})
     with pytest.raises(Refused, match="pairs of words"):
         limits(pair).cost({"source": strings("a " * 5000), "target": strings("a " * 5000)})
+    translator = {"config": {"decoding": {"width": 5}}, "vocabulary": {"target": 6000}}
+    best = Signature({"text": Spec("string", (-1,))}, {"text": Spec("string", (-1,))})
+    assert limits(best, translator).cost({"text": strings("a " * 99)}).cells == 5 * 99
+    with pytest.raises(Refused, match="699"):
+        limits(best, translator).cost({"text": strings(*["a"] * 200)})
+    with pytest.raises(Refused, match="pairs of words"):
+        both = Signature(
+            best.inputs | {"translation": Spec("string", (-1,))}, {"log_probability": Spec("float32", (-1,))}
+        )
+        limits(both, translator).cost({"text": strings("a " * 5000), "translation": strings("a " * 5000)})
     language_model = {"config": {"data": {"unit": "words"}}, "vocabulary": {"words": 30_000}}
     assert limits(metadata=language_model).values["rows"] == 139
     assert limits(cells=7).values["cells"] == 7
