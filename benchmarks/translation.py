@@ -1,15 +1,16 @@
 """A trained translator beside the same network in PyTorch: training, decoding, and whether both translate alike.
 
-python -m benchmarks.translation RUN EXPORT [--rounds 3] [--steps 40] [--peer-python PYTHON]
+python -m benchmarks.translation RUN [--rounds 3] [--steps 40] [--peer-python PYTHON]
 
-RUN is the folder of a finished run of `experiment=multi30k_en_de` or another of the shape of `model=gru_translation`,
-EXPORT what it wrote. The peer (benchmarks/torch_translation.py) gets the weights of the run, so that both decode the
+RUN is the folder of a finished run of `experiment=multi30k_en_de` or another of the shape of `model=gru_translation`.
+The peer (benchmarks/torch_translation.py) gets the weights of the run, so that both decode the
 same model: ours from the SavedModel, strings in and strings out, PyTorch's from ids to ids, by a beam search in Python.
 The two run in turn, each in a process of its own; medians over the rounds. Training is the same batches with dropout,
 label smoothing, clipping, Adam and a moving average. PYTHON has torch (extra `bench`).
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -19,11 +20,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+WIDTHS = (1, 5)
 COMPARED = 200  # sentences whose translations are compared
 
 
-def prepare(run, export, folder):
-    """Writes what the peer needs: weights, batches of ids, and the sources of the test part."""
+def prepare(run, folder):
+    """Writes a SavedModel for each beam, and what the peer needs: weights, batches of ids, sources of the test part."""
     from trellis.components.quiet import captured_stderr
 
     with captured_stderr():
@@ -32,6 +34,9 @@ def prepare(run, export, folder):
         from omegaconf import OmegaConf
 
         import trellis.layers  # noqa: F401
+        from trellis.components.layers.both_devices import exporting
+        from trellis.components.saved_model.translator_module import TranslatorModule
+        from trellis.pipelines.configuration import plain
         from trellis.pipelines.translation import Translation
 
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
@@ -39,6 +44,10 @@ def prepare(run, export, folder):
     encoded = task.encode(task.read())
     batches = task.batch(encoded)
     model = keras.models.load_model(run / "checkpoints" / "best.keras", compile=False)
+    for width in WIDTHS:
+        settings = plain(config.decoding) | {"width": width}
+        with exporting():
+            TranslatorModule(model, encoded.source, encoded.target, settings).save(folder / f"beam{width}")
     weights = {}
     for weight in model.weights:
         name = weight.path.removeprefix(f"{model.name}/")
@@ -59,7 +68,7 @@ def prepare(run, export, folder):
             "batches": [[rows(batch[0]["source"]), rows(batch[0]["target"])] for batch in dataset],
             "sources": sources, "texts": list(encoded.data.sources["test"]),
             "dropout": config.model.dropout.input, "smoothing": config.model.label_smoothing,
-            "average": config.trainer.average, "config": model.get_config(), "export": str(export),
+            "average": config.trainer.average, "config": model.get_config(),
         })
     )  # fmt: skip
 
@@ -79,32 +88,22 @@ def ours(folder, steps):
     tf.config.threading.set_inter_op_parallelism_threads(2)
     given = json.loads((folder / "given.json").read_text())
     answer, found = {"tensorflow": tf.__version__}, {}
-    signature = tf.saved_model.load(given["export"]).signatures["translate"]
     texts = given["texts"]
     order = sorted(range(len(texts)), key=lambda row: len(given["sources"][row]))
-    scalars = {"best": 1, "count": 250, "minimum": 0, "no_repeat": 0}
-    scalars = {name: tf.constant(value) for name, value in scalars.items()} | {
-        "alpha": tf.constant(1.0), "coverage": tf.constant(0.0),
-    }  # fmt: skip
-    for width in (1, 5):
+    for width in WIDTHS:
+        model = tf.saved_model.load(str(folder / f"beam{width}"))
+        translate = model.signatures["serving_default"]
         for batch in (1, 64):
             chosen = [row for row in order if row < 100] if batch == 1 else order
             groups = [chosen[start : start + batch] for start in range(0, len(chosen), batch)]
-
-            def translate(rows, width=width):
-                return signature(text=tf.constant([texts[row] for row in rows]), width=tf.constant(width), **scalars)
-
-            for rows in groups[:2]:
-                translate(rows)
+            requests = [tf.constant([texts[row] for row in rows]) for rows in groups]
+            for text in requests[:2]:
+                translate(text=text)
             began = time.perf_counter()
-            answers = [translate(rows)["text"].numpy()[:, 0] for rows in groups]
+            answers = [translate(text=text)["text"].numpy() for text in requests]
             answer[f"beam {width}, batch {batch}"] = len(chosen) / (time.perf_counter() - began)
             if batch == 64:
-                by_row = {
-                    row: text
-                    for rows, several in zip(groups, answers, strict=True)
-                    for row, text in zip(rows, several, strict=True)
-                }
+                by_row = dict(zip(order, itertools.chain(*answers), strict=True))
                 found[str(width)] = [by_row[row].decode() for row in range(len(texts))]
     keras.utils.set_random_seed(0)
     config = given["config"]
@@ -138,7 +137,6 @@ def ours(folder, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("export", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--peer-python", default=sys.executable)
@@ -147,17 +145,14 @@ def main():
     if options.ours:
         ours(options.ours, options.steps)
         return
-    from trellis.components.saved_model.versions import latest
-
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        prepare(options.run, latest(options.export).resolve(), folder)
+        prepare(options.run, folder)
         commands = {
             "ours": [
                 sys.executable,
                 "-m",
                 "benchmarks.translation",
-                ".",
                 ".",
                 "--ours",
                 folder,
