@@ -58,6 +58,7 @@ export function segments(legend, names, choose) {
 }
 
 const CELLS = 10_000; // of a table that a browser draws at once
+const DENSE = 24; // columns above which cells are small
 
 /**
  * Return two lines of words above the table of their pairs; what is pointed at, or reached by arrow keys, lights up in
@@ -85,7 +86,7 @@ export function pairs(rows, columns, tables, links) {
   })));
   const heads = columns.map((text) => element("th", { scope: "col", role: "columnheader" }, element("span", {}, text)));
   const sides = rows.map((text) => element("th", { scope: "row", role: "rowheader" }, text));
-  const table = element("table", { role: "grid", class: "pairs", "aria-label": "Pairs of words", mouseleave: dim, focusout: dim, keydown },
+  const table = element("table", { role: "grid", class: columns.length > DENSE ? "pairs dense" : "pairs", "aria-label": "Pairs of words", mouseleave: dim, focusout: dim, keydown },
     element("thead", {}, element("tr", { role: "row" }, element("td", {}), ...heads)),
     element("tbody", {}, ...rows.map((_, row) => element("tr", { role: "row" }, sides[row], ...cells[row]))));
   const reading = element("p", { class: "reading" });
