@@ -20,7 +20,7 @@ from rich.table import Table
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import HEADLINES, is_better
 from trellis.pipelines.configuration import comparable
-from trellis.pipelines.tracking.parent_run import Configuration, log_sweep
+from trellis.pipelines.tracking.parent_run import Configuration, Sweep, log_sweep
 
 Metrics = dict[str, float]
 
@@ -102,27 +102,59 @@ def _dev_score(group: Group, name: str) -> float:
 def show(groups: Sequence[Group], title: str) -> None:
     """Print a table with a row for each group, the best one on dev, and the command that repeats it."""
     console = Console(highlight=False)
-    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
-    several = any(len(group.metrics) > 1 for group in groups)
-    columns = list(dict.fromkeys(key for group in groups for key in _shown(group.metrics)))
+    common, (settings, *columns), rows = _table(groups)
     table = Table(title=" ".join([title, *common]), title_justify="left", box=None, pad_edge=False)
-    table.add_column("settings", overflow="fold")
+    table.add_column(settings, overflow="fold")
     for key in columns:
         table.add_column(key, justify="right", no_wrap=True)
-    if several:
-        table.add_column("runs", justify="right")
-    for group in groups:
-        differences = [each for each in group.overrides if each not in common]
-        cells = [_mean(group.metrics, key) for key in columns]
-        row = [" ".join(differences) or "(default)", *cells, *([str(len(group.metrics))] if several else [])]
+    for row in rows:
         table.add_row(*map(escape, row))
     console.print()
     console.print(table)
     if len(groups) > 1 and (found := best(groups)):
         group, name = found
         console.print(f"\nbest on dev ({name} {_dev_score(group, name):.4f}); to repeat it:", markup=False)
-        command = " ".join(["trellis train", *map(shlex.quote, group.overrides)])
-        console.print(f"  {command}", soft_wrap=True, markup=False)
+        console.print(f"  {_command(group)}", soft_wrap=True, markup=False)
+
+
+def markdown(groups: Sequence[Group], title: str) -> str:
+    """Return what `show` prints as Markdown, with the best group first: MLflow shows the first rows of it only."""
+    common, columns, rows = _table(groups)
+    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
+    table = [columns, [":---", *["---:"] * (len(columns) - 1)], *escaped]
+    paragraphs = [" ".join([title, *common]), "\n".join(f"| {' | '.join(row)} |" for row in table)]
+    if len(groups) > 1 and (found := best(groups)):
+        group, name = found
+        paragraphs.insert(0, f"Best on dev ({name} {_dev_score(group, name):.4f}): `{_command(group)}`")
+    return "\n\n".join(paragraphs)
+
+
+def _table(groups: Sequence[Group]) -> tuple[list[str], list[str], list[list[str]]]:
+    """Return the overrides that all groups share, and the header and the rows of their table."""
+    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
+    several = any(len(group.metrics) > 1 for group in groups)
+    columns = list(dict.fromkeys(key for group in groups for key in _shown(group.metrics)))
+    rows = []
+    for group in groups:
+        differences = [each for each in group.overrides if each not in common]
+        cells = [_mean(group.metrics, key) for key in columns]
+        rows.append([" ".join(differences) or "(default)", *cells, *([str(len(group.metrics))] if several else [])])
+    return common, ["settings", *columns, *(["runs"] if several else [])], rows
+
+
+def _command(group: Group) -> str:
+    return " ".join(["trellis train", *map(shlex.quote, group.overrides)])
+
+
+def summary(name: str, groups: Sequence[Group], title: str) -> Sweep:
+    """Return what MLflow shows of a sweep."""
+    found = best(groups)
+    metrics: Metrics = {}
+    if found:
+        runs = found[0].metrics
+        shown = [f"{part}/{score}" for score in HEADLINES for part in ("test", "dev")]
+        metrics = {key: statistics.mean(run[key] for run in runs) for key in shown if all(key in run for run in runs)}
+    return Sweep(name, markdown(groups, title), found[0].label if found else "", metrics)
 
 
 class SummarizeSweep(Callback):
@@ -135,11 +167,12 @@ class SummarizeSweep(Callback):
             groups = collect([folder])
         except InputError:
             return
-        show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
+        title = f"{sum(len(group.metrics) for group in groups)} runs:"
+        show(groups, title)
         configurations = [
             Configuration(group.folders, group.metrics, line(group.label, group.metrics)) for group in groups
         ]
-        log_sweep(f"sweep {folder.parent.name} {folder.name}", configurations)
+        log_sweep(summary(f"sweep {folder.parent.name} {folder.name}", groups, title), configurations)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from trellis.pipelines.settings import unused_keys
 
 # Said elsewhere: by the run's name, its dataset, its tags or the files of the run.
 NOT_IN_NAMES = ("model", "data", "seed", "experiment", "resume", "tracking", "export", "hydra", "trainer.threads")
+BEST = ("best", "best_epoch")  # the score that chose the epoch has a name of its own too
 NOT_PARAMETERS = ("tracking", "export", "pipeline", "data.files", "data.path", "data.download", "batching.folder")
 
 
@@ -45,11 +46,16 @@ def _is_below(key: str, sections: Sequence[str]) -> bool:
 
 
 def scores_table(config: DictConfig, metrics: Mapping[str, float]) -> str:
-    """Return the final scores as Markdown, with a column for each part of the data."""
+    """Return the final scores as Markdown, with a column for each part of the data.
+
+    Scores that tables of runs show come first: MLflow shows the first rows of a long table only.
+    """
     parts = [part for part in ("dev", "test") if any(name.startswith(f"{part}/") for name in metrics)]
-    names = dict.fromkeys(key.partition("/")[2] for key in metrics if key.partition("/")[0] in parts)
+    present = [key.partition("/")[2] for key in metrics if key.partition("/")[0] in parts]
+    names = dict.fromkeys(name for name in (*HEADLINES, *present) if name in present and name not in BEST)
+    epoch = metrics.get("dev/best_epoch")
     lines = [
-        f"{config.model.name} on {config.data.name}",
+        f"{config.model.name} on {config.data.name}" + ("" if epoch is None else f", best in epoch {epoch:.0f}"),
         "",
         f"| score | {' | '.join(parts)} |",
         "|:---|" + "---:|" * len(parts),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
+from trellis.pipelines.tracking.names import encoded
 from trellis.pipelines.tracking.registry import address
 
 RUN_FILE = "mlflow_run"  # in the folder of a run: its id
@@ -26,9 +27,26 @@ class Configuration(NamedTuple):
     line: str
 
 
-def log_sweep(name: str, configurations: Sequence[Configuration]) -> None:
+class Sweep(NamedTuple):
+    """What MLflow shows of a sweep itself.
+
+    Attributes:
+        name: its name.
+        description: a table of its scores, as Markdown.
+        best: the overrides of the best configuration; empty if none is.
+        metrics: the scores of that configuration, means over its seeds.
+    """
+
+    name: str
+    description: str
+    best: str
+    metrics: Mapping[str, float]
+
+
+def log_sweep(sweep: Sweep, configurations: Sequence[Configuration]) -> None:
     """Put the runs of a sweep under a parent run, and those of each configuration's seeds under one with their means.
 
+    MLflow's table of runs shows the parent alone until it is opened, so it has the scores of the best configuration.
     Does nothing unless all of them were tracked, in one experiment.
     """
     folders = [folder for configuration in configurations for folder in configuration.folders]
@@ -39,18 +57,22 @@ def log_sweep(name: str, configurations: Sequence[Configuration]) -> None:
     client = mlflow.MlflowClient(address(OmegaConf.load(folders[0] / ".hydra" / "config.yaml").tracking.uri))
     experiments = {client.get_run(_id(folder)).info.experiment_id for folder in folders}
     if len(configurations) > 1 and len(experiments) == 1:
-        sweep = client.create_run(experiments.pop(), run_name=name, tags={"trellis.sweep": name})
+        tags = {"trellis.sweep": sweep.name, "mlflow.note.content": sweep.description}
+        if sweep.best:
+            tags["trellis.overrides"] = f"best on dev: {sweep.best}"
+        parent = str(client.create_run(experiments.pop(), run_name=sweep.name, tags=tags).info.run_id)
+        mlflow.log_metrics({encoded(key): value for key, value in sweep.metrics.items()}, run_id=parent)
     else:
-        sweep = None
+        parent = None
     for configuration in configurations:
         if len(configuration.folders) > 1:
             top = _log_seeds(client, configuration)
         else:
             top = _id(configuration.folders[0])
-        if sweep is not None:
-            client.set_tag(top, "mlflow.parentRunId", sweep.info.run_id)
-    if sweep is not None:
-        client.set_terminated(sweep.info.run_id, "FINISHED")
+        if parent is not None:
+            client.set_tag(top, "mlflow.parentRunId", parent)
+    if parent is not None:
+        client.set_terminated(parent, "FINISHED")
 
 
 def _id(folder: Path) -> str:

@@ -341,7 +341,14 @@ def test_a_sweep_over_seeds(tmp_path):
     assert best, table
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     runs = client.search_runs([each.experiment_id for each in client.search_experiments()])
-    (top,) = [each.info.run_id for each in runs if "trellis.sweep" in each.data.tags]
+    (sweep_run,) = [each for each in runs if "trellis.sweep" in each.data.tags]
+    top = sweep_run.info.run_id
+    # The row of the sweep in MLflow's table has the scores of its best configuration, and its page has all of them.
+    assert sweep_run.data.tags["trellis.overrides"].startswith(f"best on dev: model={best[1]} ")
+    assert f"Best on dev (dev/f1 {sweep_run.data.metrics['dev/f1']:.4f}): `trellis train" in (
+        description := sweep_run.data.tags["mlflow.note.content"]
+    )
+    assert re.search(r"^\| model=hmm \| [\d.]+ ± [\d.]+ \|.* 2 \|$", description, re.MULTILINE)
     parents = {each.info.run_id: each for each in runs if "trellis.seeds" in each.data.tags}
     assert [each.data.tags["mlflow.parentRunId"] for each in parents.values()] == [top, top]
     children = [each for each in runs if each.data.tags.get("mlflow.parentRunId") in parents]

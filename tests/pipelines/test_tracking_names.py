@@ -1,4 +1,4 @@
-"""Names that come from data, as MLflow takes them."""
+"""What MLflow shows of a run: names that come from data, and the table of its scores."""
 
 import subprocess
 import sys
@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
-from tests.pipelines.runs import ROOT
+from tests.pipelines.runs import ROOT, configured
+from trellis.pipelines import seeds
 from trellis.pipelines.tracking import names
+from trellis.pipelines.tracking.description import scores_table
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
@@ -63,3 +65,42 @@ tracker.start(); tracker.end("FINISHED")
     ]
     said = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
+
+
+def test_the_first_rows_of_the_table_of_scores_are_those_that_runs_are_compared_by():
+    metrics = {
+        "dev/best": 0.75,
+        "dev/best_epoch": 4,
+        "dev/precision": 0.8,
+        "dev/f1": 0.75,
+        "test/f1": 0.7,
+        "train/x": 1,
+    }
+    assert scores_table(configured(), metrics).splitlines() == [
+        "bilstm_crf on sample_ner, best in epoch 4",
+        "",
+        "| score | dev | test |",
+        "|:---|---:|---:|",
+        "| f1 | 0.7500 | 0.7000 |",
+        "| precision | 0.8000 |  |",
+    ]
+
+
+def test_a_sweep_shows_its_best_configuration_first_and_all_of_them_in_a_table():
+    groups = [
+        seeds.Group(["model=a|b", "x=1"], [], [{"dev/f1": 0.5, "test/f1": 0.9}, {"dev/f1": 0.6, "test/f1": 0.7}]),
+        seeds.Group(["model=c", "x=1"], [], [{"dev/f1": 0.7, "test/f1": 0.5, "dev/other": 1}]),
+    ]
+    sweep = seeds.summary("sweep", groups, "3 runs:")
+    assert (sweep.best, sweep.metrics) == ("model=c x=1", {"dev/f1": 0.7, "test/f1": 0.5})
+    assert sweep.description.splitlines() == [
+        "Best on dev (dev/f1 0.7000): `trellis train model=c x=1`",
+        "",
+        "3 runs: x=1",
+        "",
+        "| settings | test/f1 | runs |",
+        "| :--- | ---: | ---: |",
+        "| model=a\\|b | 0.8000 ± 0.1414 | 2 |",
+        "| model=c | 0.5000 | 1 |",
+    ]
+    assert seeds.summary("sweep", [seeds.Group([], [], [{"test/x": 1.0}])], "1 run:").metrics == {}
