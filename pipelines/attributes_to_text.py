@@ -10,6 +10,7 @@ import tensorflow as tf
 from trellis.components.errors import InputError
 from trellis.components.metrics.attribute_coverage import attribute_coverage
 from trellis.components.readers import dataset, labelled
+from trellis.components.saved_model.attributes_module import AttributesModule
 from trellis.components.text.attributes import AttributeVocabulary, parse
 from trellis.components.text.subwords import Subwords, learn
 from trellis.pipelines.task import Metrics, Package
@@ -105,13 +106,24 @@ class AttributesToText(Translation):
         """Return the share of attributes that texts put into words."""
         return {"coverage": attribute_coverage(zip(map(parse, sources), translations, strict=True))}
 
+    def longest(self, source: Any, count: int) -> Any:
+        """Return the maximum length of a text, which does not depend on how many attributes there are."""
+        del source
+        return count
+
+    def finished(self, texts: list[str], encoded: EncodedPairs, part: str) -> list[str]:
+        """Put names where their placeholders are."""
+        filled = _attributes(encoded).fill(tf.constant(texts), tf.constant(encoded.data.sources[part]))
+        return [text.decode() for text in filled.numpy()]
+
     # Exporting
+
+    def _module(self, model: Any, encoded: EncodedPairs) -> AttributesModule:
+        return AttributesModule(model, _attributes(encoded), encoded.target, self.plain("decoding"))
 
     def package(self, model: Any, encoded: EncodedPairs) -> Package:
         """Return the model with its signatures, and the attributes that it knows."""
-        package = super().package(model, encoded)
-        source = encoded.source
-        assert isinstance(source, AttributeVocabulary)
+        package, source = super().package(model, encoded), _attributes(encoded)
         facts = {"attributes": list(source.names), "open_classes": list(source.open_classes)}
         return Package(
             module=package.module,
@@ -122,3 +134,9 @@ class AttributesToText(Translation):
             request=package.request,
             response=package.response,
         )
+
+
+def _attributes(encoded: EncodedPairs) -> AttributeVocabulary:
+    """Return the source vocabulary, which `AttributesToText.encode` made."""
+    assert isinstance(encoded.source, AttributeVocabulary)
+    return encoded.source

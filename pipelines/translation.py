@@ -24,10 +24,10 @@ from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.translator_module import TranslatorModule
 from trellis.components.text.attention_guide import AttentionGuide
-from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
 from trellis.components.text.subwords import UNKNOWN, Subwords, learn
+from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
 from trellis.pipelines import reading, translation_reports
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
@@ -72,7 +72,7 @@ class EncodedPairs(Encoded):
     """
 
     data: TranslationData
-    source: Subwords | AttributeVocabulary
+    source: Vocabulary
     target: Subwords
     corpora: Mapping[str, ParallelCorpus]
 
@@ -235,7 +235,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         def translator(**options: Any) -> Callable[[str], list[str]]:
             @tf.function(input_signature=signature, autograph=False)
             def translate(source: Any) -> Any:
-                count = decoding.longest(source, most) if isinstance(encoded.source, Subwords) else most
+                count = self.longest(source, most)
                 ids = decoding.translate(model, source, count=count, banned=banned, **options).ids
                 return encoded.target.decode(ids[:, 0])
 
@@ -246,10 +246,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
                     for row, text in zip(rows.numpy(), translate(inputs["source"]).numpy(), strict=True):
                         if row >= 0:
                             texts[row] = text.decode()
-                if isinstance(encoded.source, AttributeVocabulary):
-                    filled = encoded.source.fill(tf.constant(texts), tf.constant(encoded.data.sources[part]))
-                    texts = [text.decode() for text in filled.numpy()]
-                return texts
+                return self.finished(texts, encoded, part)
 
             return of_part
 
@@ -316,6 +313,15 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             metrics[f"{part}/{name}"] = scores["aer"]
         return metrics
 
+    def longest(self, source: Any, count: int) -> Any:
+        """Return the maximum length of the translation of each source, in graph."""
+        return decoding.longest(source, count)
+
+    def finished(self, texts: list[str], encoded: EncodedPairs, part: str) -> list[str]:
+        """Return what a model wrote about the sources of a part as translations; by default it is that."""
+        del encoded, part
+        return texts
+
     def further_scores(self, sources: Sequence[str], translations: Sequence[str]) -> Metrics:
         """Return scores that do not look at references; by default none."""
         del sources, translations
@@ -381,7 +387,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
 def encoded_corpora(
     sources: Mapping[str, Sequence[str]],
     targets: Mapping[str, Sequence[str | bytes]],
-    source: Subwords | AttributeVocabulary,
+    source: Vocabulary,
     target: Subwords,
 ) -> dict[str, ParallelCorpus]:
     """Return every part as ids."""

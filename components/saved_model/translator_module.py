@@ -11,8 +11,8 @@ from trellis.components.models.encoder_decoder import EncoderDecoder
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.saved_model.scalar_inputs import check_in_graph
-from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.subwords import END, PAD, UNKNOWN, Subwords
+from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
 from trellis.components.types import Lengths, Strings, Tensor, TokenIds
 
@@ -42,7 +42,7 @@ class TranslatorModule(ExportModule):
 
     Args:
         model: a model of texts.
-        source: ids of the texts: subwords, or attributes of meaning representations.
+        source: what turns texts into ids.
         target: subwords of the translations.
         settings: the scalars of `translate` that `serving_default` uses, without `best`.
     """
@@ -50,7 +50,7 @@ class TranslatorModule(ExportModule):
     def __init__(
         self,
         model: EncoderDecoder,
-        source: Subwords | AttributeVocabulary,
+        source: Vocabulary,
         target: Subwords,
         settings: Mapping[str, float],
     ) -> None:
@@ -83,41 +83,41 @@ class TranslatorModule(ExportModule):
         )
         self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
 
+    # What differs between texts and attributes
+
     def _checked(self, function: Callable[..., dict[str, Tensor]]) -> Callable[..., dict[str, Tensor]]:
-        """Return a function that refuses attributes that the model does not know.
+        """Return a function that refuses texts that the model cannot read; any text can be read as subwords."""
+        return function
 
-        It does so before requests are joined: a mistake in one must not fail the others.
-        """
+    def _limits(self, source: TokenIds, count: Tensor) -> Lengths | Tensor:
+        """Return the maximum length of the translation of each source."""
+        return decoding.longest(source, count)
 
-        def checked(text: Strings, *others: Tensor) -> dict[str, Tensor]:
-            if not isinstance(self.source, AttributeVocabulary):
-                return function(text, *others)
-            unknown = self.source.unknown(text)
-            shown = tf.strings.reduce_join(tf.strings.regex_replace(unknown, r"\[(.*)\]", r" = \1"), separator=", ")
-            message = tf.strings.join(["unknown attribute: ", shown])
-            with tf.control_dependencies([tf.debugging.Assert(tf.size(unknown) == 0, [message])]):
-                return function(tf.identity(text), *others)
+    def _abstract(self, text: Strings, translation: Strings) -> Strings:
+        """Return translations as the model writes them."""
+        del text
+        return translation
 
-        return checked
+    def _finished(self, text: Strings, found: Strings) -> Strings:
+        """Return what the model wrote, `(batch, …)` strings, as translations."""
+        del text
+        return found
 
-    def _encode(self, texts: Strings, subwords: Subwords | AttributeVocabulary) -> TokenIds:
+    def _source_words(self, source: TokenIds) -> Tensor:
+        """Return which word each source piece belongs to, `(batch, source, words)`, 1 or 0."""
+        return word_membership(self.source, source)
+
+    def _encode(self, texts: Strings, subwords: Vocabulary) -> TokenIds:
         """Return the ids of texts with their ends, `(batch, time)`."""
         ids = subwords.encode(texts)
         return tf.concat([ids, tf.fill([tf.shape(texts)[0], 1], END)], axis=1).to_tensor(PAD)
 
-    def _limits(self, source: TokenIds, count: Tensor) -> Lengths | Tensor:
-        return decoding.longest(source, count) if isinstance(self.source, Subwords) else count
-
     def _target_ids(self, text: Strings, translation: Strings) -> TokenIds:
-        if isinstance(self.source, AttributeVocabulary):
-            translation = self.source.abstract(translation, text)
-        return self._encode(translation, self.target)
+        return self._encode(self._abstract(text, translation), self.target)
 
     def _texts(self, text: Strings, ids: TokenIds) -> Strings:
         """Return the texts of ids `(batch, …, time)`; "" where there is nothing to translate."""
-        found = self.target.decode(ids)
-        if isinstance(self.source, AttributeVocabulary):
-            found = self.source.fill(found, text)
+        found = self._finished(text, self.target.decode(ids))
         empty = tf.strings.strip(text) == ""
         return tf.where(tf.reshape(empty, [-1] + [1] * (found.shape.rank - 1)), "", found)
 
@@ -224,7 +224,7 @@ class TranslatorModule(ExportModule):
             target: `(batch, best, time)`.
             weights: `(batch, best, time, source)`.
         """
-        source_words, target_words = word_membership(self.source, source), word_membership(self.target, target)
+        source_words, target_words = self._source_words(source), word_membership(self.target, target)
         # The attention of words: from all pieces of the one to all pieces of the other.
         of_words = tf.einsum("bktw,bkts,bsv->bkwv", target_words, weights, source_words)
         attended = tf.argmax(of_words, axis=-1, output_type=tf.int32)

@@ -2,21 +2,18 @@
 
 import tensorflow as tf
 
-from trellis.components.text.attributes import AttributeVocabulary
-from trellis.components.text.subwords import END, PAD, SPACE, Subwords
+from trellis.components.text.subwords import END, PAD, SPACE
+from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.types import Tensor, TokenIds
 
 
-def word_membership(subwords: Subwords | AttributeVocabulary, ids: TokenIds) -> Tensor:
+def word_membership(vocabulary: Vocabulary, ids: TokenIds) -> Tensor:
     """Return which word each piece belongs to, `(…, time, words)` floats, 1 or 0; padding and the end belong to none.
 
     Args:
         ids: `(…, time)`.
     """
-    if isinstance(subwords, AttributeVocabulary):
-        words = tf.where((ids == PAD) | (ids == END), -1, tf.range(tf.shape(ids)[-1]))
-        return tf.one_hot(words, tf.shape(ids)[-1])
-    pieces = subwords.pieces_of(ids)
+    pieces = vocabulary.pieces_of(ids)
     begins = tf.strings.regex_full_match(pieces, f"{SPACE}.*")
     # A space that another space follows begins no word.
     followed = tf.concat([begins[..., 1:] | (ids[..., 1:] == END), tf.zeros_like(begins[..., :1])], axis=-1)
