@@ -9,21 +9,14 @@ import sys
 
 import pytest
 
-from tests.pipelines.runs import ROOT, run
+from tests.pipelines.runs import ROOT
 from trellis.components.errors import InputError
 from trellis.components.saved_model import versions
 from trellis.serve import predict
 
 
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("predict")
-    run(folder / "run", "debug=limit", "tracking=off", "model.units=8", f"export.dir={folder}/it")
-    return folder / "it"
-
-
-def test_a_text_is_printed_readably(exports, capsys):
-    assert predict.main([str(exports), "Mary Smith flew from Oslo to Lima."]) == 0
+def test_a_text_is_printed_readably(tagger, capsys):
+    assert predict.main([str(tagger), "Mary Smith flew from Oslo to Lima."]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line] == ["Mary", "Smith", "flew", "from", "Oslo", "to", "Lima", "."]
     columns = {line.index(line.split()[1]) for line in lines if line}
@@ -31,22 +24,22 @@ def test_a_text_is_printed_readably(exports, capsys):
     assert all(0 <= float(line.split()[2]) <= 1 for line in lines if line)
 
 
-def test_json_and_standard_input(exports, capsys, monkeypatch):
+def test_json_and_standard_input(tagger, capsys, monkeypatch):
     lines = "Oslo is cold.\n\nx\u2028y \x85\r\n".encode() + b"bad \xff byte\n" + b"last"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    assert predict.main([str(exports), "-", "--json"]) == 0
+    assert predict.main([str(tagger), "-", "--json"]) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.split("\n") if line]
     assert [len(each["tokens"]) for each in results[:2]] == [4, 0] and len(results) == 5
     assert all(len(r["tokens"]) == len(r["tags"]) == len(r["confidence"]) for r in results)
     assert results[3]["tokens"] == ["bad", "\ufffd", "byte"]
 
 
-def test_tokens_are_not_split_further(exports, capsys):
-    assert predict.main([str(exports), "--tokens", "--json", "do n't split:me"]) == 0
+def test_tokens_are_not_split_further(tagger, capsys):
+    assert predict.main([str(tagger), "--tokens", "--json", "do n't split:me"]) == 0
     assert json.loads(capsys.readouterr().out)["tokens"] == ["do", "n't", "split:me"]
 
 
-def test_mistakes_are_one_line(exports, tmp_path, capsys):
+def test_mistakes_are_one_line(tagger, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken/1").mkdir(parents=True)
     (tmp_path / "broken/1/saved_model.pb").write_bytes(b"nonsense")
