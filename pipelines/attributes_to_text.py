@@ -29,6 +29,8 @@ class AttributesToText(Translation):
         AttributesToTextSections.sample,
     )
     headline = ("bleu_13a_lc", "bleu_13a", "chrf", "coverage", "perplexity")
+    # With dozens of references each.
+    slow = frozenset({"ter", "chrfpp"})
 
     # Reading
 

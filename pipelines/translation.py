@@ -19,7 +19,7 @@ from trellis.components import termination
 from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.metrics.alignment_scores import link_scores
-from trellis.components.metrics.translation import corpus_scores, signatures
+from trellis.components.metrics.translation import corpus_scores, default_names, signatures
 from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.translator_module import TranslatorModule
@@ -90,6 +90,8 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
     needs, accepts, sample = TranslationSections.needs, TranslationSections.accepts, TranslationSections.sample
     monitors = ("dev/bleu_tok_lc", "dev/bleu_13a", "dev/chrf", "dev/perplexity", "dev/loss")
     headline: ClassVar[tuple[str, ...]] = ("bleu_tok_lc", "bleu_13a", "bleu_13a_lc", "chrf", "ter", "perplexity")
+    # Scores that take too long.
+    slow: ClassVar[frozenset[str]] = frozenset()
     # Most of the work is products with the whole vocabulary and attention to all positions.
     wide = True
 
@@ -262,7 +264,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             mean = total / encoded.corpora[part].tokens
             return {f"{part}/loss": mean, f"{part}/perplexity": math.exp(min(mean, 700.0))}
 
-        def scores(part: str, translations: Sequence[str], names: Sequence[str] | None = None) -> Metrics:
+        names = set(default_names(self.tokenized)) - self.slow
+
+        def scores(part: str, translations: Sequence[str], names: Sequence[str]) -> Metrics:
             references = encoded.data.references[part]
             found = corpus_scores(translations, references, tokenized=self.tokenized, names=names)
             found |= self.further_scores(encoded.data.sources[part], translations)
@@ -271,14 +275,14 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         greedy, searched = translator(width=1), translator(**settings)
 
         def dev() -> Metrics:
-            return loss("dev") | scores("dev", greedy("dev"), [self.bleu, "chrf"])
+            return loss("dev") | scores("dev", greedy("dev"), sorted({self.bleu, self.monitor(encoded)[4:]} & names))
 
         def held_out() -> TranslationOutcome:
             parts = [part for part in encoded.corpora if part != "train"]
             translations = {part: searched(part) for part in parts}
             metrics: Metrics = {}
             for part in parts:
-                metrics |= loss(part) | scores(part, translations[part])
+                metrics |= loss(part) | scores(part, translations[part], sorted(names))
             for part in encoded.data.pairs:
                 metrics |= self._alignment_scores(part, model, encoded)
             return TranslationOutcome(metrics=metrics, translations=translations)
