@@ -10,29 +10,29 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.pipelines.runs import export_again, run
+from tests.serve.test_local import Server
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.saved_model.c_api import decode_array
 from trellis.components.saved_model.request_batching import ROWS
 from trellis.components.saved_model.verification import verify
+from trellis.serve import generate, predict
 from trellis.serve import verify as command
 
-MODELS = {
-    "feature_crf": ("trainer.epochs=1",),
-    "hmm_align": ("limit.sentences=100",),
-    "gru_lm": ("trainer.epochs=1", "model.units=16", "model.dim=16", "limit.sentences=200", "report.mixture=null"),
-    "lstm_classifier": ("trainer.epochs=1", "model.units=16", "model.dim=16", "data.language=en"),
-}
+
+@pytest.fixture(scope="module")
+def feature_crf(train):
+    return train("feature_crf", "trainer.epochs=1", "export.verify=true")
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def export(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    run(
-        folder / "run", f"model={request.param}", *MODELS[request.param], "tracking=off",
-        f"export.dir={folder}/exports/{request.param}", "export.verify=true",
-    )  # fmt: skip
-    return folder / "exports" / request.param / "1"
+@pytest.fixture(scope="module")
+def hmm_align(train):
+    return train("hmm_align", "limit.sentences=100")
+
+
+@pytest.fixture(scope="module", params=["feature_crf", "hmm_align", "language_model", "classifier"])
+def export(request):
+    return request.getfixturevalue(request.param) / "1"
 
 
 def test_it_is_well(export, capsys):
@@ -104,25 +104,30 @@ def test_python_in_the_graph_is_found(tmp_path):
         verify(tmp_path / "1")
 
 
-def test_a_server_answers_what_the_export_answers(export, capsys):
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, feature_crf, hmm_align, language_model, classifier):
+    """A server of all models."""
+    folder = tmp_path_factory.mktemp("served")
+    for model in (feature_crf, hmm_align, language_model, classifier):
+        (folder / model.name).symlink_to(model)
+    made = Server(folder)
+    yield made
+    assert made.stop() == 0
+
+
+def test_a_server_answers_what_the_export_answers(export, server, capsys):
     """`serve.predict` and `serve.generate`, with the model here and on a server."""
-    from tests.serve.test_local import Server
-    from trellis.serve import generate, predict
 
     asked = {"hmm_align": ["the house ||| la casa", "a dog ||| un perro grande"], "gru_lm": ["the king", "zzz"]}
     texts = asked.get(export.parent.name, ["Mary Smith flew from Oslo .", "the soup was cold"])
     tool = generate if export.parent.name == "gru_lm" else predict
     assert tool.main([str(export.parent), *texts, "--json"]) == 0
     here = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    server = Server(export.parents[1])
-    try:
-        for url in (server.rest, f"grpc://{server.grpc}"):
-            assert tool.main(["--url", url, export.parent.name, *texts, "--json"]) == 0
-            assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == here
-        assert tool.main(["--url", server.rest, "nobody", *texts]) == 2
-        assert "NOT_FOUND" in capsys.readouterr().err
-    finally:
-        assert server.stop() == 0
+    for url in (server.rest, f"grpc://{server.grpc}"):
+        assert tool.main(["--url", url, export.parent.name, *texts, "--json"]) == 0
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == here
+    assert tool.main(["--url", server.rest, "nobody", *texts]) == 2
+    assert "NOT_FOUND" in capsys.readouterr().err
 
 
 def test_dummy_rows_change_nothing(export):

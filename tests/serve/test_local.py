@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
-from tests.pipelines.runs import ROOT, run
+from tests.pipelines.runs import ROOT
 from trellis.components.saved_model import package
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.serve import promote
@@ -351,25 +351,32 @@ def test_a_full_queue_refuses_over_both_protocols(tmp_path):
     assert small.stop() == 0
 
 
-def test_a_tagger_answers_texts_of_every_kind_over_both_protocols(tmp_path):
-    run(
-        tmp_path / "run", "model=bilstm_crf", "model.units=8", "limit.sentences=60", "trainer.epochs=1", "tracking=off",
-        f"export.dir={tmp_path}/exports/tagger",
-    )  # fmt: skip
-    tagger = Server(tmp_path / "exports")
+@pytest.fixture(scope="module")
+def several(tmp_path_factory, tagger):
+    """A folder of models, and a server of them; each test may add versions to a model of its own."""
+    folder = tmp_path_factory.mktemp("several")
+    (folder / "tagger").symlink_to(tagger)
+    for name in ("changing", "corrupted"):
+        put(folder / name, 1)
+    made = Server(folder)
+    yield folder, made
+    assert made.stop() == 0
+
+
+def test_a_tagger_answers_texts_of_every_kind_over_both_protocols(several):
+    _, made = several
     for text in ODD:
         encoded = {"b64": base64.b64encode(text).decode()}
-        status, answer = tagger.predict({"signature_name": "from_text", "instances": [encoded]}, "tagger")
+        status, answer = made.predict({"signature_name": "from_text", "instances": [encoded]}, "tagger")
         assert status == 200 and len(answer["predictions"]) == 1
-        shown = remote(tagger, {"text": [text]}, model="tagger", signature="from_text", timeout=60).outputs
+        shown = remote(made, {"text": [text]}, model="tagger", signature="from_text", timeout=60).outputs
         tags = [tag.decode() for tag in tf.make_ndarray(shown["tags"])[0]]
         assert tags == answer["predictions"][0]["tags"]
         row = {"signature_name": "serving_default", "instances": [[encoded, "Oslo"]]}
-        status, answer = tagger.predict(row, "tagger")
-        shown = remote(tagger, {"tokens": [[text, b"Oslo"]]}, model="tagger", timeout=60).outputs
+        status, answer = made.predict(row, "tagger")
+        shown = remote(made, {"tokens": [[text, b"Oslo"]]}, model="tagger", timeout=60).outputs
         assert status == 200 and tf.make_ndarray(shown["tags"]).shape == (1, 2)
         assert answer["predictions"][0]["tags"] == [tag.decode() for tag in tf.make_ndarray(shown["tags"])[0]]
-    assert tagger.stop() == 0
 
 
 NESTED = st.recursive(
@@ -445,13 +452,12 @@ def test_the_client_retries(monkeypatch):
 # Versions
 
 
-def test_no_request_fails_while_versions_change(tmp_path):
-    put(tmp_path / "echo", 1)
-    made = Server(tmp_path)
+def test_no_request_fails_while_versions_change(several):
+    folder, made = several
     problems, seen, stop = [], set(), threading.Event()
 
     def ask(number):
-        with Client(made.rest if number % 2 else f"grpc://{made.grpc}", "echo", attempts=1) as client:
+        with Client(made.rest if number % 2 else f"grpc://{made.grpc}", "changing", attempts=1) as client:
             while not stop.is_set():
                 try:
                     found = client.predict(text=["a", "bb", "ccc"])["version"].tolist()
@@ -466,31 +472,26 @@ def test_no_request_fails_while_versions_change(tmp_path):
         thread.start()
     try:
         for version in (2, 3):
-            put(tmp_path / "echo", version)
+            put(folder / "changing", version)
             _until(lambda version=version: version in seen)
-        _until(lambda: "echo version 2: unloaded" in "".join(made.log))
+        _until(lambda: "changing version 2: unloaded" in "".join(made.log))
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-        status = made.stop()
-    assert problems == [] and seen == {1, 2, 3} and status == 0
+    assert problems == [] and seen == {1, 2, 3}
 
 
-def test_a_corrupted_version_is_skipped(tmp_path):
-    good = put(tmp_path / "echo", 1)
-    made = Server(tmp_path)
-    try:
-        aside = tmp_path / "echo" / ".2"
-        shutil.copytree(good, aside)
-        (aside / "saved_model.pb").write_bytes(b"nothing")
-        aside.rename(tmp_path / "echo" / "2")
-        _until(lambda: any("echo version 2: cannot be loaded, skipped" in line for line in made.log))
-        time.sleep(0.5)
-        assert sum("cannot be loaded" in line for line in made.log) == 1
-        assert made.predict({"instances": ["a"]})[1]["predictions"][0]["version"] == 1
-    finally:
-        assert made.stop() == 0
+def test_a_corrupted_version_is_skipped(several):
+    folder, made = several
+    aside = folder / "corrupted" / ".2"
+    shutil.copytree(folder / "corrupted" / "1", aside)
+    (aside / "saved_model.pb").write_bytes(b"nothing")
+    aside.rename(folder / "corrupted" / "2")
+    _until(lambda: any("corrupted version 2: cannot be loaded, skipped" in line for line in made.log))
+    time.sleep(0.5)
+    assert sum("cannot be loaded" in line for line in made.log) == 1
+    assert made.predict({"instances": ["a"]}, "corrupted")[1]["predictions"][0]["version"] == 1
 
 
 def _until(holds, seconds=30):
