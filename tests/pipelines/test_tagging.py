@@ -1,5 +1,6 @@
 """The tagging pipeline from files to a served SavedModel, on the sample corpus."""
 
+import functools
 import json
 import os
 import re
@@ -31,6 +32,8 @@ from trellis.pipelines.tracking import server_health
 
 SMALL = ("model.units=16", "model.words.dim=16", "model.characters.kind=none", "trainer.epochs=3",
          "limit.sentences=120", "text.min_count=1")  # fmt: skip
+# Traced in half the time, for tests of the flow and of failures, which are the same for every tagger.
+LIGHT = (*SMALL, "model=bilstm_softmax", "model.bidirectional=false")
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +59,11 @@ def padded(sentences):
     return tf.constant([[*each.tokens, *[""] * (width - len(each.tokens))] for each in sentences])
 
 
+load = functools.cache(lambda export: tf.saved_model.load(str(export)))
+
+
 def served_tags(export, sentences):
-    model = tf.saved_model.load(str(export))
-    rows = model.signatures["serving_default"](tokens=padded(sentences))["tags"].numpy()
+    rows = load(export).signatures["serving_default"](tokens=padded(sentences))["tags"].numpy()
     return [[tag.decode() for tag in row[: len(s.tokens)]] for row, s in zip(rows, sentences, strict=True)]
 
 
@@ -141,13 +146,20 @@ def test_the_checkpoint_is_an_ordinary_keras_model(trained):
     assert isinstance(model, keras.Model) and model.get_layer("head").name == "head"
 
 
-def predictions_in_python(folder, sentences, rows, shuffle=None, extra_time=0, dummies=0):
-    """Tags by the Keras model, `rows` sentences a batch, optionally in another order and beside padding."""
+@pytest.fixture(scope="module")
+def tag_in_python(trained):
+    """A function that returns the ids of the tags of a batch of tokens, and the tags by their ids."""
+    folder, _, _ = trained
     model = keras.saving.load_model(folder / "run" / "checkpoints" / "best.keras")
     tokens = [token for s in conll.read(ROOT / "samples/ner/train.conll", 0, 1) for token in s.tokens]
     vectorizer = TokenVectorizer.adapt(tokens, min_count=2)
     names = sorted({tag for s in conll.read(ROOT / "samples/ner/train.conll", 0, 1) for tag in s.tags})
-    tag = tf.function(lambda batch: model(vectorizer(batch), training=False), reduce_retracing=True)
+    return tf.function(lambda batch: model(vectorizer(batch), training=False), reduce_retracing=True), names
+
+
+def predictions_in_python(tag_in_python, sentences, rows, shuffle=None, extra_time=0, dummies=0):
+    """Tags by the Keras model, `rows` sentences a batch, optionally in another order and beside padding."""
+    tag, names = tag_in_python
     order = list(range(len(sentences)))
     if shuffle is not None:
         np.random.default_rng(shuffle).shuffle(order)
@@ -160,16 +172,15 @@ def predictions_in_python(folder, sentences, rows, shuffle=None, extra_time=0, d
     return tags
 
 
-def test_a_prediction_never_depends_on_its_company(trained, test_part):
-    folder, _, export = trained
-    alone = predictions_in_python(folder, test_part, 1)
+def test_a_prediction_never_depends_on_its_company(trained, tag_in_python, test_part):
+    _, _, export = trained
+    alone = predictions_in_python(tag_in_python, test_part, 1)
     assert any(tag != "O" for tags in alone for tag in tags)
-    assert predictions_in_python(folder, test_part, 7, shuffle=1) == alone
-    assert predictions_in_python(folder, test_part, 64, shuffle=2, extra_time=9, dummies=3) == alone
-    assert predictions_in_python(folder, test_part, len(test_part)) == alone
+    assert predictions_in_python(tag_in_python, test_part, 7, shuffle=1) == alone
+    assert predictions_in_python(tag_in_python, test_part, 64, shuffle=2, extra_time=9, dummies=3) == alone
+    assert predictions_in_python(tag_in_python, test_part, len(test_part)) == alone
     assert served_tags(export, test_part) == alone
-    model = tf.saved_model.load(str(export))
-    serve = model.signatures["serving_default"]
+    serve = load(export).signatures["serving_default"]
     for sentence, tags in zip(test_part, alone, strict=True):
         assert [tag.decode() for tag in serve(tokens=padded([sentence]))["tags"].numpy()[0]] == tags
     wide = serve(tokens=tf.pad(padded(test_part), [[0, 5], [0, 11]], constant_values=""))
@@ -182,8 +193,7 @@ def test_a_prediction_never_depends_on_its_company(trained, test_part):
 
 def test_corners_of_the_export(trained):
     _, _, export = trained
-    model = tf.saved_model.load(str(export))
-    tag, read = model.signatures["serving_default"], model.signatures["from_text"]
+    tag, read = load(export).signatures["serving_default"], load(export).signatures["from_text"]
     assert tag(tokens=tf.zeros([0, 0], tf.string))["tags"].shape == (0, 0)
     assert tag(tokens=tf.zeros([3, 0], tf.string))["tags"].shape == (3, 0)
     assert read(text=tf.zeros([0], tf.string))["tokens"].shape[0] == 0
@@ -199,8 +209,8 @@ def test_corners_of_the_export(trained):
     assert ((confidence > 0) & (confidence <= 1 + 1e-6)).all()
 
 
-def test_export_in_a_process_without_our_code(trained, test_part, tmp_path):
-    folder, _, export = trained
+def test_export_in_a_process_without_our_code(trained, tag_in_python, test_part, tmp_path):
+    _, _, export = trained
     (tmp_path / "tokens.json").write_text(json.dumps([each.tokens for each in test_part]))
     shutil.copytree(export, tmp_path / "model")
     script = """
@@ -213,7 +223,7 @@ json.dump([[t.decode() for t in tags[:len(r)]] for tags, r in zip(out["tags"].nu
 """
     done = python("-c", script, cwd=tmp_path, PYTHONPATH="")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "tags.json").read_text()) == predictions_in_python(folder, test_part, 50)
+    assert json.loads((tmp_path / "tags.json").read_text()) == predictions_in_python(tag_in_python, test_part, 50)
 
 
 def test_export_through_the_c_api(trained, test_part):
@@ -227,7 +237,7 @@ def test_export_through_the_c_api(trained, test_part):
     assert tags == served_tags(export, test_part)
 
 
-WHOLE = (*SMALL, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
+WHOLE = (*LIGHT, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
 
 
 def without_speeds(metrics):
@@ -295,8 +305,9 @@ def _read_until(process, start):
 def test_sigkill_and_resume_from_the_command_line(tmp_path):
     """The same command with resume=true finds the run by its configuration, and marks nothing RUNNING."""
     overrides = (
-        "trainer.epochs=15", "trainer.patience=15", "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
-        "model.units=8", "limit.sentences=40",
+        "model=bilstm_softmax", "model.bidirectional=false", "model.units=8", "model.characters.kind=none",
+        "trainer.epochs=15", "trainer.patience=15", "export=off", "limit.sentences=40",
+        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
     )  # fmt: skip
     command = [sys.executable, str(ROOT / "train.py"), *overrides, "resume=true"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -506,7 +517,7 @@ def test_long_sentences_are_trained_on_and_tagged_whole(write, tmp_path):
 
 def test_pos_scores_known_and_unknown_words_apart(write, tmp_path):
     folder = conll_folder(write, train="a X\nb Y\n\na X\n", dev="a X\nc Y\n", test="a X\nc Y\n")
-    metrics = run(tmp_path / "run", "data=conll", "data.task=pos", f"data.path={folder}", *SMALL, "tracking=off",
+    metrics = run(tmp_path / "run", "data=conll", "data.task=pos", f"data.path={folder}", *LIGHT, "tracking=off",
                   "export=off")  # fmt: skip
     assert {"test/accuracy", "test/accuracy_known", "test/accuracy_unknown"} <= set(metrics)
     assert "test/f1" not in metrics
@@ -518,7 +529,7 @@ def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TaggerModule, "save", fail)
-    options = (*SMALL, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"export.dir={tmp_path}/exports")
+    options = (*LIGHT, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"export.dir={tmp_path}/exports")
     with pytest.raises(InputError, match=r"export.dir=.*: cannot be written \(No space left on device\)"):
         run(tmp_path / "run", *options)
     assert not list((tmp_path / "exports").iterdir())
@@ -534,7 +545,7 @@ def test_a_full_disk_while_training(tmp_path, monkeypatch):
 
     monkeypatch.setattr("trellis.components.training.checkpoints.save", fail)
     with pytest.raises(InputError, match=r"last.npz: cannot be written \(No space left on device\)"):
-        run(tmp_path / "run", *SMALL, "tracking=off", f"export.dir={tmp_path}/exports")
+        run(tmp_path / "run", *LIGHT, "tracking=off", f"export.dir={tmp_path}/exports")
     assert not (tmp_path / "exports").exists()
 
 
@@ -568,7 +579,7 @@ def test_a_tracking_server_that_takes_the_call_and_says_nothing(tmp_path, monkey
 
 def test_tensorboard_and_the_profiler_write_to_the_run(tmp_path):
     profile = ("trainer.tensorboard=true", "trainer.profile={from: 2, to: 3}", "trainer.steps_per_call=1")
-    metrics = run(tmp_path / "run", *SMALL, *profile, "tracking=off", "export=off", "batching.sentences=30")
+    metrics = run(tmp_path / "run", *LIGHT, *profile, "tracking=off", "export=off", "batching.sentences=30")
     board = tmp_path / "run" / "tensorboard"
     (events,) = (board / "train").glob("events.*")
     scalars = {
@@ -583,7 +594,7 @@ def test_tensorboard_and_the_profiler_write_to_the_run(tmp_path):
 
 
 def test_a_damaged_checkpoint(tmp_path):
-    options = (*SMALL, "tracking=off", "export=off", "trainer.epochs=1")
+    options = (*LIGHT, "tracking=off", "export=off", "trainer.epochs=1")
     run(tmp_path / "run", *options)
     (tmp_path / "run/metrics.json").unlink()
     path = tmp_path / "run/checkpoints/last.npz"
@@ -598,7 +609,7 @@ def test_a_damaged_checkpoint(tmp_path):
 def test_tracking_off_does_not_import_mlflow(tmp_path):
     script = (
         "import sys; from pathlib import Path; from tests.pipelines.runs import run\n"
-        f"run(Path('run'), *{SMALL}, 'tracking=off', 'export=off', 'trainer.epochs=1')\n"
+        f"run(Path('run'), *{LIGHT}, 'tracking=off', 'export=off', 'trainer.epochs=1')\n"
         "assert 'mlflow' not in sys.modules"
     )
     done = python("-c", script, cwd=tmp_path, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path]))

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests.pipelines.runs import ROOT, configured, run
-from tests.pipelines.test_tagging import SMALL, served_tags
+from tests.pipelines.test_tagging import SMALL, load, served_tags
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.pipelines import training
@@ -90,7 +90,7 @@ def test_classical_models_from_train_to_export(tmp_path, overrides):
         assert metrics["test/f1"] > 0.3
     model = keras.saving.load_model(tmp_path / "run/checkpoints/best.keras")
     assert served_tags(tmp_path / "it/1", test_part[:20]) == served_tags(tmp_path / "it/1", test_part)[:20]
-    vectorizer_free = tf.saved_model.load(str(tmp_path / "it/1")).signatures["from_text"](
+    vectorizer_free = load(tmp_path / "it/1").signatures["from_text"](
         text=tf.constant(["", "Mary flew to Xyzzyville."])
     )
     assert vectorizer_free["tags"].shape == (2, 5) and model.name == overrides[0].split("=")[1]
