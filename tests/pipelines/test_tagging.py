@@ -237,7 +237,7 @@ def test_export_through_the_c_api(trained, test_part):
     assert tags == served_tags(export, test_part)
 
 
-WHOLE = (*LIGHT, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
+WHOLE = (*SMALL, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
 
 
 def without_speeds(metrics):
