@@ -33,6 +33,7 @@ from trellis.components.models.language_model import (
 )
 from trellis.components.models.ngram import NGram
 from trellis.components.models.translator import Translator
+from trellis.components.models.vector_to_text import VectorToText
 from trellis.components.models.word_aligner import WordAligner
 from trellis.components.training.lbfgs import LBFGS
 
@@ -67,6 +68,7 @@ __all__ = [
     "SmoothedCrossentropy",
     "Translator",
     "Uniform",
+    "VectorToText",
     "WordAligner",
     "WordDropout",
     "WordSoftmax",

@@ -179,6 +179,23 @@ CASES = {
         float_output="float32",
         tolerance=0.1,
     ),
+    "VectorToText": LayerCase(
+        lambda **kwargs: layers.VectorToText(
+            9,
+            9,
+            units=5,
+            decoder=RECURRENT | {"attend_after": "last", "input_feeding": False},
+            attention={"kind": "general", "units": 4, "window": None},
+            dim=4,
+            dropout=NO_DROPOUT | {"word": 0.0},
+            tied=True,
+            label_smoothing=0.1,
+            **kwargs,
+        ),
+        (PAIRS,),
+        float_output="float32",
+        tolerance=0.1,
+    ),
     "WordAligner": LayerCase(
         lambda **kwargs: layers.WordAligner(5, 3, 4, {"ibm1": 2, "hmm": 1}, **kwargs),
         (),
