@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
 from tests.pipelines.runs import ROOT, configured, run
 from trellis import load
@@ -287,10 +288,25 @@ def test_what_data_cannot_give_is_one_line(overrides, message):
         translation.build(encoded, translation.batch(encoded))
 
 
+def test_every_bitext_says_whether_it_is_tokenized():
+    for path in sorted((ROOT / "conf" / "data").glob("*.yaml")):
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert config["task"] != "alignment" or isinstance(config["tokenized"], bool), path.name
+
+
+def test_a_bitext_without_a_training_part_is_refused(tmp_path):
+    for side in ("source", "target"):
+        (tmp_path / f"a.{side}").write_text("una\n")
+    paths = f"data.path={{test.source: {tmp_path}/a.source, test.target: {tmp_path}/a.target}}"
+    with pytest.raises(InputError, match="data=bitext: no train part; a translator learns from one"):
+        task("data=bitext", paths).read()
+
+
 def test_a_folder_of_ones_own_has_the_parts_that_are_in_it(tmp_path):
     for part in ("train", "valid", "test"):
         for side, language in (("source", "en"), ("target", "es")):
             (tmp_path / f"{part}.{side}").write_text("\n".join(lines(f"test.{language}")[:30]) + "\n", encoding="utf-8")
+    assert task("data=bitext", f"data.path={tmp_path}", "data.tokenized=true").bleu == "bleu_tok_lc"
     data = task("data=bitext", f"data.path={tmp_path}").read()
     assert {part: len(texts) for part, texts in data.sources.items()} == {"train": 30, "dev": 30, "test": 30}
     (tmp_path / "test.target").write_text("una\n")
