@@ -4,12 +4,12 @@ import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.types import Link
+from trellis.components.types import JSON, Link
 from trellis.serve.export_model import ExportModel
 
 BATCH = 64
@@ -128,6 +128,17 @@ class Search:
     no_repeat: int = 0
     alpha: float = 1.0
     coverage: float = 0.0
+
+    @classmethod
+    def of(cls, metadata: JSON) -> Self:
+        """Return the settings that an export was written with, which its default signature uses.
+
+        Args:
+            metadata: of the export; what it lacks has the defaults.
+        """
+        own = metadata.get("config", {}).get("decoding", {})
+        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        return cls(**{name: type(default)(own[name]) for name, default in defaults.items() if name in own})
 
 
 @dataclass(frozen=True)

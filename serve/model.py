@@ -6,6 +6,7 @@ from typing import TypeAlias, TypeVar, overload
 import numpy as np
 
 from trellis.components.errors import InputError
+from trellis.components.saved_model.package import read_metadata
 from trellis.components.saved_model.versions import latest
 from trellis.components.types import FilePath
 from trellis.serve import inference
@@ -200,10 +201,12 @@ class Export:
 
         Args:
             texts: a text, or several.
-            search: how to search, such as `Search(width=10, best=3)`; by default for one translation.
+            search: how to search, such as `Search(width=10, best=3)`; by default for one translation, with the
+                settings of the export.
         """
         self._require("translate")
-        found = list(inference.translate(self._model, _encode(texts), search or Search()))
+        search = search or Search.of(read_metadata(self.version))
+        found = list(inference.translate(self._model, _encode(texts), search))
         return found[0] if isinstance(texts, str) else found
 
     def _require(self, method: str) -> None:

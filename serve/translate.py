@@ -3,7 +3,8 @@
 Or put attributes into words: `trellis translate exports/vector_to_text "name[The Lantern], kind[single], view[sea]"`.
 
 Texts are arguments, or lines of standard input with `-`. The output has one line per text, in the order of the texts,
-whatever happens; with --best more than 1, several lines in the format of Moses, `index ||| text ||| score`.
+whatever happens; with --best more than 1, several lines in the format of Moses, `index ||| text ||| score`. Options
+replace settings of the export; with --url, the others have the values in parentheses.
 """
 
 import argparse
@@ -45,7 +46,8 @@ def _translate(options: argparse.Namespace) -> None:
     chosen = {
         field.name: value for field in dataclasses.fields(Search) if (value := getattr(options, field.name)) is not None
     }
-    search = Search(**chosen)
+    metadata = {} if options.url else read_metadata(latest(options.export))
+    search = dataclasses.replace(Search.of(metadata), **chosen)
     if search.best > search.width:
         raise InputError(f"--best {search.best}: a beam of width {search.width} has no more; add --width {search.best}")
     model = open_model(options)
@@ -57,7 +59,7 @@ def _translate(options: argparse.Namespace) -> None:
     detailed = bool(chosen) or options.alignment or options.json
     texts = read_texts(options.text)
     if not options.url:
-        texts = _known(texts, read_metadata(latest(options.export)))
+        texts = _known(texts, metadata)
     found = inference.translate(model, texts, search if detailed else None, batch_size(options.text))
     for index, translations in enumerate(found):
         if options.json:

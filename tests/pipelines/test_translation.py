@@ -121,6 +121,14 @@ def test_best_alignment_and_json(trained, capsys):
     assert loaded.text == answer["text"] and len(load(trained[2]).translate([text, text], Search(best=2))) == 2
 
 
+def test_options_replace_settings_of_the_export(trained, capsys, monkeypatch):
+    metadata = {"config": {"decoding": {"width": 2, "alpha": 0}}}
+    assert Search.of(metadata) == Search(width=2, alpha=0.0) and Search.of({}) == Search()
+    monkeypatch.setattr(translate, "read_metadata", lambda version: metadata)
+    assert translate.main([str(trained[2]), "the doctor", "--best", "3"]) == 2
+    assert "--best 3: a beam of width 2 has no more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
