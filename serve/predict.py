@@ -65,7 +65,9 @@ def _align(model: ExportModel, options: argparse.Namespace) -> Iterator[str]:
             continue
         posteriors = {}
         if options.posteriors and aligned.forward is not None and aligned.reverse is not None:
-            posteriors = {"forward": aligned.forward.round(4).tolist(), "reverse": aligned.reverse.round(4).tolist()}
+            # As float: rounded float32 is printed with all its digits.
+            forward, reverse = (values.astype(float).round(4) for values in (aligned.forward, aligned.reverse))
+            posteriors = {"forward": forward.tolist(), "reverse": reverse.tolist()}
         yield _json(source=aligned.source, target=aligned.target, alignment=aligned.links, **posteriors)
 
 

@@ -107,7 +107,8 @@ def _as_json(translation: Translated) -> JSON:
         answer |= {
             "source_pieces": translation.source_pieces,
             "alignment": translation.links,
-            "attention": translation.attention.round(4).tolist(),
+            # As float: rounded float32 is printed with all its digits.
+            "attention": translation.attention.astype(float).round(4).tolist(),
         }
     return answer
 

@@ -164,6 +164,7 @@ def test_from_the_command_line(trained, capsys):
     answer = json.loads(capsys.readouterr().out)
     assert answer["alignment"] == [[0, 0], [1, 1]]
     assert np.array(answer["forward"]).shape == (2, 2)
+    assert all(value == round(value, 4) for row in answer["forward"] for value in row)
     assert predict.main([str(folder / "exports"), "the house ||| la casa", "the house"]) == 2
     assert "text 2: 0 × |||, expected source ||| target" in capsys.readouterr().err
 

@@ -117,6 +117,7 @@ def test_best_alignment_and_json(trained, capsys):
     assert translate.main([str(trained[2]), text, "--json"]) == 0
     (answer,) = json.loads(capsys.readouterr().out)["translations"]
     assert answer["text"] == rows[0][1] and len(answer["attention"]) == len(answer["pieces"])
+    assert all(weight == round(weight, 4) for step in answer["attention"] for weight in step)
     (loaded,) = load(trained[2]).translate(text)
     assert loaded.text == answer["text"] and len(load(trained[2]).translate([text, text], Search(best=2))) == 2
 
