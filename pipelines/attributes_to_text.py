@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trellis.components.errors import InputError
 from trellis.components.metrics.attribute_coverage import attribute_coverage
-from trellis.components.readers import dataset, labelled
+from trellis.components.readers.attributes import parse
 from trellis.components.saved_model.attributes_module import AttributesModule
-from trellis.components.text.attributes import AttributeVocabulary, parse
+from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.subwords import Subwords, learn
+from trellis.pipelines import reading
 from trellis.pipelines.task import Metrics, Package
 from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData, encoded_corpora
 from trellis.pipelines.translation_settings import AttributesToTextSections
@@ -37,17 +37,8 @@ class AttributesToText(Translation):
     def read(self) -> TranslationData:
         """Read the rows of each part; items of the held-out parts are distinct, with all their references."""
         data = self.plain("data")
-        files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
-        columns = data["columns"]
-        parts: dict[str, Sequence[labelled.Labelled]] = {}
-        for part, file in files.items():
-            parts[part] = labelled.read(file, text=columns["text"], label=columns["attributes"])
-            for example in parts[part]:
-                try:
-                    parse(example.label)
-                except ValueError as error:
-                    raise InputError(f"{file}: {error}") from None
-        parts = self.limited(parts)
+        files, found = reading.attribute_texts(data)
+        parts = self.limited(found)
         sources, targets, references = {}, {}, {}
         for part, examples in parts.items():
             texts: dict[str, list[str]] = {}

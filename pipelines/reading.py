@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers import dataset, labelled, running_text, tagged
 from trellis.components.readers import settings as readers
+from trellis.components.readers.attributes import parse
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.readers.labelled import Labelled
 from trellis.components.readers.lines import first_lines
@@ -51,6 +52,7 @@ def check_first_lines(config: DictConfig) -> None:
         "classes": labelled_texts,
         "language": texts,
         "alignment": sentence_pairs,
+        "attributes": attribute_texts,
     }
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # warnings belong to the complete reading
@@ -67,6 +69,19 @@ def check_first_lines(config: DictConfig) -> None:
             raise
     finally:
         logging.disable(level)
+
+
+# Texts about attributes
+
+
+def attribute_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
+    """Return the files of a dataset and the texts of each part, labelled by their attributes."""
+    files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
+    columns = data["columns"]
+    return files, {
+        part: labelled.read(file, text=columns["text"], label=columns["attributes"], check=parse)
+        for part, file in files.items()
+    }
 
 
 # Tagged sentences

@@ -118,11 +118,9 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             raise InputError("data.also: for word aligners; a translator learns from one dataset")
         files, iterators = reading.sentence_pairs(reading.with_held_out_parts(data))
         pairs: dict[str, Sequence[SentencePair]] = {part: list(found) for part, found in iterators.items()}
-        if "train" not in pairs:
-            raise InputError(f"data={data['name']}: no train part; a translator learns from one")
         before = itertools.takewhile(lambda part: part != "train", pairs)
-        rows = sum(len(pairs[part]) for part in before) + np.arange(len(pairs["train"]))
-        if "dev" not in pairs:
+        rows = sum(len(pairs[part]) for part in before) + np.arange(len(pairs.get("train", ())))
+        if "dev" not in pairs and "train" in pairs:
             kept = self._kept(len(rows))
             train = pairs["train"]
             for part, chosen in (("train", kept), ("dev", ~kept)):

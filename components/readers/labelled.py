@@ -3,7 +3,7 @@
 import csv
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +37,7 @@ def read(
     header: bool = True,
     separator: str | None = None,
     encoding: str = "utf-8",
+    check: Callable[[str], object] | None = None,
 ) -> list[Labelled]:
     """Read the examples of a file. Its name tells the format: `.tsv` or `.csv` (with or without `.gz`), else bars.
 
@@ -48,6 +49,7 @@ def read(
         separator: what separates columns, whatever the file's name says: `tab`, `comma` (both quoted as in CSV files
             but for tabs), `semicolon`, `bars`, or a character.
         encoding: of the file.
+        check: raises a ValueError for a label of a table that cannot be; None: any can.
 
     Raises:
         InputError: a line has another form (names the file and line), or the table has no such column.
@@ -60,7 +62,7 @@ def read(
     if len(character) != 1:
         raise InputError(f"data.separator={separator}: must be {', '.join(SEPARATORS)}, or one character")
     rows = _tsv_rows(path, encoding) if character == "\t" else _csv_rows(path, encoding, character)
-    return _read_table(path, rows, text, label, header)
+    return _read_table(path, rows, text, label, header, check)
 
 
 def _read_bars(path: FilePath, encoding: str) -> list[Labelled]:
@@ -97,7 +99,12 @@ def _csv_rows(path: FilePath, encoding: str, separator: str) -> Iterator[tuple[i
 
 
 def _read_table(
-    path: FilePath, rows: Iterator[tuple[int, list[str]]], text: str | int, label: str | int, header: bool
+    path: FilePath,
+    rows: Iterator[tuple[int, list[str]]],
+    text: str | int,
+    label: str | int,
+    header: bool,
+    check: Callable[[str], object] | None,
 ) -> list[Labelled]:
     first_line, first = next(rows, (0, []))
     if header:
@@ -123,6 +130,11 @@ def _read_table(
         text_field, label_field = (row[index] if index < len(row) else "" for index in indices)
         if not label_field.strip():
             raise InputError(f"{path}:{line_number}: no label")
+        try:
+            if check is not None:
+                check(label_field)
+        except ValueError as error:
+            raise InputError(f"{path}:{line_number}: {error}") from None
         examples.append(Labelled(text_field.rstrip("\n"), label_field.strip()))
     return examples
 

@@ -5,27 +5,12 @@ from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 
+from trellis.components.readers.attributes import parse
 from trellis.components.text.subwords import SPECIAL, UNKNOWN
 from trellis.components.text.templates import Lookup
 from trellis.components.types import Strings, Tensor
 
 _FIRST_PLACEHOLDER = 0xE000  # characters for private use stand for the values of names
-_ATTRIBUTE = re.compile(r"\s*([^\[\],]+?)\s*\[([^\]]*)\]\s*(?:,|$)")
-
-
-def parse(text: str) -> dict[str, str]:
-    """Return the attributes of a meaning representation, `{name: value}`.
-
-    Raises:
-        ValueError: the text has another form.
-    """
-    attributes, end = {}, 0
-    while end < len(text.rstrip()):
-        match = _ATTRIBUTE.match(text, end)
-        if match is None:
-            raise ValueError(f"{text[end:].strip()[:40]!r} is not an attribute such as name[value]")
-        attributes[match[1]], end = match[2].strip(), match.end()
-    return attributes
 
 
 class AttributeVocabulary(tf.Module):

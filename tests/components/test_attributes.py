@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from trellis.components.metrics.attribute_coverage import attribute_coverage
-from trellis.components.text.attributes import AttributeVocabulary, parse
+from trellis.components.readers.attributes import parse
+from trellis.components.text.attributes import AttributeVocabulary
 
 TRAIN = ["name[Blue Spice], eatType[pub], near[Café Sicilia]", "name[Zizzi],food[Fast food] , eatType[coffee shop]"]
 

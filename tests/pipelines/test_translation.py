@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ from trellis import load
 from trellis.components.errors import InputError
 from trellis.components.metrics.translation import corpus_scores
 from trellis.components.training import checkpoints
-from trellis.pipelines import settings
+from trellis.pipelines import reading, settings
+from trellis.pipelines.attributes_to_text import AttributesToText
 from trellis.pipelines.translation import Translation
 from trellis.serve import predict, rescore, translate
 from trellis.serve.inference import Search
@@ -120,6 +122,36 @@ def test_best_alignment_and_json(trained, capsys):
     assert all(weight == round(weight, 4) for step in answer["attention"] for weight in step)
     (loaded,) = load(trained[2]).translate(text)
     assert loaded.text == answer["text"] and len(load(trained[2]).translate([text, text], Search(best=2))) == 2
+
+
+def test_attributes_of_ones_own_are_read(tmp_path):
+    for part in ("train", "dev"):
+        shutil.copy(ROOT / "samples" / "attributes" / f"{part}.csv", tmp_path)
+    paths = f"data.path={{train: {tmp_path}/train.csv, dev: {tmp_path}/dev.csv}}"
+    config = configured("model=vector_to_text", "data=attributes", "data.open_classes=[name]", paths)
+    reading.check_first_lines(config)
+    settings.validate(config)
+    data = AttributesToText(config).read()
+    assert len(data.sources["train"]) == 665 and len(data.references["dev"][0]) == len(data.sources["dev"]) == 35
+    with (tmp_path / "dev.csv").open("a", encoding="utf-8") as file:
+        file.write("a single room,A single room.\n")
+    with pytest.raises(InputError, match=r"dev.csv:70: 'a single room' is not an attribute such as name\[value\]"):
+        reading.check_first_lines(config)
+
+
+@pytest.mark.parametrize("model", ["gru_translation", "vector_to_text"])
+def test_models_without_attention_are_exported_too(model, tmp_path, capsys):
+    small = ("model.dim=8", "model.decoder.units=8", "text.subwords=400", "limit.sentences=40", "trainer.epochs=1")
+    metrics = run(
+        tmp_path / "run", f"model={model}", *small, "model.attention.kind=none", "tracking=off",
+        f"export.dir={tmp_path}/exports",
+    )  # fmt: skip
+    assert metrics["test/loss"] > 0 and capsys.readouterr()
+    assert translate.main([str(tmp_path / "exports"), "", "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["translations"]
+    assert answer["text"] == "" and "attention" not in answer
+    assert translate.main([str(tmp_path / "exports"), "", "--alignment"]) == 2
+    assert "has no attention" in capsys.readouterr().err
 
 
 def test_options_replace_settings_of_the_export(trained, capsys, monkeypatch):
@@ -301,14 +333,6 @@ def test_every_bitext_says_whether_it_is_tokenized():
     for path in sorted((ROOT / "conf" / "data").glob("*.yaml")):
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         assert config["task"] != "alignment" or isinstance(config["tokenized"], bool), path.name
-
-
-def test_a_bitext_without_a_training_part_is_refused(tmp_path):
-    for side in ("source", "target"):
-        (tmp_path / f"a.{side}").write_text("una\n")
-    paths = f"data.path={{test.source: {tmp_path}/a.source, test.target: {tmp_path}/a.target}}"
-    with pytest.raises(InputError, match="data=bitext: no train part; a translator learns from one"):
-        task("data=bitext", paths).read()
 
 
 def test_a_folder_of_ones_own_has_the_parts_that_are_in_it(tmp_path):
