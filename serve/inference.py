@@ -137,7 +137,7 @@ class Search:
             metadata: of the export; what it lacks has the defaults.
         """
         own = metadata.get("config", {}).get("decoding", {})
-        defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+        defaults = dataclasses.asdict(cls())
         return cls(**{name: type(default)(own[name]) for name, default in defaults.items() if name in own})
 
 

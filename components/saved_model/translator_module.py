@@ -59,6 +59,7 @@ class TranslatorModule(ExportModule):
         # Inside a function, so that Keras objects are not stored.
         self._model: Callable[[], EncoderDecoder] = lambda: model
         self.parameters = [variable.value for variable in model.variables]
+        self._attends = model.attention is not None
         self._settings = dict(settings)
         # What cannot be written is not generated.
         self._banned = () if target.model.byte_fallback else (UNKNOWN,)
@@ -80,8 +81,7 @@ class TranslatorModule(ExportModule):
         self._force = tf.function(
             lambda source, target: decoding.force(self._model(), source, target), input_signature=[ids, ids]
         )
-        self.align: Callable[..., dict[str, Tensor]] | None = None  # what is there is traced when the module is saved
-        if model.attention is not None:
+        if self._attends:  # every function of a module is traced when it is saved
             self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
 
     # What differs between texts and attributes
@@ -244,7 +244,7 @@ class TranslatorModule(ExportModule):
             "sample": self.sample,
             "score": self.score,
         }
-        return functions | ({"align": self.align} if self.align is not None else {})
+        return functions | ({"align": self.align} if self._attends else {})
 
     def examples(self, texts: Sequence[tuple[str, str]]) -> Requests:
         """Return a request to each signature about pairs of a text and its translation."""
@@ -262,4 +262,4 @@ class TranslatorModule(ExportModule):
             "sample": {"text": text, "seed": np.arange(len(text), dtype=np.int64), **sampling},
             "score": both,
         }
-        return requests | ({"align": both} if self.align is not None else {})
+        return requests | ({"align": both} if self._attends else {})
