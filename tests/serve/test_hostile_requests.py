@@ -616,7 +616,7 @@ def slow_server(folder, monkeypatch):
     made.models.start()
     options = argparse.Namespace(
         host="127.0.0.1", rest_port=0, grpc_port=0, deadline=5.0, body=1 << 20, connections=50, tls_cert=None,
-        tls_key=None,
+        tls_key=None, page=True,
     )  # fmt: skip
     bound = local._bound_socket("--rest-port", "127.0.0.1", 0)
     front = local._FrontEnd(options, made.models, Metrics(), bound, None)
