@@ -35,7 +35,7 @@ from trellis.pipelines.translation_settings import TranslationSections
 
 log = logging.getLogger(__name__)
 
-HELD_OUT = 0.05  # share of the training part that is the dev part where there is none
+HELD_OUT = 0.05  # share of the training part that is the dev part if the data have none
 LARGEST_HELD_OUT = 1000  # pairs
 STEPS, MOST_TOKENS = 100, 2400  # batches of an epoch, unless they would be larger than that
 

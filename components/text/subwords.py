@@ -39,7 +39,7 @@ UNKNOWN_TEXT = "⁇"  # what the unknown piece is in text
 
 @dataclasses.dataclass(frozen=True)
 class SubwordModel:
-    """What was learned from a corpus.
+    """Subwords learned from a corpus.
 
     Attributes:
         pieces: every piece in the order of ids: `SPECIAL`, then the 256 bytes `<0x00>` … `<0xFF>` if there is byte
@@ -149,7 +149,7 @@ class Subwords(tf.Module):
     `decode(encode(text))` is the text, whatever its spaces.
 
     Args:
-        model: what was learned.
+        model: the learned subwords.
 
     Attributes:
         size: the number of pieces.
