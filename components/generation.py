@@ -6,9 +6,8 @@ from typing import Protocol
 import tensorflow as tf
 
 from trellis.components import beam_search
+from trellis.components.beam_search import NEVER
 from trellis.components.types import Lengths, States, Tensor, TokenIds
-
-_NEVER = -1e9
 
 
 class Generator(Protocol):
@@ -87,7 +86,7 @@ def sample(
         pairs,
         fn_output_signature=tf.TensorSpec([None], tf.float32),
     )
-    never = _never(model, banned)
+    never = ruled_out(model.vocabulary, banned)
 
     def step(
         index: Tensor, features: Tensor, states: States, finished: Tensor, seen: Tensor, generated: Tensor
@@ -131,9 +130,9 @@ def sample(
     return tf.transpose(tf.reshape(generated.stack(), [-1, batch]))
 
 
-def _never(model: Generator, banned: Iterable[int]) -> Tensor:
-    """Return what to add to scores `(batch, vocabulary)` to rule out padding and banned ids."""
-    return tf.reduce_sum(tf.one_hot([0, *banned], model.vocabulary, on_value=_NEVER), axis=0)
+def ruled_out(vocabulary: int, banned: Iterable[int]) -> Tensor:
+    """Return what to add to scores `(batch, vocabulary)` to rule out padding and banned ids, `(vocabulary,)`."""
+    return tf.reduce_sum(tf.one_hot([0, *banned], vocabulary, on_value=NEVER), axis=0)
 
 
 def _truncated(scores: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
@@ -149,7 +148,7 @@ def _truncated(scores: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
         kept = tf.cumsum(probabilities, axis=1, exclusive=True) < top_p
         last = tf.maximum(tf.reduce_sum(tf.cast(kept, tf.int32), axis=1) - 1, 0)
         lowest = tf.maximum(lowest, tf.gather(ordered, last, batch_dims=1))
-        return tf.where(scores >= lowest[:, tf.newaxis], scores, _NEVER)
+        return tf.where(scores >= lowest[:, tf.newaxis], scores, NEVER)
 
     return tf.cond((top_k > 0) | (top_p < 1), truncate, lambda: scores)
 
@@ -159,7 +158,7 @@ def _draw(scores: Tensor, draws: Tensor) -> Tensor:
     cumulative = tf.cumsum(tf.nn.softmax(scores), axis=1)
     below = tf.cast(cumulative <= draws[:, tf.newaxis] * cumulative[:, -1:], tf.int32)
     # Rounding may leave the last share slightly too small; then take the last word that has any probability.
-    possible = tf.cast(scores > _NEVER / 2, tf.int32)
+    possible = tf.cast(scores > NEVER / 2, tf.int32)
     last = tf.reduce_max(possible * tf.range(tf.shape(scores)[1]), axis=1)
     return tf.minimum(tf.reduce_sum(below, axis=1), last)
 
@@ -199,7 +198,7 @@ def best_continuation(
         count=count,
         width=width,
         end=end,
-        banned=_never(model, banned),
+        banned=ruled_out(model.vocabulary, banned),
         # Without an end all continuations are equally long.
         alpha=0.0 if end is None else 1.0,
     )

@@ -109,6 +109,11 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         asked = self.config.trainer.monitor
         return f"dev/{self.bleu}" if asked == "auto" else str(asked)
 
+    @property
+    def guiding_run(self) -> str | None:
+        """The run of the word aligner that attention learns from; None without one."""
+        return self.config.guide.run if "guide" in self.config else None
+
     # Reading
 
     def read(self) -> TranslationData:
@@ -187,7 +192,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
 
     def _guide(self, data: TranslationData, kept: np.ndarray) -> AttentionGuide | None:
         """Return what attention should be for the training pairs that are kept."""
-        run = self.config.guide.run if "guide" in self.config else None
+        run = self.guiding_run
         if run is None:
             return None
         path = Path(run) / "reports" / "posteriors.npz"
@@ -217,7 +222,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             model = build(*sizes, **options)
         except ValueError as error:
             raise InputError(str(error)) from None
-        if "guide" in self.config and self.config.guide.run is not None:
+        if self.guiding_run is not None:
             if model.attention is None:
                 raise InputError("guide.run: model.attention.kind=none leaves nothing to guide")
             guide = self.plain("guide")
@@ -283,39 +288,13 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             metrics: Metrics = {}
             for part in parts:
                 metrics |= loss(part) | scores(part, translations[part], sorted(names))
-            for part in encoded.data.pairs:
-                metrics |= self._alignment_scores(part, model, encoded)
+            if model.attention is not None:
+                module = self._module(model, encoded)
+                for part in encoded.data.pairs:
+                    metrics |= _alignment_scores(part, module, encoded)
             return TranslationOutcome(metrics=metrics, translations=translations)
 
         return Evaluator(dev=dev, held_out=held_out)
-
-    def _alignment_scores(self, part: str, model: keras.Model, encoded: EncodedPairs) -> Metrics:
-        """Return the error rates of attention on the pairs of a part that have gold alignments.
-
-        `aer` is of the attention with which a word is generated, `aer_shift1` of that of the step after it.
-        """
-        pairs = encoded.data.pairs[part]
-        rows = [row for row, pair in enumerate(pairs) if pair.sure is not None and pair.source and pair.target]
-        if not rows or model.attention is None:
-            return {}
-        module, metrics = self._module(model, encoded), {}
-        texts = [[sides[part][row] for row in rows] for sides in (encoded.data.sources, encoded.data.targets)]
-        gold = [(pairs[row].sure or frozenset(), pairs[row].possible or frozenset()) for row in rows]
-        order = sorted(range(len(rows)), key=lambda index: len(texts[0][index]))
-        for shift, name in enumerate(("aer", "aer_shift1")):
-            links: dict[int, set[tuple[int, int]]] = {}
-            for start in range(0, len(order), 32):
-                termination.check()
-                several = order[start : start + 32]
-                source, target = (tf.constant([side[index] for index in several]) for side in texts)
-                found = module.links(source, target, shift)
-                for index, text in zip(several, found.numpy(), strict=True):
-                    pharaoh = (link.split("-") for link in text.decode().split())
-                    links[index] = {(int(source), int(target)) for source, target in pharaoh}
-            predicted = [links[index] for index in range(len(rows))]
-            scores = link_scores(predicted, [sure for sure, _ in gold], [possible for _, possible in gold])
-            metrics[f"{part}/{name}"] = scores["aer"]
-        return metrics
 
     def longest(self, source: Any, count: int) -> Any:
         """Return the maximum length of the translation of each source, in graph."""
@@ -406,3 +385,32 @@ def encoded_corpora(
         )
         for part, texts in sources.items()
     }
+
+
+def _alignment_scores(part: str, module: TranslatorModule, encoded: EncodedPairs) -> Metrics:
+    """Return the error rates of attention on the pairs of a part that have gold alignments.
+
+    `aer` is of the attention with which a word is generated, `aer_shift1` of that of the step after it.
+    """
+    pairs = encoded.data.pairs[part]
+    rows = [row for row, pair in enumerate(pairs) if pair.sure is not None and pair.source and pair.target]
+    if not rows:
+        return {}
+    metrics: Metrics = {}
+    texts = [[sides[part][row] for row in rows] for sides in (encoded.data.sources, encoded.data.targets)]
+    gold = [(pairs[row].sure or frozenset(), pairs[row].possible or frozenset()) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: len(texts[0][index]))
+    for shift, name in enumerate(("aer", "aer_shift1")):
+        links: dict[int, set[tuple[int, int]]] = {}
+        for start in range(0, len(order), 32):
+            termination.check()
+            several = order[start : start + 32]
+            source, target = (tf.constant([side[index] for index in several]) for side in texts)
+            found = module.links(source, target, shift)
+            for index, text in zip(several, found.numpy(), strict=True):
+                pharaoh = (link.split("-") for link in text.decode().split())
+                links[index] = {(int(source), int(target)) for source, target in pharaoh}
+        predicted = [links[index] for index in range(len(rows))]
+        scores = link_scores(predicted, [sure for sure, _ in gold], [possible for _, possible in gold])
+        metrics[f"{part}/{name}"] = scores["aer"]
+    return metrics

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from trellis.components import beam_search, generation
-from trellis.components.beam_search import NEVER, Hypotheses
+from trellis.components.beam_search import Hypotheses
 from trellis.components.models.encoder_decoder import EncoderDecoder, Memory
 from trellis.components.text.subwords import BEGIN, END, PAD
 from trellis.components.types import Lengths, States, Tensor, TokenIds
@@ -108,7 +108,6 @@ def translate(
     if attends:
         states = [*states, tf.zeros(tf.shape(memory.mask))]
     scores, states = read(tf.fill([batch], BEGIN), states)
-    never = tf.reduce_sum(tf.one_hot([PAD, BEGIN, *banned], model.vocabulary, on_value=NEVER), axis=0)
     return beam_search.beam_search(
         read,
         scores,
@@ -117,7 +116,7 @@ def translate(
         width=width,
         best=best,
         end=END,
-        banned=never,
+        banned=generation.ruled_out(model.vocabulary, (BEGIN, *banned)),
         alpha=alpha,
         minimum=minimum,
         no_repeat=no_repeat,

@@ -27,28 +27,15 @@ class Translator(EncoderDecoder):
         source_vocabulary: int | None = None,
         *,
         encoder: Mapping[str, Any],
-        decoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
-        dim: int,
-        dropout: Mapping[str, float],
-        tied: bool,
-        label_smoothing: float,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            vocabulary,
-            decoder=decoder,
-            attention=attention,
-            dim=dim,
-            dropout=dropout,
-            tied=tied,
-            label_smoothing=label_smoothing,
-            **kwargs,
-        )
+        super().__init__(vocabulary, **options)
         self.source_vocabulary = source_vocabulary
         self.settings |= {"source_vocabulary": source_vocabulary, "encoder": dict(encoder)}
         shared = source_vocabulary is None
-        self.source_embedding = None if shared else scaled_embedding(source_vocabulary or 0, dim, "source_embedding")
+        self.source_embedding = (
+            None if shared else scaled_embedding(source_vocabulary or 0, self.dim, "source_embedding")
+        )
         self.bidirectional = encoder["bidirectional"]
         self.encoder = []
         for depth in range(encoder["layers"]):
@@ -56,7 +43,7 @@ class Translator(EncoderDecoder):
                 encoder["units"],
                 return_sequences=True,
                 return_state=True,
-                recurrent_dropout=dropout["recurrent"],
+                recurrent_dropout=self.settings["dropout"]["recurrent"],
                 name=f"encoder_{depth + 1}",
             )
             if self.bidirectional:
@@ -65,7 +52,7 @@ class Translator(EncoderDecoder):
         self.states_per_direction = 2 if encoder["cell"] == "lstm" else 1
         width = encoder["units"] * (1 + self.bidirectional)
         if self.attention is not None:
-            self.attention.build((None, None, decoder["units"]), (None, None, width))
+            self.attention.build((None, None, self.units), (None, None, width))
         self.build()
 
     def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:

@@ -1,6 +1,5 @@
 """One vector in, a text out: a decoder that starts from the attributes of something."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -31,28 +30,13 @@ class VectorToText(EncoderDecoder):
         features: int,
         *,
         units: int,
-        decoder: Mapping[str, Any],
-        attention: Mapping[str, Any],
-        dim: int,
-        dropout: Mapping[str, float],
-        tied: bool,
-        label_smoothing: float,
-        **kwargs: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            vocabulary,
-            decoder=decoder,
-            attention=attention,
-            dim=dim,
-            dropout=dropout,
-            tied=tied,
-            label_smoothing=label_smoothing,
-            **kwargs,
-        )
+        super().__init__(vocabulary, **options)
         self.settings |= {"features": features, "units": units}
         self.attributes = scaled_embedding(features, units, "attributes")
         if self.attention is not None:
-            self.attention.build((None, None, decoder["units"]), (None, None, units))
+            self.attention.build((None, None, self.units), (None, None, units))
         self.build()
 
     def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:

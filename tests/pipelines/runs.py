@@ -38,6 +38,25 @@ def run(folder, *overrides):
     return json.loads((folder / "metrics.json").read_text())
 
 
+def run_killed(folder, monkeypatch, *overrides):
+    """Runs a pipeline that is killed after its first checkpoint, and then resumes it; returns the metrics."""
+    import pytest
+
+    from trellis.components.training import checkpoints
+
+    save = checkpoints.save
+
+    def killed(*arguments):
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "save", killed)
+        with pytest.raises(SystemExit):
+            run(folder, *overrides)
+    return run(folder, *overrides, "resume=true")
+
+
 def export_again(finished, folder, *overrides):
     """Runs the pipeline on what another run has trained, from its checkpoints; returns the metrics.
 

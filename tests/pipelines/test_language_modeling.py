@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.pipelines.runs import ROOT, configured, python, run
+from tests.pipelines.runs import ROOT, configured, python, run, run_killed
 from trellis.components.errors import InputError
 from trellis.components.readers import running_text
 from trellis.pipelines import gradient_report
@@ -224,19 +224,7 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
     options = ("model=lstm_lm", *SHALLOW, "limit.sentences=200", "export=off", "report.mixture=null")
     whole = run(tmp_path / "whole", *options)
-    from trellis.components.training import checkpoints
-
-    save = checkpoints.save
-
-    def killed(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "save", killed)
-    with pytest.raises(SystemExit):
-        run(tmp_path / "killed", *options)
-    monkeypatch.setattr(checkpoints, "save", save)
-    again = run(tmp_path / "killed", *options, "resume=true")
+    again = run_killed(tmp_path / "killed", monkeypatch, *options)
     assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-6)
 
 

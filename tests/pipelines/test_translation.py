@@ -11,11 +11,10 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.pipelines.runs import ROOT, configured, run
+from tests.pipelines.runs import ROOT, configured, run, run_killed
 from trellis import load
 from trellis.components.errors import InputError
 from trellis.components.metrics.translation import corpus_scores
-from trellis.components.training import checkpoints
 from trellis.pipelines import reading, settings
 from trellis.pipelines.attributes_to_text import AttributesToText
 from trellis.pipelines.translation import Translation
@@ -187,17 +186,7 @@ def test_other_commands_name_the_right_one(trained, capsys):
 def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
     options = (*SMALL, "limit.sentences=60", "export=off", "trainer.epochs=2", "decoding.width=1", "report.pictures=0")
     whole = run(tmp_path / "whole", *options)
-    save = checkpoints.save
-
-    def killed(*arguments):
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoints, "save", killed)
-    with pytest.raises(SystemExit):
-        run(tmp_path / "killed", *options)
-    monkeypatch.setattr(checkpoints, "save", save)
-    again = run(tmp_path / "killed", *options, "resume=true")
+    again = run_killed(tmp_path / "killed", monkeypatch, *options)
     assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-5)
 
 
