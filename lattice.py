@@ -10,8 +10,10 @@ from trellis.components.lattice.linear_chain import (
     path_score,
 )
 from trellis.components.lattice.paths import k_best, posterior_decoding, sample, viterbi
+from trellis.components.lattice.spans import all_span_marginals, span_marginals
 
 __all__ = [
+    "all_span_marginals",
     "entropy",
     "expected_counts",
     "k_best",
@@ -22,5 +24,6 @@ __all__ = [
     "path_score",
     "posterior_decoding",
     "sample",
+    "span_marginals",
     "viterbi",
 ]

@@ -122,17 +122,12 @@ class LinearChainHead(SequenceHead):
     def potentials(
         self, emissions: Emissions, constrained: bool
     ) -> tuple[Emissions, Transitions, TagScores, TagScores]:
-        """Return the potentials of `trellis.components.lattice` for these emissions, without the lengths."""
         return emissions, *self.scores(constrained)
 
     def decode(self, emissions: Emissions, lengths: Lengths) -> TagIds:
         emissions, transitions, start, end = self.potentials(emissions, constrained=True)
         tags, _ = paths.viterbi(emissions, lengths, transitions, start, end, jit_compile=False)
         return tags
-
-    def k_best(self, emissions: Emissions, lengths: Lengths, k: int) -> tuple[Tensor, Tensor]:
-        emissions, transitions, start, end = self.potentials(emissions, constrained=True)
-        return paths.k_best(emissions, lengths, transitions, start, end, k)
 
     def marginals(self, emissions: Emissions, lengths: Lengths) -> Tensor:
         # Without XLA: this goes into exports, and servers need not have XLA.

@@ -1,19 +1,19 @@
 """The last layer of a tagger: emissions in, tags out, with a loss that knows how the tags were scored."""
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
-from trellis.components.errors import nearest
+from trellis.components.lattice import paths, spans
 from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_steps
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
+from trellis.components.layers.class_weights import plain_class_weights, weight_of_each_tag
 from trellis.components.layers.tensor_notes import TensorNotes
-from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, Tensor, Transitions
+from trellis.components.text.tag_schemes import Segments
+from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, TagScores, Tensor, Transitions
 
 
 class SequenceHead(keras.layers.Layer):
@@ -35,7 +35,7 @@ class SequenceHead(keras.layers.Layer):
         emissions: `(batch, time, tags)` scores.
         mask: `(batch, time)` booleans, True at real time steps, which have to be contiguous: padding is on the right or
             on the left. None means no padding.
-        output: `"tags"`; or `"marginals"`; or, for a linear chain, `"k_best"` or `"k_best_scores"`.
+        output: `"tags"`, `"marginals"`, `"k_best"` or `"k_best_scores"`.
         k: number of paths of the last two.
 
     Output, a single tensor as Keras requires of a layer that a functional model calls several times:
@@ -106,7 +106,26 @@ class SequenceHead(keras.layers.Layer):
 
     def k_best(self, emissions: Emissions, lengths: Lengths, k: int) -> tuple[Tensor, Tensor]:
         """Return tags `(batch, k, time)` and scores `(batch, k)` of the `k` best paths."""
-        raise NotImplementedError(f"{type(self).__name__} has no k best paths")
+        emissions, transitions, start, end = self.potentials(emissions, constrained=True)
+        return paths.k_best(emissions, lengths, transitions, start, end, k)
+
+    def span_marginals(
+        self, emissions: Emissions, lengths: Lengths, starts: Tensor, stops: Tensor, kinds: Tensor, segments: Segments
+    ) -> Tensor:
+        """Return the posterior probabilities of segments, `(batch, spans)`; see `trellis.lattice.span_marginals`."""
+        emissions, transitions, start, end = self.potentials(emissions, constrained=True)
+        of_tags = segments.kinds, segments.continues
+        return spans.span_marginals(emissions, lengths, transitions, start, end, starts, stops, kinds, *of_tags)
+
+    def potentials(
+        self, emissions: Emissions, constrained: bool
+    ) -> tuple[Emissions, Transitions, TagScores, TagScores]:
+        """Return the potentials of `trellis.components.lattice` for these emissions, without the lengths.
+
+        Args:
+            constrained: forbid what the head's constraints rule out.
+        """
+        raise NotImplementedError
 
     def lattice(self, emissions: Emissions, lengths: Lengths) -> tuple[Emissions, Transitions]:
         """Return the scores of the lattice that `decode` and `marginals` search, boundaries and constraints included.
@@ -245,7 +264,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
                 "doubtful tags, or sample_weight for doubtful sequences"
             )
         super().__init__(name=name, reduction=reduction, **kwargs)
-        self.class_weights, self.sequences = _class_weights(class_weights), sequences
+        self.class_weights, self.sequences = plain_class_weights(class_weights), sequences
 
     def __call__(self, y_true: Tensor, y_pred: TagIds, sample_weight: Tensor | None = None) -> Tensor:
         scoring = scoring_of(y_pred)
@@ -269,7 +288,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
                 )
             weights = weights * sample_weight
         if self.class_weights is not None:
-            each = _weight_of_each_tag(self.class_weights, emissions.shape[-1], head.tag_names)
+            each = weight_of_each_tag(self.class_weights, emissions.shape[-1], head.tag_names)
             weights = weights * self._mean_class_weight(y_true, emissions, lengths, each)
         if self.reduction in ("none", None):
             return losses * weights
@@ -310,61 +329,6 @@ class NegativeLogLikelihood(keras.losses.Loss):
             # JSON has no integer keys.
             weights = [weights.get(tag, 1.0) for tag in range(max(ids, default=-1) + 1)]
         return {**super().get_config(), "class_weights": weights, "sequences": self.sequences}
-
-
-ClassWeights = dict[int | str, float] | list[float]
-
-
-def _class_weights(weights: Mapping[int | str, float] | Sequence[float] | None) -> ClassWeights | None:
-    """Return the weights of tags as plain numbers, which a saved model can hold.
-
-    Raises:
-        ValueError: they are not finite numbers of 0 or more, or their keys are neither ids nor names.
-    """
-    if weights is None:
-        return None
-    plain: ClassWeights
-    if isinstance(weights, Mapping):
-        if not all(isinstance(tag, str) or (isinstance(tag, Integral) and tag >= 0) for tag in weights):
-            raise ValueError(f"class_weights={dict(weights)}: keys must be the ids of tags, from 0, or their names")
-        plain = {tag if isinstance(tag, str) else int(tag): float(weight) for tag, weight in weights.items()}
-        values = list(plain.values())
-        if len({type(tag) for tag in plain}) > 1:
-            raise ValueError(f"class_weights={plain}: keys must be ids or names, not both")
-    else:
-        array = np.asarray(weights, float)
-        if array.ndim != 1:
-            raise ValueError(f"class_weights have rank {array.ndim}, expected one weight for each tag")
-        plain = values = array.tolist()
-    if not all(0 <= weight < float("inf") for weight in values):
-        raise ValueError(f"class_weights={plain}: weights must be finite numbers, at least 0")
-    return plain
-
-
-def _weight_of_each_tag(weights: ClassWeights, size: int, names: Sequence[str] | None) -> list[float]:
-    """Return the weight of each of `size` tags.
-
-    Raises:
-        ValueError: there is no such tag.
-    """
-    if isinstance(weights, list):
-        if len(weights) > size:
-            raise ValueError(f"class_weights are for {len(weights)} tags, the emissions have {size}")
-        return [*weights, *[1.0] * (size - len(weights))]
-    full = [1.0] * size
-    for tag, weight in weights.items():
-        if isinstance(tag, str):
-            if names is None:
-                raise ValueError(
-                    f"class_weights name the tag {tag!r}, but the head does not know names: CRF(tags=['O', 'B-PER', …])"
-                )
-            if tag not in names:
-                raise ValueError(f"class_weights: no tag {tag!r}; did you mean {nearest(tag, names)}?")
-            tag = names.index(tag)
-        if tag >= size:
-            raise ValueError(f"class_weights: no tag {tag}; the emissions have {size}")
-        full[tag] = weight
-    return full
 
 
 def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
@@ -422,6 +386,13 @@ class IndependentTags(SequenceHead):
     def marginals(self, emissions: Emissions, lengths: Lengths) -> Tensor:
         valid = valid_steps(emissions, lengths)[:, :, None]
         return ops.where(valid, ops.softmax(ops.cast(emissions, "float32")), 0.0)
+
+    def potentials(
+        self, emissions: Emissions, constrained: bool
+    ) -> tuple[Emissions, Transitions, TagScores, TagScores]:
+        logs = ops.log_softmax(ops.cast(emissions, "float32"))
+        zeros = ops.zeros((logs.shape[-1],))
+        return logs, zeros[:, None] + zeros, zeros, zeros
 
     def lattice(self, emissions: Emissions, lengths: Lengths) -> tuple[Emissions, Transitions]:
         logs = ops.log_softmax(ops.cast(emissions, "float32"))

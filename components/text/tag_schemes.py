@@ -220,6 +220,41 @@ def to_bio2(tag: str) -> str:
     return {"S": f"B-{kind}", "E": f"I-{kind}"}.get(prefix, tag)
 
 
+class Segments(NamedTuple):
+    """Which tags form entities, in the order of the tags it was asked about; see `trellis.components.lattice.spans`.
+
+    Attributes:
+        names: the types of entities, sorted.
+        kinds: the index of each tag's type in `names`, -1 for `O`.
+        continues: whether the tag of a column, after the tag of a row, is in the same entity, `(tags, tags)`.
+    """
+
+    names: list[str]
+    kinds: list[int]
+    continues: list[list[bool]]
+
+
+def segments(tags: Iterable[str], scheme: Scheme | None = None) -> Segments:
+    """Return how tags form entities, with the semantics of `entities`.
+
+    Args:
+        tags: the name of each tag.
+        scheme: how the tags are written; BIO2 or IOBES by default.
+    """
+    split_tags = list(map((scheme or Scheme("BIO2")).split, tags))
+    names = sorted({kind for position, kind in split_tags if position != "O"})
+
+    def continues(before: tuple[str, str], after: tuple[str, str]) -> bool:
+        boundary = after[0] in ("B", "S", "O") or before[0] in ("E", "S", "O")
+        return not boundary and before[1] == after[1]
+
+    return Segments(
+        names,
+        [names.index(kind) if position != "O" else -1 for position, kind in split_tags],
+        [[continues(before, after) for after in split_tags] for before in split_tags],
+    )
+
+
 class AllowedTransitions(NamedTuple):
     """What a tag scheme allows, in the order of the tags it was asked about.
 

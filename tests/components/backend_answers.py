@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from trellis.components.lattice import linear_chain, paths
+from trellis.components.lattice import linear_chain, paths, spans
 from trellis.components.layers.crf import CRF
 from trellis.components.layers.memm import MEMM
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
@@ -27,6 +27,12 @@ def answers():
             linear_chain.entropy(*potentials),
             *paths.viterbi(*potentials),
             *(ops.clip(ops.cast(values, "float32"), -1e6, 1e6) for values in paths.k_best(*potentials, k=3)),
+        ]
+        of_tags = [-1, 0, 0, 1], np.triu(np.ones((4, 4), bool)) & (np.arange(4) == 2)
+        asked = np.array([[0, 2, 1]] * 4), np.array([[2, 5, 2]] * 4), np.array([[0, 0, 1]] * 4)
+        results[name] += [
+            spans.span_marginals(*potentials, *asked, *of_tags),
+            spans.all_span_marginals(*potentials, *of_tags, 3),
         ]
         assert paths.sample(*potentials, samples=2, seed=1).shape == (4, 2, 6)
     words = np.array([[1, 2, 3, 4], [4, 3, 0, 0], [0, 0, 2, 2]])
