@@ -3,6 +3,7 @@
 import fcntl
 import gc
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -63,28 +64,54 @@ def real():
     return REAL
 
 
-# Exports that tests of several files ask: each is trained once, whichever process of pytest needs it first.
-
-
 @pytest.fixture(scope="session")
-def train(tmp_path_factory):
-    """A function that trains a small model, unless another test has, and returns the folder of its export."""
-    from tests.pipelines.runs import run
-
+def made_once(tmp_path_factory):
+    """A function that returns a file or folder, made by the first test of any process of pytest that needs it."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # of all processes
 
-    def train(model, *overrides):
-        export = folder / "trained" / model
-        export.parent.mkdir(exist_ok=True)
-        with open(f"{export}.lock", "w") as lock:
+    def made_once(name, make):
+        """Return the path with this name; `make(aside)` makes it in a folder of its own and returns its path there."""
+        target = folder / "made_once" / name
+        target.parent.mkdir(exist_ok=True)
+        with open(f"{target}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not export.is_dir():
-                aside = tmp_path_factory.mktemp(model)
-                run(aside / "run", f"model={model}", *overrides, "tracking=off", f"export.dir={aside}/{model}")
-                (aside / model).rename(export)
-        return export
+            if not target.exists():
+                make(tmp_path_factory.mktemp(name)).rename(target)
+        return target
+
+    return made_once
+
+
+@pytest.fixture(scope="session")
+def database(made_once):
+    """A function that puts an empty database of MLflow, which takes seconds to make, into a folder; returns its URI."""
+
+    def make(aside):
+        from mlflow import MlflowClient
+
+        MlflowClient(f"sqlite:///{aside}/mlflow.db").search_experiments()
+        return aside / "mlflow.db"
+
+    def database(folder):
+        shutil.copyfile(made_once("mlflow.db", make), folder / "mlflow.db")
+        return f"sqlite:///{folder}/mlflow.db"
+
+    return database
+
+
+@pytest.fixture(scope="session")
+def train(made_once):
+    """A function that trains a small model, unless another test has, and returns the folder of its export."""
+    from tests.pipelines.runs import run
+
+    def train(model, *overrides):
+        def make(aside):
+            run(aside / "run", f"model={model}", *overrides, "tracking=off", f"export.dir={aside}/{model}")
+            return aside / model
+
+        return made_once(model, make)
 
     return train
 

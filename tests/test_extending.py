@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import trellis
-from tests.pipelines.runs import ROOT, python
+from tests import warm_python
+from tests.pipelines.runs import ROOT
 from trellis.components.errors import InputError
 from trellis.pipelines import configuration
 
@@ -43,7 +44,7 @@ for line in sys.argv[1].splitlines():
 
 
 def train(*arguments, cwd):
-    return python("-m", "trellis", "train", "--config-dir", "conf", *arguments, cwd=cwd)
+    return warm_python.python("-m", "trellis", "train", "--config-dir", "conf", *arguments, cwd=cwd)
 
 
 def test_a_model_of_ones_own_trains_exports_and_answers(own):
@@ -75,7 +76,7 @@ def test_the_command_line_resumes_and_sweeps_with_ones_own_folder(own):
     sweep = ("-m", "model=mine,hmm", "data=slashes", "data.path=.", "export=off", *FAST)
     small = ("experiment=mine_small", "data.path=.", "export=off", *FAST)
     lines = [" ".join(sweep), " ".join([*small, "hydra.run.dir=outputs/2026-01-01/00-00-00"])]
-    done = python("-c", SEVERAL, "\n".join(lines), cwd=own)
+    done = warm_python.python("-c", SEVERAL, "\n".join(lines), cwd=own)
     assert done.returncode == 0, done.stderr
     assert len(list(own.glob("multirun/*/*/*/metrics.json"))) == 2
     whole = json.loads((own / "outputs/2026-01-01/00-00-00/metrics.json").read_text())

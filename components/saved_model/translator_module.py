@@ -77,9 +77,10 @@ class TranslatorModule(ExportModule):
             input_signature=[text, seed, *scalars("count", "temperature", "top_k", "top_p")],
         )
         self.score = tf.function(self._checked(batched(self._score)), input_signature=[text, translation])
-        ids = tf.TensorSpec([None, None], tf.int32)
+        # Traced once for all signatures that read given translations.
         self._force = tf.function(
-            lambda source, target: decoding.force(self._model(), source, target), input_signature=[ids, ids]
+            lambda source, target: decoding.force(self._model(), source, target),
+            input_signature=[tf.TensorSpec([None] * rank, tf.int32) for rank in (2, 3)],
         )
         if self._attends:  # every function of a module is traced when it is saved
             self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
@@ -156,7 +157,7 @@ class TranslatorModule(ExportModule):
             no_repeat=no_repeat,
             banned=self._banned,
         )
-        forced = decoding.force(self._model(), source, found.ids)
+        forced = self._force(source, found.ids)
         answer = {
             "text": self._texts(text, found.ids),
             "score": found.scores,
@@ -190,20 +191,20 @@ class TranslatorModule(ExportModule):
 
     def _score(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
         target = self._target_ids(text, translation)
-        forced = decoding.force(self._model(), self._encode(text, self.source), target)
+        forced = self._force(self._encode(text, self.source), target[:, tf.newaxis])
         return {
-            "log_probability": tf.reduce_sum(forced.log_probabilities, axis=1),
+            "log_probability": tf.reduce_sum(forced.log_probabilities[:, 0], axis=1),
             "tokens": tf.math.count_nonzero(target, axis=1, dtype=tf.int32),
         }
 
     def _align(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
-        source, target = self._encode(text, self.source), self._target_ids(text, translation)
-        weights = decoding.force(self._model(), source, target).weights
+        source, target = self._encode(text, self.source), self._target_ids(text, translation)[:, tf.newaxis]
+        weights = self._force(source, target).weights
         return {
             "source_pieces": self.source.pieces_of(source),
-            "pieces": self.target.pieces_of(target),
-            "attention": weights,
-            "alignment": self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0],
+            "pieces": self.target.pieces_of(target[:, 0]),
+            "attention": weights[:, 0],
+            "alignment": self._alignment(source, target, weights)[:, 0],
         }
 
     def links(self, text: Strings, translation: Strings, shift: int = 0) -> Strings:
@@ -212,10 +213,9 @@ class TranslatorModule(ExportModule):
         Args:
             shift: 1 takes the attention of the step after each piece, which plain attention often lags to.
         """
-        source, target = self._encode(text, self.source), self._target_ids(text, translation)
+        source, target = self._encode(text, self.source), self._target_ids(text, translation)[:, tf.newaxis]
         forced = self._force(source, target)
-        weights = forced.weights_after if shift else forced.weights
-        return self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0]
+        return self._alignment(source, target, forced.weights_after if shift else forced.weights)[:, 0]
 
     def _alignment(self, source: TokenIds, target: TokenIds, weights: Tensor) -> Strings:
         """Return for each target word the source word with the highest attention, `(batch, best)` strings.

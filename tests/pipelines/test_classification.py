@@ -20,11 +20,11 @@ SAMPLE = ROOT / "samples" / "sentiment"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, database):
     folder = tmp_path_factory.mktemp("classes")
     metrics = run(
         folder / "run", "model=bilstm_classifier", f"export.dir={folder}/exports",
-        f"tracking.uri=sqlite:///{folder}/mlflow.db", "trainer.epochs=12", "model.units=48",
+        f"tracking.uri={database(folder)}", "trainer.epochs=12", "model.units=48",
     )  # fmt: skip
     return folder, metrics, folder / "exports" / "1"
 
@@ -372,11 +372,11 @@ def test_shares_that_do_not_add_up_are_refused():
         settings.validate(config)
 
 
-def test_classes_whose_names_mlflow_does_not_take(write, tmp_path):
+def test_classes_whose_names_mlflow_does_not_take(write, tmp_path, database):
     import mlflow
 
     rows = "".join(f"{label} ||| text {n} of {label}\n" for n in range(10) for label in ("C#", "R&D", "a/../b"))
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = database(tmp_path)
     options = ("model=bow", "data=labelled", "trainer.epochs=1", "export=off", f"tracking.uri={uri}")
     metrics = run(tmp_path / "run", *options, f"data.path={write('a.txt', rows)}")
     assert "test/f1/C#" in metrics

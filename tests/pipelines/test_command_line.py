@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from omegaconf import OmegaConf
 
+from tests import warm_python
 from tests.pipelines.runs import ROOT, configured, python
 from trellis.components.errors import InputError
 from trellis.pipelines import settings
@@ -182,7 +183,7 @@ def test_one_line_and_status_2(tmp_path):
 
 def test_a_sweep_may_set_a_key_that_the_default_model_has_not(tmp_path):
     folder = tmp_path / "sweep"
-    done = python(
+    done = warm_python.python(
         ROOT / "train.py", "-m", "model=ngram,maxent_lm", "report.mixture=2", "text.min_count=null",
         "generation.top_p=0.5", "tracking=off", "export=off", "trainer.epochs=1", "limit.sentences=60",
         f"hydra.sweep.dir={folder}",

@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import time
 
@@ -20,6 +19,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.util import event_pb2
 
+from tests import warm_python
 from tests.pipelines.runs import ROOT, configured, python, run
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
@@ -37,10 +37,10 @@ LIGHT = (*SMALL, "model=bilstm_softmax", "model.bidirectional=false")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(tmp_path_factory, database):
     """A finished, tracked and exported run: its folder, metrics and export."""
     folder = tmp_path_factory.mktemp("trained")
-    uri = f"sqlite:///{folder}/mlflow.db"
+    uri = database(folder)
     metrics = run(
         folder / "run", "model.units=32", "trainer.epochs=10", "trainer.average=0.8", "optimizer.learning_rate=0.01",
         f"tracking.uri={uri}",
@@ -218,10 +218,10 @@ import json, sys, tensorflow as tf
 rows = json.load(open("tokens.json")); width = max(map(len, rows))
 model = tf.saved_model.load("model")
 out = model.signatures["serving_default"](tokens=tf.constant([r + [""] * (width - len(r)) for r in rows]))
-assert not {m for m in sys.modules if m.split(".")[0] in ("components", "pipelines", "serve")}
+assert not {m for m in sys.modules if m.split(".")[0] in ("trellis", "components", "pipelines", "serve")}
 json.dump([[t.decode() for t in tags[:len(r)]] for tags, r in zip(out["tags"].numpy(), rows)], open("tags.json", "w"))
 """
-    done = python("-c", script, cwd=tmp_path, PYTHONPATH="")
+    done = warm_python.python("-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "tags.json").read_text()) == predictions_in_python(tag_in_python, test_part, 50)
 
@@ -237,7 +237,7 @@ def test_export_through_the_c_api(trained, test_part):
     assert tags == served_tags(export, test_part)
 
 
-WHOLE = (*SMALL, "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
+WHOLE = (*SMALL, "model.bidirectional=false", "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
 
 
 def without_speeds(metrics):
@@ -260,10 +260,10 @@ class _Stopped(BaseException):
 
 
 @pytest.mark.parametrize("when", ["while training", "before the checkpoint", "after the checkpoint"])
-def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, whole, when):
+def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, database, whole, when):
     from trellis.components.training import checkpoints
 
-    uri = f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"
+    uri = f"tracking.uri={database(tmp_path)}"
     save, counted = checkpoints.save, []
 
     def stopping_save(*arguments):
@@ -302,16 +302,15 @@ def _read_until(process, start):
     return next((line for line in process.stderr if line.startswith(start)), "")
 
 
-def test_sigkill_and_resume_from_the_command_line(tmp_path):
+def test_sigkill_and_resume_from_the_command_line(tmp_path, database):
     """The same command with resume=true finds the run by its configuration, and marks nothing RUNNING."""
     overrides = (
         "model=bilstm_softmax", "model.bidirectional=false", "model.units=8", "model.characters.kind=none",
         "trainer.epochs=15", "trainer.patience=15", "export=off", "limit.sentences=40",
-        f"tracking.uri=sqlite:///{tmp_path}/mlflow.db",
+        f"tracking.uri={database(tmp_path)}",
     )  # fmt: skip
-    command = [sys.executable, str(ROOT / "train.py"), *overrides, "resume=true"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    command = (ROOT / "train.py", *overrides)
+    process = warm_python.start(*command, "resume=true", cwd=tmp_path)
     assert "starting anew" in process.stderr.readline()
     assert _read_until(process, "epoch 3/")
     process.send_signal(signal.SIGKILL)
@@ -321,27 +320,25 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path):
     assert [each.info.status for each in client.search_runs(experiments)] == ["RUNNING"]
 
     # Another run on this machine notices the dead one; then SIGTERM, whose record says KILLED.
-    process = subprocess.Popen(
-        [*command[:-1], "seed=2"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = warm_python.start(*command, "seed=2", cwd=tmp_path)
     assert _read_until(process, "epoch 1/")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     statuses = sorted((each.info.status, each.data.tags["trellis.reason"]) for each in client.search_runs(experiments))
     assert statuses == [("KILLED", "its process was gone"), ("KILLED", "terminated")]
 
-    done = python(ROOT / "train.py", *overrides, "resume=true", cwd=tmp_path)
+    done = warm_python.python(*command, "resume=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^resuming after epoch \d+ of 15$", done.stderr, re.M) and "epoch 1/" not in done.stderr
     assert len(list(tmp_path.glob("outputs/*/*/metrics.json"))) == 1
     assert sorted(each.info.status for each in client.search_runs(experiments)) == ["FINISHED", "KILLED"]
 
 
-def test_a_sweep_over_seeds(tmp_path):
+def test_a_sweep_over_seeds(tmp_path, database):
     started = time.time()
-    done = python(
+    done = warm_python.python(
         ROOT / "train.py", "-m", "model=hmm,memm", "seed=1,2", "debug=limit", "limit.sentences=40",
-        "export=off", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", cwd=tmp_path,
+        "export=off", f"tracking.uri={database(tmp_path)}", cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("4 runs:") :]
@@ -523,13 +520,13 @@ def test_pos_scores_known_and_unknown_words_apart(write, tmp_path):
     assert "test/f1" not in metrics
 
 
-def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch):
+def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch, database):
     def fail(self, path):
         path.joinpath("half").write_text("written")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(TaggerModule, "save", fail)
-    options = (*LIGHT, f"tracking.uri=sqlite:///{tmp_path}/mlflow.db", f"export.dir={tmp_path}/exports")
+    options = (*LIGHT, f"tracking.uri={database(tmp_path)}", f"export.dir={tmp_path}/exports")
     with pytest.raises(InputError, match=r"export.dir=.*: cannot be written \(No space left on device\)"):
         run(tmp_path / "run", *options)
     assert not list((tmp_path / "exports").iterdir())

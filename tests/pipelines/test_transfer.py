@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.pipelines.runs import configured, python, run
+from tests import warm_python
+from tests.pipelines.runs import configured, run
 from trellis.components import transfer
 from trellis.components.errors import InputError
 from trellis.components.training.rates import PretrainedRates
@@ -22,9 +23,9 @@ CLASSIFIER = ("model=lstm_classifier", "model.units=12", "model.dim=8", "trainer
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory):
+def models(tmp_path_factory, database):
     folder = tmp_path_factory.mktemp("transfer")
-    uri = f"tracking.uri=sqlite:///{folder}/mlflow.db"
+    uri = f"tracking.uri={database(folder)}"
     run(folder / "forwards", *LM, uri, f"export.dir={folder}/exports", "tracking.register=sample-lm")
     run(folder / "backwards", *LM, "tracking=off", "export=off", "model.backwards=true")
     return folder, uri
@@ -67,7 +68,7 @@ def test_run_export_and_registered_model_are_the_same(models):
 
 def test_a_process_that_has_made_no_language_model_reads_one(models, tmp_path):
     code = "import sys; from trellis.components import transfer; print(transfer.read(sys.argv[1]).embeddings.shape[1])"
-    done = python("-c", code, models[0] / "forwards", cwd=tmp_path)
+    done = warm_python.python("-c", code, models[0] / "forwards", cwd=tmp_path)
     assert done.stdout.strip() == "8", done.stderr
 
 

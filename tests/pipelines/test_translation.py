@@ -36,6 +36,11 @@ def trained(tmp_path_factory):
     return folder, metrics, folder / "exports" / "1"
 
 
+@pytest.fixture(scope="module")
+def signatures(trained):
+    return tf.saved_model.load(str(trained[2])).signatures
+
+
 def lines(name):
     return (SAMPLE / name).read_text(encoding="utf-8").splitlines()
 
@@ -58,32 +63,30 @@ def test_reports_are_parallel_to_the_data(trained):
     assert (folder / "run/reports/attention.png").stat().st_size > 5000
 
 
-def test_the_export_translates_as_the_pipeline_did(trained):
-    folder, _, export = trained
+def test_the_export_translates_as_the_pipeline_did(trained, signatures):
+    folder, *_ = trained
     rows = list(csv.DictReader((folder / "run/reports/translations.test.tsv").open(encoding="utf-8"), delimiter="\t"))
-    model = tf.saved_model.load(str(export))
-    found = model.signatures["serving_default"](text=tf.constant(lines("test.en")))["text"].numpy()
+    found = signatures["serving_default"](text=tf.constant(lines("test.en")))["text"].numpy()
     assert [text.decode() for text in found] == [row["translation"] for row in rows]
 
 
-def test_signatures_agree_with_each_other(trained):
-    model = tf.saved_model.load(str(trained[2]))
+def test_signatures_agree_with_each_other(signatures):
     text = ["", *lines("test.en")[:5], "  "]
     settings = {"width": 4, "best": 2, "count": 60, "minimum": 0, "no_repeat": 0}
     scalars = {name: tf.constant(value) for name, value in settings.items()}
-    found = model.signatures["translate"](
+    found = signatures["translate"](
         text=tf.constant(text), alpha=tf.constant(1.0), coverage=tf.constant(0.0), **scalars
     )
     assert found["text"].numpy()[[0, -1]].tolist() == [[b"", b""], [b"", b""]]
     best = found["text"][1:-1, 0]
-    scored = model.signatures["score"](text=tf.constant(text[1:-1]), translation=best)
+    scored = signatures["score"](text=tf.constant(text[1:-1]), translation=best)
     # A text may be spelled in other subwords than those that were generated, but not by this model here.
     np.testing.assert_allclose(scored["log_probability"], found["log_probability"][1:-1, 0], atol=1e-3)
     np.testing.assert_allclose(tf.reduce_sum(found["piece_log_probability"], -1), found["log_probability"], atol=1e-3)
     attention = found["attention"].numpy()
     real = found["pieces"].numpy() != b""
     np.testing.assert_allclose(attention.sum(-1)[real], 1.0, atol=1e-4)
-    aligned = model.signatures["align"](text=tf.constant(text[1:-1]), translation=best)
+    aligned = signatures["align"](text=tf.constant(text[1:-1]), translation=best)
     assert aligned["alignment"].numpy().tolist() == found["alignment"].numpy()[1:-1, 0].tolist()
     for links, source, target in zip(aligned["alignment"].numpy(), text[1:-1], best.numpy(), strict=True):
         positions = [tuple(map(int, link.split(b"-"))) for link in links.split()]
@@ -91,8 +94,8 @@ def test_signatures_agree_with_each_other(trained):
         assert all(i < len(source.split()) for i, _ in positions)
 
 
-def test_a_translation_never_depends_on_its_company(trained):
-    model = tf.saved_model.load(str(trained[2])).signatures["serving_default"]
+def test_a_translation_never_depends_on_its_company(signatures):
+    model = signatures["serving_default"]
     texts = ["the doctor sees a box .", "", b"\xff", b"a\x00b", "x " * 300, *lines("test.en")[:6]]
     together = model(text=tf.constant(texts))["text"].numpy()
     for text, found in zip(texts, together, strict=True):

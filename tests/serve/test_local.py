@@ -501,11 +501,11 @@ def _until(holds, seconds=30):
         time.sleep(0.05)
 
 
-def test_a_registered_model_is_promoted_and_rolled_back(tmp_path, capsys):
+def test_a_registered_model_is_promoted_and_rolled_back(tmp_path, capsys, database):
     import mlflow
 
     put(tmp_path / "exports" / "echo", 1)
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    uri = database(tmp_path)
     mlflow.set_tracking_uri(uri)
     mlflow.create_experiment("e", (tmp_path / "artifacts").as_uri())
     with mlflow.start_run(experiment_id=mlflow.get_experiment_by_name("e").experiment_id):
