@@ -108,7 +108,8 @@ class LanguageModelModule(ExportModule):
         return tf.strings.join([tf.where(separated, "", " "), text])
 
     def _continue(self, prompt: Strings) -> dict[str, Tensor]:
-        return self._generate(prompt, tf.zeros_like(prompt, tf.int64), **self._settings)
+        # Called, not traced again.
+        return self.generate(prompt, tf.zeros_like(prompt, tf.int64), **self._typed_settings())
 
     def _generate(
         self,
@@ -184,10 +185,7 @@ class LanguageModelModule(ExportModule):
 
     def examples(self, texts: Sequence[str]) -> Requests:
         """Return a request to each signature about texts."""
-        settings = {
-            name: np.array(value, np.float32 if name in ("temperature", "top_p", "repetition") else np.int32)
-            for name, value in self._settings.items()
-        }
+        settings = self._typed_settings()
         count, seeds = np.array(8, np.int32), np.arange(len(texts), dtype=np.int64)
         return {
             "serving_default": {"prompt": texts},
@@ -195,6 +193,13 @@ class LanguageModelModule(ExportModule):
             "beam": {"prompt": texts, "count": count, "width": np.array(3, np.int32)},
             "score": {"text": texts},
             "next": {"prompt": texts, "count": count},
+        }
+
+    def _typed_settings(self) -> dict[str, np.ndarray]:
+        """Return the settings of generation as the signatures take them."""
+        return {
+            name: np.array(value, np.float32 if name in ("temperature", "top_p", "repetition") else np.int32)
+            for name, value in self._settings.items()
         }
 
     def save(self, path: FilePath) -> None:

@@ -29,23 +29,20 @@ def gradient_flow(
         kernel.assign(values * gain)
     try:
         tokens, targets = tf.constant(tokens), tf.constant(targets)
-        with tf.GradientTape(persistent=True) as tape:
+        with tf.GradientTape() as tape:
             states, history = model.initial_states(tf.shape(tokens)[0]), []
             for step in range(tokens.shape[1]):
                 features, states = model.read(tokens[:, step : step + 1], states)
                 states = [tf.identity(state) for state in states]
                 history.append(states)
             loss = -tf.reduce_mean(model.token_log_probabilities(features[:, 0], targets[:, -1]))
+        # One pass backwards, whatever the number of steps.
+        variables = [variable.value for variable in model.trainable_variables]
+        flow, weights = tape.gradient(loss, (history, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO)
         rows = tf.cast(tf.shape(tokens)[0], tf.float32)
-        norms = []
-        for states in history:
-            gradients = [gradient for gradient in tape.gradient(loss, states) if gradient is not None]
-            squares = tf.zeros([1])
-            if gradients:
-                squares = tf.add_n([tf.reduce_sum(tf.square(gradient), axis=-1) for gradient in gradients])
-            norms.append(float(tf.reduce_mean(tf.sqrt(squares)) * rows))
-        weights = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
-        total = float(tf.linalg.global_norm([gradient for gradient in weights if gradient is not None]))
+        squares = [tf.add_n([tf.reduce_sum(tf.square(state), axis=-1) for state in states]) for states in flow]
+        norms = [float(tf.reduce_mean(tf.sqrt(square)) * rows) for square in squares]
+        total = float(tf.linalg.global_norm(weights))
     finally:
         for kernel, values in zip(kernels, original, strict=True):
             kernel.assign(values)

@@ -237,7 +237,14 @@ def test_export_through_the_c_api(trained, test_part):
     assert tags == served_tags(export, test_part)
 
 
-WHOLE = (*SMALL, "model.bidirectional=false", "trainer.average=0.9", "model.dropout.recurrent=0.2", "export=off", "trainer.epochs=4")
+WHOLE = (
+    *SMALL,
+    "model.bidirectional=false",
+    "trainer.average=0.9",
+    "model.dropout.recurrent=0.2",
+    "export=off",
+    "trainer.epochs=4",
+)
 
 
 def without_speeds(metrics):

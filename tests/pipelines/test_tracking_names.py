@@ -1,13 +1,11 @@
 """What MLflow shows of a run: names that come from data, and the table of its scores."""
 
-import subprocess
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.utils.validation import _validate_metric_name, _validate_param_name
 
+from tests import warm_python
 from tests.pipelines.runs import ROOT, configured
 from trellis.pipelines import seeds
 from trellis.pipelines.tracking import names
@@ -59,12 +57,9 @@ uri = "sqlite:///{tmp_path}/mlflow.db"
 tracker = MLflowTracker(Tree().compose(["model=hmm"]), folder, uri, "it", None)
 tracker.start(); tracker.end("FINISHED")
 """
-    running = [
-        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / name)], stderr=subprocess.PIPE, text=True)
-        for name in ("one", "other")
-    ]
-    said = [process.communicate()[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], said
+    running = [warm_python.start("-c", script, tmp_path / name, cwd=tmp_path) for name in ("one", "other")]
+    said = [process.stderr.read() for process in running]
+    assert [process.wait(60) for process in running] == [0, 0], said
 
 
 def test_the_first_rows_of_the_table_of_scores_are_those_that_runs_are_compared_by():

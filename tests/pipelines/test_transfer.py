@@ -194,9 +194,9 @@ def test_rates_of_pretrained_weights():
         (("init_from=models:/nobody@champion",), "init_from=models:/nobody@champion"),
     ],
 )
-def test_what_does_not_fit(models, tmp_path, overrides, message):
+def test_what_does_not_fit(models, tmp_path, database, overrides, message):
     folder, _ = models
-    tracking = f"tracking=mlflow tracking.uri=sqlite:///{tmp_path}/mlflow.db".split(" ")
+    tracking = f"tracking=mlflow tracking.uri={database(tmp_path)}".split(" ")
     with pytest.raises(InputError, match=message):
         classification(f"init_from={folder}/forwards", *tracking, *overrides)
 
