@@ -12,12 +12,9 @@ import asyncio
 import base64
 import contextlib
 import http.client
-import importlib
 import itertools
 import json
 import random
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +25,6 @@ from urllib.parse import quote, urlsplit
 
 import numpy as np
 
-from trellis.components.quiet import captured_stderr
 from trellis.components.types import JSON, FilePath
 from trellis.serve.timed_http import SecureTimedConnection, TimedConnection, tls_context
 
@@ -338,24 +334,13 @@ def _reading_answer() -> Iterator[None]:
         raise ServingError("INTERNAL", f"{_NO_ANSWER} ({type(error).__name__})") from None
 
 
-_importing = threading.Lock()
-
-
-def _import_messages() -> None:
-    """Import the modules of gRPC messages, which import TensorFlow, without its start-up messages."""
-    with _importing:
-        if "tensorflow" not in sys.modules:
-            with captured_stderr():
-                importlib.import_module("tensorflow_serving.apis.prediction_service_pb2_grpc")
-
-
 class _Grpc(_Transport):
     def __init__(self, url: str, spec: ModelSpec, certificate: FilePath | None) -> None:
-        _import_messages()
         import grpc
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-        self._grpc, self._model = grpc, spec
+        from trellis.serve import messages
+
+        self._grpc, self._messages, self._model = grpc, messages, spec
         options, parts = [("grpc.max_receive_message_length", -1)], urlsplit(url)
         if parts.scheme == "grpcs" or certificate is not None:
             tls_context(certificate)  # gRPC would report a wrong file only as a server that does not answer
@@ -363,47 +348,34 @@ class _Grpc(_Transport):
             self._channel = grpc.secure_channel(parts.netloc, grpc.ssl_channel_credentials(trusted), options)
         else:
             self._channel = grpc.insecure_channel(parts.netloc, options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def predict(self, signature: str, inputs: dict[str, Any], timeout: float) -> dict[str, np.ndarray]:
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2
-
-        request = predict_pb2.PredictRequest()
+        request = self._messages.MESSAGES["PredictRequest"]()
         self._fill(request.model_spec)
         request.model_spec.signature_name = signature
         try:
             for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+                request.inputs[name].CopyFrom(self._messages.as_tensor(value))
         except (TypeError, ValueError) as error:
             raise ServingError("INVALID_ARGUMENT", f"input {name!r} cannot be sent ({error})") from None
-        response = self._send(self._predictions.Predict, request, timeout)
+        response = self._send("Predict", request, timeout)
         with _reading_answer():
-            return {name: _as_array(tf.make_ndarray(proto)) for name, proto in response.outputs.items()}
+            return {name: _as_array(self._messages.from_tensor(proto)) for name, proto in response.outputs.items()}
 
     def signatures(self, timeout: float) -> dict[str, list[str]]:
-        from tensorflow_serving.apis import get_model_metadata_pb2
-
-        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request = self._messages.MESSAGES["GetModelMetadataRequest"](metadata_field=["signature_def"])
         self._fill(request.model_spec)
-        response = self._send(self._predictions.GetModelMetadata, request, timeout)
-        signatures = get_model_metadata_pb2.SignatureDefMap()
-        response.metadata["signature_def"].Unpack(signatures)
-        return {
-            name: list(signature.inputs)
-            for name, signature in signatures.signature_def.items()
-            if not name.startswith("__")
-        }
+        response = self._send("GetModelMetadata", request, timeout)
+        with _reading_answer():
+            signatures = self._messages.parse("SignatureDefMap", response.metadata["signature_def"].value).signature_def
+        return {name: list(signature.inputs) for name, signature in signatures.items() if not name.startswith("__")}
 
     def versions(self, timeout: float) -> dict[int, str]:
-        from tensorflow_serving.apis import get_model_status_pb2
-
-        request = get_model_status_pb2.GetModelStatusRequest()
+        request = self._messages.MESSAGES["GetModelStatusRequest"]()
         request.model_spec.name = self._model.name
-        response = self._send(self._models.GetModelStatus, request, timeout)
-        state_name = get_model_status_pb2.ModelVersionStatus.State.Name
-        return {status.version: state_name(status.state) for status in response.model_version_status}
+        response = self._send("GetModelStatus", request, timeout)
+        states = self._messages.STATES
+        return {status.version: states.get(status.state, "UNKNOWN") for status in response.model_version_status}
 
     def _fill(self, model_spec: Any) -> None:
         """Write the model into the protobuf message of a request."""
@@ -413,9 +385,15 @@ class _Grpc(_Transport):
         elif self._model.label is not None:
             model_spec.version_label = self._model.label
 
-    def _send(self, method: Callable[..., Any], request: Any, timeout: float) -> Any:
+    def _send(self, method: str, request: Any, timeout: float) -> Any:
+        path, answer = self._messages.METHODS[method]
         try:
-            return method(request, timeout=timeout)
+            call = self._channel.unary_unary(
+                path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=self._messages.MESSAGES[answer].FromString,
+            )
+            return call(request, timeout=timeout)
         except self._grpc.RpcError as error:
             raise ServingError(error.code().name, error.details()) from None
         except ValueError as error:  # the channel is closed

@@ -6,8 +6,7 @@ from typing import TypeAlias, TypeVar, overload
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.saved_model.package import read_metadata
-from trellis.components.saved_model.versions import latest
+from trellis.components.saved_model.versions import latest, read_metadata
 from trellis.components.types import FilePath
 from trellis.serve import inference
 from trellis.serve.export_model import Kind, LocalModel

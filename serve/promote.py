@@ -16,7 +16,7 @@ from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError, first_line, nearest
 from trellis.components.quiet import captured_stderr
 from trellis.components.saved_model.verification import verify
-from trellis.components.saved_model.versions import EXTRA, latest, versions, write_version
+from trellis.components.saved_model.versions import EXTRA, METADATA, latest, versions, write_version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +110,7 @@ def roll_back(folder: Path) -> Path:
     if removed.exists():
         shutil.rmtree(removed)
     os.rename(newest, removed)
-    if (previous / EXTRA / package.METADATA).is_file():
+    if (previous / EXTRA / METADATA).is_file():
         package.publish_metadata(previous)
     return previous
 

@@ -16,8 +16,7 @@ from collections.abc import Iterator, Sequence
 from trellis.components.command import CommandParser, non_negative_float, non_negative_int, positive_int, run_command
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers.attributes import parse
-from trellis.components.saved_model.package import read_metadata
-from trellis.components.saved_model.versions import latest
+from trellis.components.saved_model.versions import latest, read_metadata
 from trellis.components.types import JSON
 from trellis.serve import inference
 from trellis.serve.arguments import add_model_arguments, batch_size, open_model, read_texts

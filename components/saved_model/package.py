@@ -17,11 +17,11 @@ from trellis.components.layers.stored_weights import Compressed
 from trellis.components.saved_model.c_api import encode_array
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.components.saved_model.request_batching import batching_requests
-from trellis.components.saved_model.versions import EXTRA
+from trellis.components.saved_model.versions import EXTRA, METADATA
 from trellis.components.types import JSON, FilePath
 
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
-METADATA, GOLDEN, CARD = "metadata.json", "golden.json", "model_card.md"
+GOLDEN, CARD = "golden.json", "model_card.md"
 BATCHES = (1, 2, 8)  # rows of the requests
 BATCHING = "batching_params.pbtxt"  # TensorFlow Serving looks for this name if batching is configured per model
 BATCHING_PARAMETERS = """\
@@ -122,15 +122,6 @@ def _full_precision() -> Iterator[None]:
         yield
     finally:
         tf.config.experimental.enable_tensor_float_32_execution(former)
-
-
-def read_metadata(version: FilePath) -> JSON:
-    """Return the metadata of a version of an export; `{}` if it has none that can be read."""
-    try:
-        found = json.loads((Path(version) / EXTRA / METADATA).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def publish_metadata(version: FilePath) -> None:

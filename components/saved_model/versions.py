@@ -2,6 +2,7 @@
 
 import difflib
 import glob
+import json
 import os
 import shutil
 import socket
@@ -11,11 +12,12 @@ from pathlib import Path
 
 from trellis.components.errors import InputError
 from trellis.components.files import is_alive, require_writable
-from trellis.components.types import FilePath
+from trellis.components.types import JSON, FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64
 ASIDE = ".writing-"  # begins the names of folders that are being written: then the machine and the process
 EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
+METADATA = "metadata.json"  # one of them
 
 
 def versions(folder: FilePath) -> list[int]:
@@ -32,6 +34,15 @@ def version_folders(folder: FilePath) -> dict[int, Path]:
     ]
     # The shortest name comes last and wins.
     return {int(entry.name): entry for entry in sorted(entries, key=lambda entry: (-len(entry.name), entry.name))}
+
+
+def read_metadata(version: FilePath) -> JSON:
+    """Return the metadata of a version of an export; `{}` if it has none that can be read."""
+    try:
+        found = json.loads((Path(version) / EXTRA / METADATA).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_writable(folder: FilePath) -> None:

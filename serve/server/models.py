@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trellis.components.errors import InputError, first_line, one_line
-from trellis.components.saved_model.package import WARM_UP, read_metadata
-from trellis.components.saved_model.versions import EXTRA, version_folders
+from trellis.components.saved_model.package import WARM_UP
+from trellis.components.saved_model.versions import EXTRA, read_metadata, version_folders
 from trellis.components.types import FilePath
 from trellis.serve.server.batches import Batches, Settings
 from trellis.serve.server.cancellation import stoppable

@@ -4,7 +4,7 @@ import json
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from trellis.components.saved_model.package import read_metadata
+from trellis.components.saved_model.versions import read_metadata
 from trellis.components.types import JSON
 from trellis.serve.server.models import Models, Version
 from trellis.serve.server.requests import Refused, brief, plain

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
-from tests.pipelines.runs import ROOT
+from tests.pipelines.runs import ROOT, python
 from trellis.components.saved_model import package
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.serve import promote
@@ -429,6 +429,23 @@ def test_the_client_speaks_both_protocols(server, kind):
             client.predict(nothing=["a"])
     with pytest.raises(ServingError, match="NOT_FOUND"):
         Client(url, "nobody").predict(text=["a"])
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_asking_a_server_does_not_import_tensorflow(server, kind):
+    url = server.rest if kind == "rest" else f"grpc://{server.grpc}"
+    script = f"""
+import sys
+import numpy as np
+from trellis.serve import generate, predict, rescore, score_translations, translate
+from trellis.serve.remote import RemoteModel
+model = RemoteModel({url!r}, "echo")
+print(sorted(model.inputs), model.call("serving_default", text=np.array([b"a"], object))["upper"])
+print([name for name in sys.modules if name.split(".")[0] in ("tensorflow", "tensorflow_serving", "keras")])
+"""
+    done = python("-c", script, cwd=ROOT)
+    assert done.stdout == "['add', 'serving_default', 'slow', 'tokens'] [b'A']\n[]\n", done.stderr
+    assert done.stderr == ""
 
 
 def test_the_client_retries(monkeypatch):

@@ -161,3 +161,11 @@ def test_exports_of_taggers_and_aligners_are_drawn_and_others_refused(tagger, al
     ):
         with pytest.raises(InputError, match=message):
             trellis.show(export, sentence)
+
+
+def test_an_export_without_a_lattice_is_not_drawn(tagger):
+    model = trellis.load(tagger)
+    del model._model.inputs["lattice"]  # as in exports of version 0.2
+    assert model.tag(TEXTS[0]).tokens[0] == "Mary"
+    with pytest.raises(InputError, match=r"1: this export has no signature `lattice`; train the model again"):
+        trellis.show(model, TEXTS[0])
