@@ -88,6 +88,8 @@ def draw_grids(path: Path, grids: Sequence[Grid]) -> None:
             axis.plot(i, j, marker="o", markersize=4, fillstyle=filled, color="black")
         axis.set_xticks(range(len(pair.source)), pair.source, rotation=90, fontsize=7)
         axis.set_yticks(range(len(pair.target)), pair.target, fontsize=7)
+        axis.set_xlabel("source", fontsize=8)
+        axis.set_ylabel("target", fontsize=8)
     picture.suptitle("shade: posterior, square: predicted, dot: gold (hollow: possible)", fontsize=9)
     with warnings.catch_warnings():
         # Scripts that none of the installed fonts has.

@@ -13,7 +13,10 @@ from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.layers import ibm1
 from trellis.components.readers import conll
+from trellis.components.readers.bitext import SentencePair
+from trellis.pipelines import alignment_reports
 from trellis.pipelines.alignment import Alignment
+from trellis.pipelines.pictures import figure
 from trellis.serve import inference, predict, project
 from trellis.serve.export_model import LocalModel
 
@@ -41,6 +44,15 @@ def test_scores_and_metrics(trained):
     assert metrics["test/aer"] < 0.06
     assert metrics["train/epochs"] == 10
     assert set(metrics) > {"test/aer", "test/precision", "test/recall", "test/f", "train/loss"}
+
+
+def test_the_axes_of_grids_are_named(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(alignment_reports, "figure", lambda *size: drawn.append(figure(*size)) or drawn[0])
+    pair = SentencePair(("a", "b"), ("x",), sure=frozenset({(0, 0)}), possible=frozenset({(0, 0)}))
+    alignment_reports.draw_grids(tmp_path / "grids.png", [(pair, np.ones((2, 1)) / 2, {(1, 0)})])
+    ((_, axis),) = drawn
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("source", "target")
 
 
 def test_reports(trained):
