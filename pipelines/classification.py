@@ -223,7 +223,9 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
         del model, diagnosis
         data = encoded.data
         part = "test" if "test" in data.parts else "dev"
-        classification_reports.write(folder, data.parts[part], outcome.probabilities[part], data.labels)
+        classification_reports.write(
+            folder, self.run_name(folder), data.parts[part], outcome.probabilities[part], data.labels
+        )
 
     # Exporting
 

@@ -10,15 +10,19 @@ import numpy as np
 from trellis.components.metrics.classification_scores import scores
 from trellis.components.metrics.tagging_scores import confusion
 from trellis.components.readers.labelled import Labelled
+from trellis.pipelines.pages import page
 from trellis.pipelines.pictures import confusions
 
 WORST = 60  # texts on the page of errors
 
 
-def write(folder: Path, examples: Sequence[Labelled], probabilities: np.ndarray, labels: Sequence[str]) -> None:
+def write(
+    folder: Path, run: str, examples: Sequence[Labelled], probabilities: np.ndarray, labels: Sequence[str]
+) -> None:
     """Write `per_class.csv`, `confusion.png` and `errors.html`.
 
     Args:
+        run: the name of the run.
         probabilities: `(texts, classes)`.
         labels: the classes in that order.
     """
@@ -32,21 +36,19 @@ def write(folder: Path, examples: Sequence[Labelled], probabilities: np.ndarray,
             rounded = (f"{found[name]:.4f}" for name in ("precision", "recall", "f1"))
             table.writerow((label, *rounded, found["support"]))
     confusions(folder / "confusion.png", confusion([gold], [predicted]), "share of the gold class's texts")
-    (folder / "errors.html").write_text(_errors(examples, predicted, probabilities), encoding="utf-8")
+    (folder / "errors.html").write_text(_errors(run, examples, predicted, probabilities), encoding="utf-8")
 
 
-def _errors(examples: Sequence[Labelled], predicted: Sequence[str], probabilities: np.ndarray) -> str:
+def _errors(run: str, examples: Sequence[Labelled], predicted: Sequence[str], probabilities: np.ndarray) -> str:
     rows = zip(probabilities.max(axis=1).tolist(), examples, predicted, strict=True)
     wrong = sorted((row for row in rows if row[1].label != row[2]), key=lambda row: -row[0])
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Most confident errors</title><style>"
-        "body{font:15px/1.6 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
-        "p{border-top:1px solid #ddd;padding-top:.5em;margin:.5em 0}.n{color:#888;margin-right:.8em}"
-        "b{background:#e2f2e4}i{background:#fbdcd9}</style><h1>Most confident errors</h1>"
-        f"<p>{len(wrong)} of {len(examples)} texts are wrong; first those of which the model was surest. "
-        "<b>gold</b> <i>predicted</i></p>"
-    ]
+    introduction = (
+        f"{len(wrong)} of {len(examples)} texts have the wrong label. First come those whose wrong label was most "
+        "probable to the model; the number is that probability. Then the labels: <b>gold</b> <i>predicted</i>."
+    )
+    style = "p{border-top:1px solid #ddd;padding-top:.5em;margin:.5em 0}b{background:#e2f2e4}i{background:#fbdcd9}"
+    paragraphs = []
     for probability, example, label in wrong[:WORST]:
         gold, predicted_label, text = map(html.escape, (example.label, label, example.text[:2000]))
-        parts.append(f"<p><span class=n>{probability:.2f}</span><b>{gold}</b> <i>{predicted_label}</i> {text}</p>")
-    return "\n".join(parts) + "\n"
+        paragraphs.append(f"<p><span class=n>{probability:.2f}</span><b>{gold}</b> <i>{predicted_label}</i> {text}</p>")
+    return page("Most confident errors", run, introduction, paragraphs, style)

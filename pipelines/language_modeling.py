@@ -280,7 +280,12 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             folder,
             samples=None if self.backwards else language_modeling_reports.sampled(module, settings),
             surprise=language_modeling_reports.surprise(
-                part, encoded.streams[part], encoded.vectorizer, outcome.log_probabilities[part], self.unit
+                self.run_name(folder),
+                part,
+                encoded.streams[part],
+                encoded.vectorizer,
+                outcome.log_probabilities[part],
+                self.unit,
             ),
             flow=None if diagnosis is None else {"name": model.name, **diagnosis},
         )

@@ -13,6 +13,7 @@ from trellis.components.saved_model.language_model_module import LanguageModelMo
 from trellis.components.text.stream import Stream, spellings
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import gradient_report
+from trellis.pipelines.pages import page
 
 SHOWN = 60  # lines on the page of surprises
 SAMPLES = 8
@@ -47,10 +48,13 @@ def sampled(module: LanguageModelModule, settings: Mapping[str, Any]) -> str:
     return "\n\n".join(text.decode("utf-8", "replace") for text in texts) + "\n"
 
 
-def surprise(part: str, stream: Stream, vectorizer: TokenVectorizer, log_probabilities: np.ndarray, unit: str) -> str:
+def surprise(
+    run: str, part: str, stream: Stream, vectorizer: TokenVectorizer, log_probabilities: np.ndarray, unit: str
+) -> str:
     """Return a page of the first lines of a part, each token the redder the less it was expected.
 
     Args:
+        run: the name of the run.
         log_probabilities: of each token of the stream, in nats.
         unit: `words` or `characters`.
     """
@@ -65,11 +69,8 @@ def surprise(part: str, stream: Stream, vectorizer: TokenVectorizer, log_probabi
             for word, value in zip(words[stream.ids[first:end]], log_probabilities[first:end], strict=True)
         ]
         lines.append(f"<p>{glue.join(marked)}</p>")
-    return (
-        "<!doctype html><meta charset=utf-8><title>Surprise</title><style>"
-        "body{font:15px/1.8 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
-        "p{margin:.2em 0;white-space:pre-wrap}</style><h1>Surprise</h1>"
-        f"<p>The first lines of {part}. The redder a token, the less the model expected it; point at it for nats.</p>"
-        + "\n".join(lines)
-        + "\n"
+    introduction = (
+        f"The first lines of {part}. The redder a token, the less the model expected it; point at a token to see its "
+        "negative log-probability in nats."
     )
+    return page("Surprise", run, introduction, lines, "p{margin:.2em 0;white-space:pre-wrap}")

@@ -382,7 +382,8 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         del model, diagnosis
         part = "test" if "test" in outcome.predictions else "dev"
         predicted, losses = outcome.predictions[part]
-        tagging_reports.write(folder, encoded.data.parts[part], predicted, losses, self.entities)
+        sentences = encoded.data.parts[part]
+        tagging_reports.write(folder, self.run_name(folder), sentences, predicted, losses, self.entities)
 
     # Exporting
 

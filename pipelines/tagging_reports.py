@@ -10,6 +10,7 @@ import numpy as np
 from trellis.components.metrics.tagging_scores import confusion, entity_scores, tag_scores
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text import tag_schemes
+from trellis.pipelines.pages import page
 from trellis.pipelines.pictures import confusions
 
 WORST = 50  # sentences on the page of errors
@@ -18,11 +19,17 @@ Tags = Sequence[str]
 
 
 def write(
-    folder: Path, sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np.ndarray, entities: bool
+    folder: Path,
+    run: str,
+    sentences: Sequence[Sentence],
+    predicted: Sequence[Tags],
+    losses: np.ndarray,
+    entities: bool,
 ) -> None:
     """Write `per_type.csv`, `confusion.png` and `errors.html`.
 
     Args:
+        run: the name of the run.
         losses: nats of the gold tags of each sentence; NaN where they have no probability.
         entities: whether tags are of entities, in BIO2.
     """
@@ -37,7 +44,7 @@ def write(
             table.writerow((kind, *rounded, scores["support"]))
     pairs = confusion(*(map(_types, (gold, predicted)) if entities else (gold, predicted)))
     confusions(folder / "confusion.png", pairs, "share of the gold tag's tokens")
-    (folder / "errors.html").write_text(_errors(sentences, predicted, losses), encoding="utf-8")
+    (folder / "errors.html").write_text(_errors(run, sentences, predicted, losses), encoding="utf-8")
 
 
 def _types(rows: Sequence[Tags]) -> list[list[str]]:
@@ -45,22 +52,23 @@ def _types(rows: Sequence[Tags]) -> list[list[str]]:
     return [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in rows]
 
 
-def _errors(sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np.ndarray) -> str:
+def _errors(run: str, sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np.ndarray) -> str:
     wrong = [
         (loss, sentence, tags)
         for loss, sentence, tags in zip(losses, sentences, predicted, strict=True)
         if tuple(sentence.tags) != tuple(tags)
     ]
     wrong.sort(key=lambda row: float("-inf") if np.isnan(row[0]) else -row[0])
-    parts = [
-        "<!doctype html><meta charset=utf-8><title>Worst errors</title><style>"
-        "body{font:15px/1.9 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
-        "p{border-top:1px solid #ddd;padding-top:.6em}.n{color:#888;margin-right:.8em}"
+    introduction = (
+        f"{len(wrong)} of {len(sentences)} sentences have an error. First come those whose gold tags were least "
+        "probable to the model; the number is their negative log-probability in nats. Green: right. "
+        "Red: <i>gold</i> → <i>predicted</i>."
+    )
+    style = (
+        "p{line-height:1.9;border-top:1px solid #ddd;padding-top:.6em}"
         "ruby{margin-right:.25em}rt{font-size:.65em}.g{background:#e2f2e4}.b{background:#fbdcd9}"
-        "</style><h1>Worst errors</h1>"
-        f"<p>{len(wrong)} of {len(sentences)} sentences have an error; here are those whose gold tags the model "
-        "believed in least (nats). Green: right. Red: <i>gold</i> → <i>predicted</i>.</p>"
-    ]
+    )
+    paragraphs = []
     for loss, sentence, tags in wrong[:WORST]:
         words = []
         for token, gold, tag in zip(sentence.tokens, sentence.tags, tags, strict=True):
@@ -71,5 +79,5 @@ def _errors(sentences: Sequence[Sentence], predicted: Sequence[Tags], losses: np
                 words.append(f"<ruby class=g>{text}<rt>{html.escape(gold)}</rt></ruby>")
             else:
                 words.append(text)
-        parts.append(f"<p><span class=n>{loss:.1f}</span>{' '.join(words)}</p>")
-    return "\n".join(parts) + "\n"
+        paragraphs.append(f"<p><span class=n>{loss:.1f}</span>{' '.join(words)}</p>")
+    return page("Worst errors", run, introduction, paragraphs, style)

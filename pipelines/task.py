@@ -28,6 +28,7 @@ from trellis.components.errors import InputError
 from trellis.components.readers import dataset
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.pipelines.configuration import plain
+from trellis.pipelines.run_names import run_name, typed_overrides
 from trellis.pipelines.settings import check_kind
 
 Metrics = dict[str, float]
@@ -257,6 +258,10 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
     def plain(self, section: str) -> dict[str, Any]:
         """Return a section of the configuration as plain data, resolved."""
         return plain(self.config[section])
+
+    def run_name(self, reports: Path) -> str:
+        """Return the name of the run whose reports are in a folder."""
+        return run_name(self.config, typed_overrides(reports.parent))
 
     def model_options(self, *others: str) -> dict[str, Any]:
         """Return the section `model` without what does not concern the function that builds it.

@@ -1,48 +1,36 @@
-"""What describes a run to people who compare runs: its name, its parameters, and a table of its scores."""
+"""What describes a run to people who compare runs: its parameters, and a table of its scores."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from trellis.components.metrics.direction import HEADLINES
 from trellis.pipelines.configuration import comparable, flatten, plain
+from trellis.pipelines.run_names import is_below
 from trellis.pipelines.settings import unused_keys
 
-# Said elsewhere: by the run's name, its dataset, its tags or the files of the run.
-NOT_IN_NAMES = ("model", "data", "seed", "experiment", "resume", "tracking", "export", "hydra", "trainer.threads")
 BEST = ("best", "best_epoch")  # the score that chose the epoch has a name of its own too
-NOT_PARAMETERS = ("tracking", "export", "pipeline", "data.files", "data.path", "data.download", "batching.folder")
-
-
-def run_name(config: DictConfig, overrides: Sequence[str]) -> str:
-    """Return `bilstm_crf · conll2003 · units=200 · seed 1`.
-
-    Args:
-        overrides: what the user set, as typed.
-    """
-    differences = []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if not _is_below(key, NOT_IN_NAMES) or key.startswith("model."):
-            differences.append(f"{key.rpartition('.')[2]}={value}")
-    return " · ".join([config.model.name, config.data.name, *differences, f"seed {config.seed}"])
+# Said elsewhere: by the run's name, its dataset, its tags or the files of the run.
+NOT_PARAMETERS = (
+    *("tracking", "export", "pipeline", "batching.folder"),
+    *("data.files", "data.path", "data.download", "data.licence"),
+)
 
 
 def parameters(config: DictConfig) -> dict[str, Any]:
-    """Return the settings that the model uses, resolved; without paths, classes and what is recorded elsewhere."""
+    """Return the settings that the model uses, resolved; without paths, classes and what is recorded elsewhere.
+
+    A null setting is one that is not used.
+    """
     settings = flatten(OmegaConf.create(plain(OmegaConf.create(comparable(config)))))
     unused = (*NOT_PARAMETERS, *unused_keys(config))
     return {
         key: value
         for key, value in settings.items()
-        if not _is_below(key, unused) and not key.rpartition(".")[2].startswith("_")
+        if value is not None and not is_below(key, unused) and not key.rpartition(".")[2].startswith("_")
     }
-
-
-def _is_below(key: str, sections: Sequence[str]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
 def scores_table(config: DictConfig, metrics: Mapping[str, float]) -> str:
@@ -77,5 +65,6 @@ def view_of_runs(metric_names: Collection[str]) -> str:
     metrics = [f"metrics.`{name}`" for name in (*shown, "train/tokens_per_second") if name in metric_names]
     columns = ["attributes.`Duration`", *metrics, "tags.`trellis.overrides`"]
     order = ["attributes.`Run Name`", *metrics, "tags.`trellis.overrides`", "attributes.`Duration`"]
-    widths = {"attributes.`Run Name`": 320, "tags.`trellis.overrides`": 320}
+    # Wide enough for `bilstm_crf · conll2003 · units=200 · seed 1` below the run of a sweep, and for names of metrics.
+    widths = {"attributes.`Run Name`": 380, "metrics.`train/tokens_per_second`": 180, "tags.`trellis.overrides`": 320}
     return json.dumps({"selectedColumns": columns, "columnOrder": order, "columnWidths": widths})

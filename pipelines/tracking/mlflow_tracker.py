@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.files import is_alive
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import plain
+from trellis.pipelines.run_names import run_name, typed_overrides
 from trellis.pipelines.task import Data, Metrics, Package
 from trellis.pipelines.tracking import names, registry, server_health
-from trellis.pipelines.tracking.description import parameters, run_name, scores_table, view_of_runs
+from trellis.pipelines.tracking.description import parameters, scores_table, view_of_runs
 from trellis.pipelines.tracking.parent_run import RUN_FILE
 from trellis.pipelines.tracking.provenance import git_tags, version_tags
 from trellis.pipelines.tracking.tracker import Tracker
@@ -108,7 +109,7 @@ class MLflowTracker(Tracker):
         return run_id
 
     def _created(self) -> str:
-        overrides = self._overrides()
+        overrides = typed_overrides(self.folder)
         name = run_name(self.config, overrides)
         tags = {
             "mlflow.runName": name,
@@ -123,11 +124,6 @@ class MLflowTracker(Tracker):
         self.mlflow.log_params(settings, run_id=run_id)
         self.client.log_text(run_id, yaml.safe_dump(plain(self.config), sort_keys=False), "config.yaml")
         return run_id
-
-    def _overrides(self) -> list[str]:
-        """Return what the user set for this run, as typed."""
-        path = self.folder / ".hydra" / "overrides.yaml"
-        return [str(override) for override in OmegaConf.load(path)] if path.is_file() else []
 
     def log_data(self, data: Data) -> None:
         """Record the dataset with its digest and where it is from."""

@@ -38,6 +38,14 @@ def run(folder, *overrides):
     return json.loads((folder / "metrics.json").read_text())
 
 
+def heading(page):
+    """The title and the heading of a page, without tags."""
+    import re
+
+    text = page.read_text(encoding="utf-8")
+    return [re.sub("<[^>]*>", "", re.search(f"<{tag}>(.*?)</{tag}>", text)[1]) for tag in ("title", "h1")]
+
+
 def run_killed(folder, monkeypatch, *overrides):
     """Runs a pipeline that is killed after its first checkpoint, and then resumes it; returns the metrics."""
     import pytest

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.pipelines.runs import ROOT, configured, run
+from tests.pipelines.runs import ROOT, configured, heading, run
 from trellis.components.errors import InputError
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
@@ -54,6 +55,10 @@ def test_reports(trained):
         "positive", "negative",
     }  # fmt: skip
     assert "wrong" in (reports / "errors.html").read_text()
+    for title in heading(reports / "errors.html"):
+        assert re.fullmatch(
+            r"Most confident errors:? bilstm_classifier · sample_sentiment · .*units=48 .* seed 1", title
+        )
 
 
 def test_the_export_says_what_the_pipeline_scored(trained):

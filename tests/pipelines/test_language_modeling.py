@@ -2,13 +2,14 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, configured, run, run_killed
+from tests.pipelines.runs import ROOT, configured, heading, run, run_killed
 from trellis.components.errors import InputError
 from trellis.components.readers import running_text
 from trellis.pipelines import gradient_report
@@ -64,6 +65,8 @@ def test_reports(trained, tmp_path):
     reports = trained[0] / "run" / "reports"
     assert len((reports / "samples.txt").read_text().split("\n\n")) == 8
     assert "<span" in (reports / "surprise.html").read_text()
+    for title in heading(reports / "surprise.html"):
+        assert re.fullmatch(r"Surprise:? lstm_lm · sample_text · .* seed 1", title)
     flow = json.loads((reports / "gradient_flow.json").read_text())
     before = flow["before"]["flow"]
     # What is far from the loss hardly reaches an LSTM that was not trained.

@@ -20,7 +20,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.util import event_pb2
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, configured, python, run
+from tests.pipelines.runs import ROOT, configured, heading, python, run
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
@@ -78,6 +78,8 @@ def test_run_folder_and_metrics(trained):
     assert metrics["train/tokens_per_second"] > 0
     reports = {path.name for path in (run_folder / "reports").iterdir()}
     assert reports == {"per_type.csv", "confusion.png", "learning_curve.png", "errors.html"}
+    for title in heading(run_folder / "reports" / "errors.html"):
+        assert re.fullmatch(r"Worst errors:? bilstm_crf · sample_ner · .*units=32 .* seed 1", title)
     rows = (run_folder / "reports" / "per_type.csv").read_text().splitlines()
     assert rows[0] == "type,precision,recall,f1,support" and {r.split(",")[0] for r in rows[1:]} >= {"PER", "LOC"}
 
@@ -113,7 +115,7 @@ def test_a_table_of_runs_says_what_each_run_is(trained):
     assert "units=32" in record.info.run_name and record.info.run_name.endswith(" · seed 1")
     assert "model.units=32" in record.data.tags["trellis.overrides"].split(" ")
     assert not [key for key in record.data.params if "._" in key or key.startswith(("tracking.", "data.files"))]
-    assert not [value for value in record.data.params.values() if "${" in value]
+    assert not [value for value in record.data.params.values() if "${" in value or value == "None"]
     note = record.data.tags["mlflow.note.content"]
     assert f"| f1 | {metrics['dev/f1']:.4f} | {metrics['test/f1']:.4f} |" in note
 
