@@ -40,10 +40,10 @@ def record(folder, uri, model, score):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory, mlflow_database):
+def store(tmp_path_factory, database):
     """The tracker of the last of four runs, and the port of MLflow's server."""
     folder = tmp_path_factory.mktemp("mlflow")
-    uri = mlflow_database(folder)
+    uri = database(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
