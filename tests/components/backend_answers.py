@@ -1,4 +1,4 @@
-"""Print results of the lattice, of the heads and of CRFs in threads as JSON, on the backend that KERAS_BACKEND names."""
+"""Print answers of the lattice, of heads and of CRFs in threads as JSON, on the backend that KERAS_BACKEND names."""
 
 import json
 
