@@ -1,6 +1,7 @@
 """What every layer has to do, whatever it computes: one function for each check, after keras's `run_layer_test`."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 from keras import tree
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerCase:
     """A layer with inputs.
 
@@ -50,10 +51,11 @@ def call(case, layer, inputs=None, mask=None, **options):
     return tree.flatten(layer(*inputs, **options))
 
 
-def made(case, **options):
-    """Return a built layer with random weights, the same each time."""
+@functools.cache
+def made(case, dtype="float32"):
+    """Return a built layer with random weights, the same each time. Checks share it: they leave it as it is."""
     keras.utils.set_random_seed(0)
-    layer = case.make(**options)
+    layer = case.make(dtype=dtype)
     if case.prepare is not None:
         case.prepare(layer)
         return layer
@@ -69,7 +71,8 @@ def made(case, **options):
     return layer
 
 
-def in_functional_model(case, layer):
+@functools.cache
+def in_functional_model(case):
     """Return a functional model of the layer, and its inputs."""
 
     def symbolic(values):
@@ -79,7 +82,7 @@ def in_functional_model(case, layer):
 
     inputs = tree.map_structure(symbolic, case.inputs)
     mask = None if case.mask is None else keras.Input((None,), dtype="bool")
-    outputs = layer(*inputs, **({} if mask is None else {"mask": mask}))
+    outputs = made(case)(*inputs, **({} if mask is None else {"mask": mask}))
     flat = tree.flatten(inputs), tree.flatten(case.inputs)
     if mask is not None:
         flat[0].append(mask)
@@ -111,7 +114,7 @@ def check_config(case, tmp_path):
 
 def check_saving(case, tmp_path):
     """A model with the layer is saved and loaded."""
-    model, inputs = in_functional_model(case, made(case))
+    model, inputs = in_functional_model(case)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert_equal(tree.flatten(loaded(inputs)), tree.flatten(model(inputs)))
@@ -119,7 +122,7 @@ def check_saving(case, tmp_path):
 
 def check_cloning(case, tmp_path):
     """`keras.models.clone_model` takes the layer along."""
-    model, inputs = in_functional_model(case, made(case))
+    model, inputs = in_functional_model(case)
     cloned = keras.models.clone_model(model)
     cloned.set_weights(model.get_weights())
     assert not {id(weight) for weight in cloned.weights} & {id(weight) for weight in model.weights}
@@ -150,7 +153,7 @@ def check_masks(case, tmp_path):
 
 def check_dtypes(case, tmp_path):
     """In mixed precision weights stay float32, and outputs are near those of float32."""
-    layer, half = made(case, dtype="float32"), made(case, dtype="mixed_bfloat16")
+    layer, half = made(case), made(case, "mixed_bfloat16")
     assert all(weight.dtype == "float32" for weight in half.weights if "float" in weight.dtype)
     half.set_weights(layer.get_weights())
     outputs, expected = call(case, half), call(case, layer)
@@ -162,7 +165,7 @@ def check_dtypes(case, tmp_path):
 def check_training(case, tmp_path):
     """In training every weight gets a finite gradient, in full and in mixed precision."""
     for policy in ("float32", "mixed_bfloat16"):
-        layer = made(case, dtype=policy)
+        layer = made(case, policy)
         training = {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
         with tf.GradientTape() as tape:
             outputs = call(case, layer, **training)
