@@ -4,7 +4,9 @@ An error is one line and exit status 2; HYDRA_FULL_ERROR=1 shows the traceback.
 """
 
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +23,8 @@ from trellis.components.command import DISK_ERRORS, discard_output, escape_what_
 from trellis.components.errors import InputError, nearest
 from trellis.components.files import require_writable
 from trellis.components.quiet import captured_stderr
-from trellis.pipelines import hints
-from trellis.pipelines.configuration import CONF, Tree, comparable, parse
+from trellis.pipelines import hints, search, trial
+from trellis.pipelines.configuration import CONF, Tree, comparable, parse, values_of
 from trellis.pipelines.reading import check_first_lines
 from trellis.pipelines.settings import explain, shown, validate
 from trellis.pipelines.terminal import Terminal, headline
@@ -59,13 +61,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
 
                 return pipeline.run(config, folder, terminal).score
         except InputError as error:
+            if trial.is_searching():  # which goes on with other settings
+                print(_line(program, error), file=sys.stderr)
+                return math.nan
             _stop(program, error)
+        except trial.Pruned:
+            return math.nan
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
             discard_output()
             _stop(program, InputError(f"{error.filename or 'standard output'}: cannot be written ({error.strerror})"))
 
+    search.register()
     try:
         train()
         sys.stdout.flush()
@@ -81,8 +89,12 @@ def _stop(program: str, error: InputError) -> NoReturn:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
     log.info("%s", error)
-    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(_line(program, error), file=sys.stderr)
     raise SystemExit(2)
+
+
+def _line(program: str, error: InputError) -> str:
+    return f"{program}: error: {' '.join(str(error).split())}"
 
 
 def checked(arguments: list[str]) -> list[str]:
@@ -112,7 +124,10 @@ def checked(arguments: list[str]) -> list[str]:
     shows = bool(options.cfg) or topic is not None
     for chosen in combinations:
         config = tree.compose(chosen)
-        validate(config)
+        try:
+            validate(config)
+        except InputError as error:
+            raise InputError(f"{error}{_whole_interval(overrides, error)}") from None
         if not shows:
             check_first_lines(config)
     if options.cfg and options.multirun:
@@ -130,9 +145,38 @@ def checked(arguments: list[str]) -> list[str]:
         run = tree.compose(combinations[0], hydra=True).hydra
         key, folder = ("hydra.sweep.dir", run.sweep.dir) if options.multirun else ("hydra.run.dir", run.run.dir)
         require_writable(Path(folder), key)
+        if options.multirun:
+            _check_sweeper(tree, run, overrides)
     if options.multirun:
         overrides = tree.for_sweep(overrides)
     return [*flags, *overrides, *tree.overrides, *resumed]
+
+
+def _whole_interval(overrides: Sequence[str], error: InputError) -> str:
+    """Return the hint to write `int(interval(…))` if an error is about a bound of an interval that must be whole."""
+    for override in parse(overrides):
+        written = str(override.input_line).partition("=")[2]
+        if override.is_interval_sweep() and re.match(rf"{override.key_or_group}=[\d.]+: must be a whole", str(error)):
+            return f"; write int({written})"
+    return ""
+
+
+def _check_sweeper(tree: Tree, config: DictConfig, overrides: Sequence[str]) -> None:
+    """Check what a sweep asks of its sweeper.
+
+    Args:
+        config: Hydra's part of the configuration.
+    """
+    if config.sweeper._target_ == search.TARGET:
+        search.check(config, overrides)
+        for chosen in tree.combinations([*overrides, *search.written(config.sweeper.params)], multirun=True):
+            validate(tree.compose(chosen))
+        return
+    for override in parse(overrides):
+        if override.is_interval_sweep():
+            raise InputError(
+                f"{override.input_line}: an interval is searched, not enumerated; add hydra/sweeper=optuna"
+            )
 
 
 def _topic(arguments: list[str]) -> tuple[list[str], str | None]:
@@ -177,13 +221,14 @@ def _without(arguments: list[str], overrides: list[str], config_dir: str | None)
 
 
 def _without_resume(overrides: Sequence[str]) -> list[str]:
-    """Return overrides, sorted and each written in one way, but for `resume`."""
+    """Return overrides, sorted and each written in one way, but for `resume` and those of Hydra."""
 
     def written(override: Override) -> str:
-        values = override.sweep_string_iterator() if override.is_sweep_override() else [str(override.value())]
+        values = values_of(override) if override.is_sweep_override() else [str(override.value())]
         return f"{override.get_key_element()}={','.join(map(str, values))}"
 
-    return sorted(written(override) for override in parse(overrides) if override.key_or_group != "resume")
+    own = (each for each in parse(overrides) if not re.match(r"resume$|hydra[./]", each.key_or_group))
+    return sorted(written(override) for override in own)
 
 
 def _where_it_stopped(overrides: Sequence[str], tree: Tree, multirun: bool) -> list[str]:
@@ -192,9 +237,11 @@ def _where_it_stopped(overrides: Sequence[str], tree: Tree, multirun: bool) -> l
         return []
     if multirun:
         wanted = _without_resume(tree.for_sweep(overrides))
+        searches = tree.compose(tree.combinations(overrides, multirun)[0], hydra=True).hydra.sweeper._target_
         for past in sorted(Path("multirun").glob("*/*/multirun.yaml"), reverse=True):
-            task = OmegaConf.load(past).hydra.overrides.task
-            if _without_resume(list(task)) == wanted:
+            sweep = OmegaConf.load(past).hydra
+            same = OmegaConf.select(sweep, "sweeper._target_", default=searches) == searches
+            if same and _without_resume(list(sweep.overrides.task)) == wanted:
                 return [f"hydra.sweep.dir={past.parent}"]
         return []
     config = comparable(tree.compose(overrides))

@@ -12,7 +12,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import IntervalSweep, Override, OverrideType
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -109,7 +109,7 @@ class Tree:
                 if not multirun:
                     written = str(override.input_line)
                     raise InputError(f"{written}: to try several values, add -m; to give one with a comma, quote it")
-                sweeps.append([f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()])
+                sweeps.append([f"{override.get_key_element()}={value}" for value in values_of(override)])
             else:
                 self._check_choice(override)
                 plain.append(str(override.input_line))
@@ -195,6 +195,14 @@ class Tree:
         """Return the file of each choice of a group; the user's own come before the package's."""
         folders = [CONF, *reversed(self.folders)]
         return {path.stem: path for folder in folders for path in sorted((folder / group).glob("*.yaml"))}
+
+
+def values_of(override: Override) -> list[str]:
+    """Return the values of a sweep as Hydra writes them; the bounds of an interval."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return [str(value.start), str(value.end)]
+    return list(override.sweep_string_iterator())
 
 
 def tree_of_run() -> Tree:

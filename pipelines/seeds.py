@@ -172,7 +172,8 @@ class SummarizeSweep(Callback):
         configurations = [
             Configuration(group.folders, group.metrics, line(group.label, group.metrics)) for group in groups
         ]
-        log_sweep(summary(f"sweep {folder.parent.name} {folder.name}", groups, title), configurations)
+        sweep = summary(f"sweep {folder.parent.name} {folder.name}", groups, title)
+        log_sweep(sweep._replace(pictures=sorted(folder.glob("*.png"))), configurations)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

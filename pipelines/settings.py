@@ -323,13 +323,18 @@ def validate(config: DictConfig) -> None:
     task = schema_of(named) if named else None
     if task and issubclass(task, Sections):
         check_kind(config, task.needs, task.accepts, task.sample)
-    _check(Run, {key: value for key, value in values.items() if key in fields_of(Run)}, "")
+    check_section(Run, {key: value for key, value in values.items() if key in fields_of(Run)}, "")
     for key, schema in others.items():
         if schema is not None and key in values:
-            _check(schema, values[key], f"{key}.")
+            check_section(schema, values[key], f"{key}.")
 
 
-def _check(schema: type[Schema], values: Any, prefix: str) -> None:
+def check_section(schema: type[Schema], values: Any, prefix: str) -> None:
+    """Check the values of a section, whose keys errors name after a prefix.
+
+    Raises:
+        InputError: a value cannot be.
+    """
     try:
         schema.model_validate(values)
     except ValidationError as error:

@@ -21,6 +21,7 @@ from trellis.components.metrics.direction import is_better
 from trellis.components.training import checkpoints
 from trellis.components.training.lbfgs import LBFGS
 from trellis.components.training.profile import Profile
+from trellis.pipelines import trial
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Batches, Loss, Metrics
 from trellis.pipelines.terminal import Terminal
@@ -266,6 +267,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.tracker.log_metrics(metrics, step=epoch + 1)
         log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
         checkpoints.save(self.model, self.folder, asdict(self.progress))
+        trial.report(metrics[self.policy.monitor], epoch + 1)
         logs |= metrics  # for the callbacks that follow
         if self.progress.waited >= self.policy.patience:
             self.model.stop_training = True

@@ -13,6 +13,7 @@ from trellis.components.termination import STATUS, Terminated
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.tracker import Tracker
+from trellis.pipelines.trial import Pruned
 
 
 @contextlib.contextmanager
@@ -35,6 +36,9 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
         tracker.end("KILLED", word)
         print(f"\n{word}; the same command with resume=true goes on after the last whole epoch", file=sys.stderr)
         raise SystemExit(status) from None
+    except Pruned as error:
+        tracker.end("KILLED", str(error))
+        raise
     except BaseException as error:
         tracker.end("FAILED", f"{type(error).__name__}: {error}")
         raise

@@ -35,12 +35,14 @@ class Sweep(NamedTuple):
         description: a table of its scores, as Markdown.
         best: the overrides of the best configuration; empty if none is.
         metrics: the scores of that configuration, means over its seeds.
+        pictures: files about the whole sweep.
     """
 
     name: str
     description: str
     best: str
     metrics: Mapping[str, float]
+    pictures: Sequence[Path] = ()
 
 
 def log_sweep(sweep: Sweep, configurations: Sequence[Configuration]) -> None:
@@ -62,6 +64,8 @@ def log_sweep(sweep: Sweep, configurations: Sequence[Configuration]) -> None:
             tags["trellis.overrides"] = f"best on dev: {sweep.best}"
         parent = str(client.create_run(experiments.pop(), run_name=sweep.name, tags=tags).info.run_id)
         mlflow.log_metrics({encoded(key): value for key, value in sweep.metrics.items()}, run_id=parent)
+        for picture in sweep.pictures:
+            client.log_artifact(parent, str(picture))
     else:
         parent = None
     for configuration in configurations:

@@ -1,0 +1,92 @@
+"""The trial of a search that the present run is: where its scores go, and who ends it early."""
+
+import functools
+import json
+import os
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from trellis.components.files import is_alive
+
+if TYPE_CHECKING:
+    import optuna
+
+VARIABLE = "TRELLIS_TRIAL"  # set for a job of a search; Hydra has no other way to tell it which trial it is
+PRUNED, OWNER = "pruned", "process"  # attributes of a trial
+
+
+class Pruned(Exception):
+    """A trial that is not worth going on with."""
+
+
+class Address(NamedTuple):
+    """Where a trial is found.
+
+    Attributes:
+        storage: the URL of the database.
+        study: the name of the study.
+        trial: the id of the trial in the database.
+        pruner: see `PRUNERS`.
+        warm_up: epochs before any trial is pruned.
+    """
+
+    storage: str
+    study: str
+    trial: int
+    pruner: str
+    warm_up: int
+
+    def to_text(self) -> str:
+        """Return it as the value of the environment variable."""
+        return json.dumps(self)
+
+
+def is_searching() -> bool:
+    """Whether the present run is a trial of a search."""
+    return VARIABLE in os.environ
+
+
+def report(score: float, epoch: int) -> None:
+    """Tell the study of the present trial a score on dev; do nothing outside a search.
+
+    Raises:
+        Pruned: trials with better scores after as many epochs make this one not worth going on with.
+    """
+    if not is_searching():
+        return
+    trial = _trial(os.environ[VARIABLE])
+    if epoch == 1:
+        trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
+    trial.report(score, epoch)
+    if trial.should_prune():
+        trial.set_user_attr(PRUNED, epoch)
+        raise Pruned(f"pruned after epoch {epoch}")
+
+
+@functools.cache
+def _trial(address: str) -> "optuna.Trial":
+    """Return the trial at an address. Optuna's documentation leaves its constructor to integrations, as this is one."""
+    import optuna
+
+    found = Address(*json.loads(address))
+    study = optuna.load_study(study_name=found.study, storage=found.storage, pruner=pruner(found.pruner, found.warm_up))
+    return optuna.Trial(study, found.trial)
+
+
+def pruner(name: str, warm_up: int) -> "optuna.pruners.BasePruner":
+    """Return one of Optuna's pruners."""
+    from optuna import pruners
+
+    makers: dict[str, Callable[[], pruners.BasePruner]] = {
+        "none": pruners.NopPruner,
+        "median": lambda: pruners.MedianPruner(n_warmup_steps=warm_up),
+        "halving": lambda: pruners.SuccessiveHalvingPruner(min_resource=warm_up),
+    }
+    return makers[name]()
+
+
+def is_abandoned(trial: "optuna.trial.FrozenTrial") -> bool:
+    """Whether the process of an unfinished trial has gone, on this machine."""
+    host, _, process = str(trial.user_attrs.get(OWNER, "")).rpartition(":")
+    return not process or (host == socket.gethostname() and not is_alive(int(process)))
