@@ -66,13 +66,18 @@ def test_greedy_generation_takes_the_most_probable_word(name, request):
 @pytest.mark.slow
 def test_draws_follow_the_model(ngram):
     rows = 3000
-    words = sampled(ngram, range(rows), tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows), count=1)[:, 0]
+    prompts, lengths = tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows)
+
+    # In a graph: eagerly, each row's random number takes longer than everything else.
+    @tf.function
+    def draw(temperature):
+        return generation.sample(ngram, prompts, lengths, tf.range(rows), count=1, end=END, temperature=temperature)
+
+    words = draw(tf.constant(1.0)).numpy()[:, 0]
     features, _ = generation.after(ngram, PROMPTS[:1], LENGTHS[:1])
     expected = tf.exp(ngram.log_probabilities(features)).numpy()[0]
     np.testing.assert_allclose(np.bincount(words, minlength=7) / rows, expected, atol=0.03)
-    colder = sampled(
-        ngram, range(rows), tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows), count=1, temperature=0.5
-    )[:, 0]
+    colder = draw(tf.constant(0.5)).numpy()[:, 0]
     np.testing.assert_allclose(np.bincount(colder, minlength=7) / rows, expected**2 / (expected**2).sum(), atol=0.03)
 
 

@@ -33,11 +33,16 @@ def fitted(text, order, **options):
     return model
 
 
-def probability(model, context, word):
-    """Return the probability of a word after all previous words of its line."""
+def probabilities(model, context, words):
+    """Return the probability of each of the words after all previous words of its line."""
     states = model.initial_states(1)
     contexts, _ = model.read(tf.constant([[END, *context]]), states)
-    return float(tf.exp(model.token_log_probabilities(contexts[:, -1], tf.constant([word])))[0])
+    last = tf.repeat(contexts[:, -1], len(words), axis=0)
+    return tf.exp(model.token_log_probabilities(last, tf.constant(words))).numpy()
+
+
+def probability(model, context, word):
+    return float(probabilities(model, context, [word])[0])
 
 
 class KneserNey:
@@ -95,8 +100,9 @@ def test_kneser_ney_equals_its_definition(order):
     text = lines()
     model, wanted = fitted(text, order), KneserNey(text, order)
     for context in [[], [3], [3, 4], [5, 3, 3], [8, 8, 8, 8], [3, 4, 3, 3, 4]]:
-        for word in range(1, VOCABULARY):
-            assert probability(model, context, word) == pytest.approx(wanted((END, *context), word), rel=1e-5)
+        words = range(1, VOCABULARY)
+        expected = [wanted((END, *context), word) for word in words]
+        assert probabilities(model, context, words) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("smoothing", ["kneser_ney", "witten_bell", "add_k"])
