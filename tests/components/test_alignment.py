@@ -361,7 +361,8 @@ def test_stepwise_em_comes_near_full_batch_em(made):
 def test_replicas_count_the_same(made, monkeypatch):
     monkeypatch.setattr(ibm1, "COMPILED", True)
     bitext = Bitext(made[:12], cells=75)
-    alone = bitext.aligner({"ibm1": 1, "hmm": 1}, in_graph=True)
+    alone = bitext.aligner({"ibm1": 1, "hmm": 1})
+    alone.run_eagerly = True
     bitext.fit(alone, 2)
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
