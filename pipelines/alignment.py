@@ -19,7 +19,8 @@ from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.alignment.token_pairs import TokenPairs
 from trellis.components.errors import InputError
-from trellis.components.metrics.alignment_scores import link_scores
+from trellis.components.metrics.alignment_scores import link_counts, link_scores
+from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.aligner_module import AlignerModule
@@ -29,7 +30,7 @@ from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
 from trellis.pipelines import alignment_reports, reading
 from trellis.pipelines.settings import AlignmentSections
-from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
 log = logging.getLogger(__name__)
 
@@ -266,7 +267,13 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
             metrics: Metrics = {}
             for part in data.scored:
                 metrics |= _scores(part, data, links)
-            return AlignmentOutcome(metrics=metrics, links=links, posteriors=posteriors, align=align)
+            segments = None
+            if data.scored:
+                part = held_out_part(data.scored)
+                pairs = [data.pairs[row] for row in data.scored[part]]
+                gold = (f"{sorted(pair.sure or ())} {sorted(pair.possible or ())}" for pair in pairs)
+                segments = ScoredSegments(part, "aer", link_counts(*_compared(part, data, links)), digest(gold))
+            return AlignmentOutcome(metrics=metrics, segments=segments, links=links, posteriors=posteriors, align=align)
 
         return Evaluator(dev=dev, held_out=held_out)
 
@@ -399,10 +406,15 @@ def _links(links: np.ndarray) -> Links:
 
 
 def _scores(part: str, data: BitextData, predicted: Mapping[int, Links]) -> Metrics:
+    scores = link_scores(*_compared(part, data, predicted))
+    return {f"{part}/{name}": value for name, value in scores.items()}
+
+
+def _compared(part: str, data: BitextData, predicted: Mapping[int, Links]) -> tuple[list[Set[Any]], ...]:
+    """Return the predicted, sure and possible links of the pairs with gold alignments."""
     rows = data.scored[part]
-    scores = link_scores(
+    return (
         [predicted.get(row, set()) for row in rows],
         [data.pairs[row].sure or frozenset() for row in rows],
         [data.pairs[row].possible or frozenset() for row in rows],
     )
-    return {f"{part}/{name}": value for name, value in scores.items()}

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.metrics import classification_scores
+from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
 from trellis.components.readers.labelled import Labelled
@@ -32,7 +33,18 @@ from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import classification_reports, reading
 from trellis.pipelines.settings import ClassificationSections
-from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import (
+    Batches,
+    Data,
+    Encoded,
+    Evaluator,
+    Loss,
+    Metrics,
+    Outcome,
+    Package,
+    Task,
+    held_out_part,
+)
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +197,9 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
             metrics: Metrics = {}
             for part, rows in probabilities.items():
                 metrics |= _scores(part, encoded, rows, detail=True)
-            return ClassificationOutcome(metrics=metrics, probabilities=probabilities)
+            part = held_out_part(probabilities)
+            segments = _segments(part, encoded, probabilities[part])
+            return ClassificationOutcome(metrics=metrics, segments=segments, probabilities=probabilities)
 
         return Evaluator(dev=lambda: _scores("dev", encoded, predict("dev"), detail=False), held_out=held_out)
 
@@ -222,7 +236,7 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
         """Write the table of classes, the confusion matrix and the page of the most confident errors."""
         del model, diagnosis
         data = encoded.data
-        part = "test" if "test" in data.parts else "dev"
+        part = held_out_part(data.parts)
         classification_reports.write(
             folder, self.run_name(folder), data.parts[part], outcome.probabilities[part], data.labels
         )
@@ -254,6 +268,13 @@ def _share_of_each_class(examples: Sequence[Labelled], limit: int) -> Sequence[L
         by_class.setdefault(example.label, []).append(example)
     share = limit / len(examples)
     return [example for group in by_class.values() for example in group[: max(2, round(share * len(group)))]]
+
+
+def _segments(part: str, encoded: EncodedTexts, probabilities: np.ndarray) -> ScoredSegments:
+    """Return the statistics of the texts of a part."""
+    correct = probabilities.argmax(axis=1) == encoded.corpora[part].labels
+    gold = (example.label for example in encoded.data.parts[part])
+    return ScoredSegments(part, "accuracy", np.stack([correct, np.ones(len(correct))], axis=1), digest(gold))
 
 
 def _scores(part: str, encoded: EncodedTexts, probabilities: np.ndarray, detail: bool) -> Metrics:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from trellis.components import termination
 from trellis.components.errors import InputError
+from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
 from trellis.components.readers import running_text
@@ -24,7 +25,7 @@ from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segmen
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports, reading
 from trellis.pipelines.settings import LanguageModelingSections
-from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,9 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             order = self.config.report.mixture
             if order and not isinstance(model, NGram) and not self.backwards:
                 metrics |= self._mixed(order, encoded, found)
-            return LanguageModelingOutcome(metrics=metrics, log_probabilities=found)
+            part = held_out_part(found)
+            segments = _segments(part, encoded.streams[part], found[part])
+            return LanguageModelingOutcome(metrics=metrics, segments=segments, log_probabilities=found)
 
         return Evaluator(dev=lambda: _scores("dev", dev, score(dev)), held_out=held_out)
 
@@ -274,7 +277,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         diagnosis: Mapping[str, Any] | None = None,
     ) -> None:
         """Write generated text, the page of surprises and, where it was measured, the flow of gradients."""
-        part = "test" if "test" in outcome.log_probabilities else "dev"
+        part = held_out_part(outcome.log_probabilities)
         module, settings = self._module(model, encoded), self._generation()
         language_modeling_reports.write(
             folder,
@@ -335,6 +338,15 @@ def mixture_weight(first: np.ndarray, second: np.ndarray, iterations: int = 50) 
         weight = float(np.exp(ours - np.logaddexp(ours, math.log(1 - weight) + second)).mean())
         weight = min(max(weight, 1e-6), 1 - 1e-6)
     return weight
+
+
+def _segments(part: str, stream: Stream, log_probabilities: np.ndarray) -> ScoredSegments:
+    """Return the statistics of the lines of a part."""
+    nats = -np.add.reduceat(log_probabilities, stream.lines)
+    lengths = np.diff([*stream.lines, len(stream)])
+    # Ids differ between vocabularies, and so do the words that are unknown; the text is the same if its lines are.
+    gold = map(str, [stream.characters, *lengths])
+    return ScoredSegments(part, "perplexity", np.stack([nats, lengths], axis=1), digest(gold))
 
 
 def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics:

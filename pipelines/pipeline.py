@@ -18,9 +18,10 @@ from trellis.components import transfer
 from trellis.components.command import DISK_ERRORS
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
+from trellis.components.metrics import segments
 from trellis.components.quiet import silence_retracing
 from trellis.components.training import checkpoints
-from trellis.pipelines import summary, training
+from trellis.pipelines import comparison, summary, training
 from trellis.pipelines.packaging import Exporter
 from trellis.pipelines.pretraining import Pretraining
 from trellis.pipelines.task import Metrics, Task
@@ -117,6 +118,8 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         terminal.phase("writing reports")
         diagnosis = None if before is None else {"before": before, "after": task.diagnose(model, encoded)}
         task.report(folder / "reports", model, encoded, outcome, diagnosis)
+        if outcome.segments:
+            segments.save(folder / comparison.FILE, outcome.segments)
         tracker.log_reports(folder / "reports")
         if (folder / "tensorboard").is_dir():
             tracker.log_folder(folder / "tensorboard")

@@ -1,4 +1,4 @@
-"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration.
+"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration, and tests of significance.
 
 trellis compare multirun/2026-11-21/10-30-00 …
 """
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import HEADLINES, is_better
+from trellis.pipelines import comparison
 from trellis.pipelines.configuration import comparable
 from trellis.pipelines.tracking.parent_run import Configuration, Sweep, log_sweep
 
@@ -176,6 +177,21 @@ class SummarizeSweep(Callback):
         log_sweep(sweep._replace(pictures=sorted(folder.glob("*.png"))), configurations)
 
 
+def _share_segments(groups: Sequence[Group]) -> bool:
+    """Whether all runs were scored on the same segments."""
+    try:
+        comparison.compare(groups[0].folders, [])
+        return len({comparison.pooled(group.folders).digest for group in groups}) == 1
+    except InputError:
+        return False
+
+
+def _distinct(groups: Sequence[Group]) -> list[str]:
+    """Return what each group sets that others do not."""
+    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
+    return [" ".join(each for each in group.overrides if each not in common) or "(default)" for group in groups]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `trellis compare`; return its exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -185,6 +201,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         groups = collect(arguments)
         show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
+        # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
+        if len(groups) > 1 and (len(arguments) > 1 or _share_segments(groups)):
+            first, comparisons = comparison.compare(groups[0].folders, [group.folders for group in groups[1:]])
+            comparison.show(first, _distinct(groups), comparisons)
     except InputError as error:
         print(f"trellis compare: error: {error}", file=sys.stderr)
         return 2

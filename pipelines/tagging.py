@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
+from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
@@ -35,7 +36,18 @@ from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import reading, tagging_reports
 from trellis.pipelines.settings import TaggingSections
-from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Loss, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import (
+    Batches,
+    Data,
+    Encoded,
+    Evaluator,
+    Loss,
+    Metrics,
+    Outcome,
+    Package,
+    Task,
+    held_out_part,
+)
 
 log = logging.getLogger(__name__)
 
@@ -310,7 +322,9 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
                 predictions[part] = predict(part)
                 log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
                 metrics |= self._score(part, encoded.data, predictions[part], detail=True)
-            return TaggingOutcome(metrics=metrics, predictions=predictions)
+            part = held_out_part(predictions)
+            segments = self._segments(part, encoded.data, predictions[part][0])
+            return TaggingOutcome(metrics=metrics, segments=segments, predictions=predictions)
 
         return Evaluator(dev=lambda: self._score("dev", encoded.data, predict("dev"), detail=False), held_out=held_out)
 
@@ -353,6 +367,15 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
         return predict
 
+    def _segments(self, part: str, data: TaggedData, predicted: Sequence[Tags]) -> ScoredSegments:
+        """Return the statistics of the sentences of a part."""
+        gold = [sentence.tags for sentence in data.parts[part]]
+        if self.entities:
+            score, statistics = "f1", tagging_scores.entity_counts(gold, predicted)
+        else:
+            score, statistics = "accuracy", tagging_scores.token_counts(gold, predicted)
+        return ScoredSegments(part, score, statistics, digest(map(" ".join, gold)))
+
     def _score(self, part: str, data: TaggedData, predictions: Predictions, detail: bool) -> Metrics:
         sentences, (predicted, losses) = data.parts[part], predictions
         gold = [sentence.tags for sentence in sentences]
@@ -380,7 +403,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     ) -> None:
         """Write the table of types, the confusion matrix and the page of the worst errors."""
         del model, diagnosis
-        part = "test" if "test" in outcome.predictions else "dev"
+        part = held_out_part(outcome.predictions)
         predicted, losses = outcome.predictions[part]
         sentences = encoded.data.parts[part]
         tagging_reports.write(folder, self.run_name(folder), sentences, predicted, losses, self.entities)

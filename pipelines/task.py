@@ -15,7 +15,7 @@ A task keeps nothing between them but its configuration: it is complete when it 
 """
 
 import abc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -25,6 +25,7 @@ import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
+from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import dataset
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.pipelines.configuration import plain
@@ -87,12 +88,20 @@ class Outcome:
 
     Attributes:
         metrics: `{"dev/f1": …, "test/f1": …}`; a name with two slashes, `test/f1/PER`, is a detail.
+        segments: the statistics of the segments of test, or of dev without one, for `trellis compare`; None if the
+            score of the task is no function of such statistics.
     """
 
     metrics: Metrics
+    segments: ScoredSegments | None = None
 
 
 OutcomeT = TypeVar("OutcomeT", bound=Outcome)
+
+
+def held_out_part(parts: Container[str]) -> str:
+    """Return the part that a model is judged by: test, or dev without it."""
+    return "test" if "test" in parts else "dev"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,8 @@ from trellis.components import termination
 from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.metrics.alignment_scores import link_scores
-from trellis.components.metrics.translation import corpus_scores, default_names, signatures
+from trellis.components.metrics.segments import ScoredSegments, digest
+from trellis.components.metrics.translation import corpus_scores, default_names, signatures, translation_metric
 from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.translator_module import TranslatorModule
@@ -30,7 +31,7 @@ from trellis.components.text.subwords import UNKNOWN, Subwords, learn
 from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
 from trellis.pipelines import reading, translation_reports
-from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task
+from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 from trellis.pipelines.translation_settings import TranslationSections
 
 log = logging.getLogger(__name__)
@@ -292,7 +293,14 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
                 module = self._module(model, encoded)
                 for part in encoded.data.pairs:
                     metrics |= _alignment_scores(part, module, encoded)
-            return TranslationOutcome(metrics=metrics, translations=translations)
+            part = held_out_part(translations)
+            references = encoded.data.references[part]
+            statistics = translation_metric(self.bleu, tokenized=self.tokenized).statistics(
+                translations[part], references
+            )
+            gold = (text or "" for texts in references for text in texts)
+            segments = ScoredSegments(part, self.bleu, statistics, digest(gold))
+            return TranslationOutcome(metrics=metrics, segments=segments, translations=translations)
 
         return Evaluator(dev=dev, held_out=held_out)
 
@@ -334,7 +342,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             folder / "signatures.txt", signatures(references, tokenized=self.tokenized)
         )
         pictures = self.config.report.pictures
-        part = "test" if "test" in outcome.translations else "dev"
+        part = held_out_part(outcome.translations)
         rows = translation_reports.chosen(data.sources[part], outcome.translations[part], pictures)
         if rows and model.attention is not None:
             pairs = [(data.sources[part][row], outcome.translations[part][row]) for row in rows]

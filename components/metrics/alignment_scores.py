@@ -2,7 +2,25 @@
 
 from collections.abc import Iterable, Set
 
+import numpy as np
+
 from trellis.components.types import Link
+
+
+def link_counts(predicted: Iterable[Set[Link]], sure: Iterable[Set[Link]], possible: Iterable[Set[Link]]) -> np.ndarray:
+    """Return the predicted links that are sure, those that are possible, all of them, and the sure links, of each pair.
+
+    Args:
+        predicted, sure, possible: see `link_scores`.
+
+    Returns:
+        `(pairs, 4)`.
+    """
+    rows = [
+        (len(links & sure_links), len(links & possible_links), len(links), len(sure_links))
+        for links, sure_links, possible_links in zip(predicted, sure, possible, strict=True)
+    ]
+    return np.array(rows, np.float64).reshape(-1, 4)
 
 
 def link_scores(
@@ -18,12 +36,7 @@ def link_scores(
     Returns:
         `{"aer", "precision", "recall", "f"}`; 0 where a denominator is 0.
     """
-    links = gold = in_sure = in_possible = 0
-    for predicted_links, sure_links, possible_links in zip(predicted, sure, possible, strict=True):
-        links += len(predicted_links)
-        gold += len(sure_links)
-        in_sure += len(predicted_links & sure_links)
-        in_possible += len(predicted_links & possible_links)
+    in_sure, in_possible, links, gold = link_counts(predicted, sure, possible).sum(axis=0).tolist()
     precision, recall = in_possible / links if links else 0.0, in_sure / gold if gold else 0.0
     total = precision + recall
     return {

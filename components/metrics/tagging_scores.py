@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from operator import eq
 from typing import Any
+
+import numpy as np
 
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text.tag_schemes import entities, recognize
@@ -39,6 +42,23 @@ def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[st
         for kind in sorted(support | guessed)
     }
     return {**_precision_recall_f1(correct.total(), guessed.total(), support.total()), "types": types}
+
+
+def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the correct, predicted and gold entities of each sentence, `(sentences, 3)`; see `entity_scores`."""
+    scheme = recognize([*gold, *predicted])
+    counts = np.zeros((len(gold), 3))
+    for row, pair in enumerate(zip(gold, predicted, strict=True)):
+        gold_entities, predicted_entities = (set(entities(tags, scheme)) for tags in pair)
+        counts[row] = len(gold_entities & predicted_entities), len(predicted_entities), len(gold_entities)
+    return counts
+
+
+def token_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return the correct tags and the tokens of each sentence, `(sentences, 2)`."""
+    return np.array(
+        [(sum(map(eq, *pair)), len(pair[0])) for pair in zip(gold, predicted, strict=True)], np.float64
+    ).reshape(-1, 2)
 
 
 def token_accuracy(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> float:

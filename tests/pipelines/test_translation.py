@@ -14,6 +14,7 @@ import yaml
 from tests.pipelines.runs import ROOT, configured, run, run_killed
 from trellis import load
 from trellis.components.errors import InputError
+from trellis.components.metrics import segments
 from trellis.components.metrics.translation import corpus_scores
 from trellis.pipelines import reading, settings
 from trellis.pipelines.attributes_to_text import AttributesToText
@@ -59,6 +60,8 @@ def test_reports_are_parallel_to_the_data(trained):
     )
     scores = corpus_scores([row["translation"] for row in rows], [lines("test.es")], tokenized=True)
     assert scores["bleu_tok_lc"] == pytest.approx(metrics["test/bleu_tok_lc"])
+    found = segments.load(folder / "run" / "segments.npz")
+    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
     assert "tok:none" in (folder / "run/reports/signatures.txt").read_text()
     assert (folder / "run/reports/attention.png").stat().st_size > 5000
 

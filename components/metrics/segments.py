@@ -1,0 +1,102 @@
+"""Scores of a part of the data as functions of sums over its segments, kept with a run so that runs can be compared.
+
+Segments are sentences, texts, sentence pairs or lines. Every score here can be computed from the sum of a few numbers
+for each segment, so a significance test can resample segments without the texts.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trellis.components.errors import InputError
+from trellis.components.metrics.translation import DEFINITIONS, translation_metric
+
+Statistics = NDArray[np.float64]
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return float(numerator / denominator) if denominator else 0.0
+
+
+# What each number of a segment is, and the score that their sums give.
+SCORES: dict[str, tuple[tuple[str, ...], Callable[[Statistics], float]]] = {
+    "f1": (("correct", "predicted", "gold"), lambda sums: _ratio(2 * sums[0], sums[1] + sums[2])),
+    "accuracy": (("correct", "total"), lambda sums: _ratio(sums[0], sums[1])),
+    "perplexity": (("nats", "tokens"), lambda sums: float(np.exp(min(_ratio(sums[0], sums[1]), 700.0)))),
+    "aer": (
+        ("in_sure", "in_possible", "predicted", "sure"),
+        lambda sums: 1 - _ratio(sums[0] + sums[1], sums[2] + sums[3]) if sums[2] + sums[3] else 0.0,
+    ),
+}
+
+
+class ScoredSegments(NamedTuple):
+    """The segments of a part, as a model does on them.
+
+    Attributes:
+        part: the part of the data, such as `test`.
+        score: the name of the score: of `SCORES`, or of a translation metric.
+        statistics: the numbers of each segment, `(segments, numbers)`.
+        digest: a hash of the gold answers: scores are comparable if it is the same.
+    """
+
+    part: str
+    score: str
+    statistics: Statistics
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The score with its part, as `metrics.json` names it."""
+        return f"{self.part}/{self.score}"
+
+
+def digest(gold: Iterable[str]) -> str:
+    """Return a hash of gold answers, in their order."""
+    total = hashlib.sha256()
+    for answer in gold:
+        total.update(answer.encode("utf-8", "surrogatepass") + b"\0")
+    return total.hexdigest()[:16]
+
+
+def score_of(name: str) -> Callable[[Statistics], float]:
+    """Return the function from the sums over segments to a score.
+
+    Raises:
+        ValueError: there is no such score.
+    """
+    if name in SCORES:
+        return SCORES[name][1]
+    definition = DEFINITIONS.get(name)
+    if definition is None:
+        raise ValueError(f"{name}: no such score")
+    return translation_metric(name, tokenized=bool(definition.tokenized)).score
+
+
+def save(path: Path, segments: ScoredSegments) -> None:
+    """Write segments to a file `.npz`."""
+    np.savez_compressed(path, **segments._asdict())
+
+
+def load(path: Path) -> ScoredSegments:
+    """Read segments.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return ScoredSegments(
+                str(stored["part"]),
+                str(stored["score"]),
+                np.asarray(stored["statistics"], np.float64),
+                str(stored["digest"]),
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; runs from before they could be compared have none") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not statistics of segments ({' '.join(str(error).split())})") from None
