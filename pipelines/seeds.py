@@ -1,4 +1,4 @@
-"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration, and tests of significance.
+"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration, and how sure that is.
 
 trellis compare multirun/2026-11-21/10-30-00 …
 """

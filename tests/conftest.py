@@ -15,22 +15,6 @@ os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many s
 from tests.browser import CHROMIUM  # noqa: E402
 from trellis.components.quiet import captured_stderr  # noqa: E402
 
-with captured_stderr():
-    import tensorflow as tf
-
-# Two CPU devices, for what has to work over several replicas.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
-# Graphs of tests run a few times each: optimizing them takes longer than it saves. Other processes do optimize theirs.
-tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-# What is imported stays: the garbage collector need not look at it again and again while graphs are traced.
-gc.collect()
-gc.freeze()
-gc.set_threshold(10_000)
-tf.config.threading.set_intra_op_parallelism_threads(1)
-tf.config.threading.set_inter_op_parallelism_threads(2)
-
 REAL = next(
     (
         Path(place).resolve()
@@ -41,9 +25,31 @@ REAL = next(
 )
 
 
+def pytest_configure(config):
+    """Set TensorFlow up in the processes that run tests; the one that hands them out does without it."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    with captured_stderr():
+        import tensorflow as tf
+
+    # Two CPU devices, for what has to work over several replicas.
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+    # Graphs of tests run a few times each: optimizing them takes longer than it saves. Other processes do optimize
+    # theirs.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(2)
+    # What is imported stays: the garbage collector need not look at it again and again while graphs are traced.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000)
+
+
 def pytest_collection_modifyitems(items):
-    # Files of few long tests first, or at the end one process works on them alone.
-    items.sort(key=lambda item: "components" in item.path.parts)
+    # Files that take long first, or at the end one process works on them alone: those that train, and large ones.
+    sizes = {path: path.stat().st_size for path in {item.path for item in items}}
+    items.sort(key=lambda item: ("components" in item.path.parts, -sizes[item.path]))
     if REAL is None:
         warnings.warn("REAL CORPORA NOT FOUND: tests marked `real` are skipped; set TRELLIS_DATA", stacklevel=1)
         for item in items:
