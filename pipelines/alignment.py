@@ -56,11 +56,11 @@ class BitextData(Data):
 
 
 class BackoffLevel(NamedTuple):
-    """Classes of words, from which words of few occurrences learn.
+    """Classes of words, which rare words share their counts with.
 
     Attributes:
         attribute: what puts words into classes, such as `prefix4`.
-        pairs: which classes meet.
+        pairs: the pairs of classes that co-occur.
         source_classes, target_classes: their names by id.
     """
 
@@ -77,7 +77,7 @@ class EncodedBitext(Encoded):
     Attributes:
         data: what was encoded.
         vocabularies: source and target words by id.
-        co_occurrence: the batches, and the pairs of words that meet.
+        co_occurrence: the batches, and the pairs of words that co-occur.
         levels: of back-off, from coarse to fine.
     """
 
@@ -91,7 +91,7 @@ class AlignedPair(NamedTuple):
     """A sentence pair as a model aligns it.
 
     Attributes:
-        row: which one.
+        row: its index over all parts.
         posteriors: the mean of both directions, `(source, target)`.
         links: booleans `(source, target)`.
         text: the links as `0-0 1-2`.
@@ -174,7 +174,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         """Return where batches are kept; None: in memory."""
         folder: str | None = self.config.batching.folder
         if folder is not None and not (Path(folder).is_dir() and os.access(folder, os.W_OK)):
-            raise InputError(f"batching.folder: {folder} is no folder that can be written to")
+            raise InputError(f"batching.folder: {folder} cannot be written to")
         return folder
 
     # Encoding and batching
@@ -200,7 +200,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         )
 
     def _vocabulary(self, tokens: TokenPairs, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the words of a side, and the id of each token's."""
+        """Return the words of a side, and the id of each token."""
         # Distinct tokens are normalized once, in graph, as the export does it.
         written = tf.constant(list(tokens.tokens[side]), tf.string)
         words, ids = np.unique(normalize(written, self.config.text.case, "keep").numpy(), return_inverse=True)
@@ -215,7 +215,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         return words, ids.astype(np.int32)
 
     def batch(self, encoded: EncodedBitext) -> Batches:
-        """Return the batches, which were made with the numbers; each epoch has them in the same order."""
+        """Return the batches that `encode` made, in the same order for each epoch."""
         co_occurrence = encoded.co_occurrence
         log.info("%d batches, %d pairs of words that meet", len(co_occurrence.batches), len(co_occurrence.words.source))
         return Batches(
@@ -278,7 +278,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         return Evaluator(dev=dev, held_out=held_out)
 
     def _aligner(self, model: keras.Model, co_occurrence: CoOccurrence) -> Aligner:
-        """Return a function of the number of a batch that yields its pairs as they are aligned."""
+        """Return a function that takes the index of a batch and yields its aligned pairs."""
         method, threshold = self.config.model.symmetrization, self.config.model.threshold
 
         @tf.function(reduce_retracing=True, autograph=False)

@@ -81,7 +81,7 @@ class EncodedTexts(Encoded):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationOutcome(Outcome):
-    """Scores, and the probabilities `(texts, classes)` that they are of, by part."""
+    """Scores, and the probabilities `(texts, classes)` that were scored, by part."""
 
     probabilities: Mapping[str, np.ndarray]
 

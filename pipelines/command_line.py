@@ -98,7 +98,7 @@ def _line(program: str, error: InputError) -> str:
 
 
 def checked(arguments: list[str]) -> list[str]:
-    """Return the arguments as Hydra takes them, after composing what they say.
+    """Return the arguments in the form that Hydra takes, after checking that they compose.
 
     Raises:
         InputError: they cannot be composed.

@@ -1,4 +1,4 @@
-"""The configuration tree: where its files are, composing it, and one line on what cannot be composed."""
+"""The configuration tree: find its files, compose them, and explain in one line what does not compose."""
 
 import re
 import sys
@@ -66,7 +66,7 @@ class Tree:
             hydra: keep Hydra's own part, with the folder of the run.
 
         Raises:
-            InputError: they do not; with the nearest valid choice or key.
+            InputError: they do not compose; the message names the nearest valid choice or key.
         """
         with self._open():
             return self._compose([*overrides, *self.overrides], hydra)
@@ -74,7 +74,7 @@ class Tree:
     def opened(self, overrides: Sequence[str]) -> list[str]:
         """Return overrides with those that set several keys at once, `data.files={dev: …}`, allowed to add keys.
 
-        Hydra lets them only change keys that there are; which may be there, the schemas know.
+        Hydra only lets them change keys that exist. Here the schemas decide which keys may exist.
 
         Raises:
             InputError: an override cannot be read.
@@ -120,7 +120,7 @@ class Tree:
         return chosen
 
     def _check_choice(self, override: Override) -> None:
-        """Raise InputError where a group is deleted, added, or given something that no name of a choice can be."""
+        """Raise InputError if a group is deleted, added, or set to something that cannot be the name of a choice."""
         group = override.key_or_group
         if group not in self.groups:
             return
@@ -217,7 +217,7 @@ def parse(overrides: Sequence[str], keys: Sequence[str] = ()) -> list[Override]:
     """Return overrides as Hydra reads them.
 
     Args:
-        keys: the keys and groups that there are, for hints.
+        keys: the keys and groups that exist, for hints.
 
     Raises:
         InputError: one of them cannot be read.
@@ -234,7 +234,7 @@ def parse(overrides: Sequence[str], keys: Sequence[str] = ()) -> list[Override]:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says first, in one line."""
+    """Return the first line of an error's message."""
     return re.sub(r"\s+", " ", str(error).strip().split("\n\n")[0])
 
 

@@ -1,4 +1,4 @@
-"""What somebody probably meant who typed an argument that cannot be read, or named something that does not exist."""
+"""Guess what the user meant by an argument that cannot be read, or by a name that does not exist."""
 
 import difflib
 import re
@@ -51,7 +51,7 @@ def for_argument(argument: str, following: Sequence[str], keys: Iterable[str]) -
     Args:
         argument: what was typed.
         following: the arguments after it.
-        keys: the keys and groups that there are.
+        keys: the keys and groups that exist.
     """
     after = following[0] if following else ""
     if argument in ("help", "-help", "--h", "?"):

@@ -45,7 +45,7 @@ class TextData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedText(Encoded):
-    """Text as one stream of ids a part.
+    """Text as one stream of ids for each part.
 
     Attributes:
         data: what was encoded.
@@ -65,7 +65,7 @@ class EncodedText(Encoded):
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelingOutcome(Outcome):
-    """Scores, and the log-probability of each token that they are of, by part."""
+    """Scores, and the log-probability of each token that was scored, by part."""
 
     log_probabilities: Mapping[str, np.ndarray]
 
@@ -115,7 +115,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
 
     def _vectorizer(self, documents: Documents, keep: Sequence[str] = ()) -> TokenVectorizer:
         settings = self.config.text
-        # A text that has unknown words in it was given its vocabulary already.
+        # A text that contains unknown words has been reduced to a vocabulary already.
         fixed = any(UNKNOWN_WORD in line for lines in documents for line in lines)
         least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
         return vocabulary(documents, self.unit, settings.case, settings.digits, least, keep)
@@ -137,7 +137,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         return EncodedText(words=vectorizer.words, data=data, vectorizer=vectorizer, streams=streams)
 
     def batch(self, encoded: EncodedText) -> Batches:
-        """Cut the training text into segments of rows, or into lines of like length."""
+        """Cut the training text into segments of rows, or into batches of lines of similar length."""
         batching, stream = self.config.batching, encoded.streams["train"]
         if self.carries:
             segments = Segments(stream, self._rows(stream), batching.length)
@@ -216,7 +216,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     def _scorer(self, model: keras.Model) -> Callable[[Stream], np.ndarray]:
         """Return a function of a stream that gives the log-probability of each token, in the order of the stream."""
         batching = self.config.batching
-        # An n-gram model looks over the end of a line only where that ends nothing.
+        # An n-gram model looks beyond the end of a line only if lines are not sentences.
         carries = not self.sentences if isinstance(model, NGram) else self.carries
 
         @tf.function(reduce_retracing=True, autograph=False)
@@ -254,7 +254,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         return in_segments if carries else in_lines
 
     def _mixed(self, order: int, encoded: EncodedText, found: Mapping[str, np.ndarray]) -> Metrics:
-        """Return perplexities of a model and an n-gram model together, weighted as dev likes it best."""
+        """Return perplexities of the model mixed with an n-gram model, with the weight that is best on dev."""
         ngram = NGram(encoded.size, order, boundary=BOUNDARY)
         self._count(ngram, encoded.streams["train"])
         ngram.fit()
@@ -350,7 +350,7 @@ def _segments(part: str, stream: Stream, log_probabilities: np.ndarray) -> Score
 
 
 def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics:
-    """Return perplexity and its relatives over every token of a part, line ends included."""
+    """Return perplexity and related scores over every token of a part, line ends included."""
     nats = -float(log_probabilities.sum())
     loss = nats / len(log_probabilities)
     return {

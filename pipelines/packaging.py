@@ -37,7 +37,7 @@ class Exporter:
         """Return the weights of a model as `export.weights` stores them; None where they stay as they are.
 
         Raises:
-            InputError: the model has no weights that can be stored so.
+            InputError: the model has no weights that can be stored in this way.
         """
         weights = self.config.export.weights
         return None if weights == "float32" else compressed(model, weights)
@@ -46,7 +46,7 @@ class Exporter:
     def written(
         self, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None, terminal: Terminal
     ) -> Iterator[Path | None]:
-        """Write a version and yield it; remove it again if the block raises, as a run that failed leaves no export."""
+        """Write a version and yield it; remove it again if the block raises: a failed run leaves no export."""
         if not self.enabled:
             yield None
             return

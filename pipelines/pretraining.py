@@ -39,7 +39,7 @@ class Pretraining:
 
     @property
     def words(self) -> Sequence[str]:
-        """The words of the language models that the model is to know too."""
+        """The words of the language models, which the new model has to know too."""
         return transfer.most_frequent(self.sources, self.settings.keep) if self.sources else ()
 
     def apply(self, model: keras.Model, encoded: Encoded) -> list[keras.callbacks.Callback]:

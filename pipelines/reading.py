@@ -38,8 +38,7 @@ READERS = "trellis.components.readers."
 def check_first_lines(config: DictConfig) -> None:
     """Find the user's own files and read their first lines.
 
-    Datasets that have a name are left out, which may have to be fetched, and readers of the user's own, which may
-    import anything.
+    Skip named datasets, which may have to be downloaded, and the user's own readers, which may import anything.
 
     Raises:
         InputError: there are no such files, or they cannot be read; names the file and line.
@@ -105,8 +104,8 @@ def tagged_sentences(data: Mapping[str, Any]) -> tuple[dict[str, Path], dict[str
 def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
     """Return the files of a dataset and the examples of each part; divides data that have no parts.
 
-    The user's own are a file, a folder with a file or folder for each part, or a folder with a file or folder for each
-    class.
+    The user's own data are a file, a folder with a file or folder for each part, or a folder with a file or folder for
+    each class.
     """
     encoding = data.get("encoding") or "utf-8"
     options = {
@@ -227,7 +226,7 @@ def sentence_pairs(
     located = dataset.locate(data["name"], named, path, data["download"], data.get("folder"))
     options = {name: value for name, value in data["reader"].items() if name != "_target_"} | {"strict": data["strict"]}
     if "keep_empty" in inspect.signature(read).parameters:
-        # A pair with an empty side is left out, but has its line in alignments.txt.
+        # A pair with an empty side is left out, but keeps its line in alignments.txt.
         options["keep_empty"] = True
     parts: dict[str, Iterator[SentencePair]] = {}
     for part, files in of_parts.items():
@@ -242,7 +241,7 @@ def sentence_pairs(
 def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dataset with the dev and test parts that its folder has beside the training part.
 
-    The files of a part are called like those of train, but for the name of the part: `valid.de` beside `train.de`.
+    The files of a part are named like those of train, except for the name of the part: `valid.de` beside `train.de`.
     """
     path, files = data["path"], dict(data["files"])
     train = files.get("train")
@@ -272,7 +271,7 @@ def _files_of_pairs(
         added = {role: file} if role else file
         files[part] = {**before, **added} if isinstance(before, dict) and isinstance(added, dict) else added
     key = "data.path" if isinstance(path, dict) else "data.files"
-    # Further parts are trained on too, unless their names are but misspelt.
+    # Further parts are trained on too, unless their names look misspelt.
     others = data["files"] if isinstance(path, dict) else files
     others = [part for part in others if not get_close_matches(part, dataset.PARTS)]
     dataset.check_names(key, files, [*dataset.PARTS, *others])

@@ -73,7 +73,7 @@ def show(
 
 
 def _quoted(text: str) -> str:
-    """Return a text as a shell takes it; a tab would be a key to it."""
+    """Quote a text for a shell, with tabs written as `\\t`: an interactive shell reads a tab as a key."""
     if "\t" not in text:
         return f'"{text}"'
     return "$'" + text.translate({92: "\\\\", 39: "\\'", 9: "\\t"}) + "'"

@@ -62,7 +62,7 @@ class TaggedData(Data):
     Attributes:
         parts: sentences of each part.
         tags: the tags that the model learns, sorted: those of `data.scheme`.
-        output_tags: what each of them is given out as: BIO2.
+        output_tags: the tag in BIO2 that the export returns for each of them.
     """
 
     parts: Mapping[str, Sequence[Sentence]]
@@ -93,7 +93,7 @@ class EncodedSentences(Encoded):
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingOutcome(Outcome):
-    """Scores, and the predictions that they are of, by part."""
+    """Scores, and the predictions that were scored, by part."""
 
     predictions: Mapping[str, Predictions]
 
@@ -246,7 +246,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         return lists
 
     def _partly_labelled(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
-        """Hide the tags of a share of the sentences where the model learns from such (`model.labelled` below 1)."""
+        """Hide the tags of some sentences, if the model learns from partly labelled data (`model.labelled` below 1)."""
         share = self.config.model.get("labelled", 1.0)
         if share == 1.0:
             return sentences
@@ -299,7 +299,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         return model
 
     def _constraints(self, when: str, tags: Sequence[str]) -> dict[str, Any]:
-        """Return what keeps the head to the scheme, at decoding or in training too."""
+        """Return the constraints that keep the head to the tag scheme, in decoding or also in training."""
         model = self.config.model
         if not self.entities:
             raise InputError(f"model.constraints={when}: data.task=pos has no scheme that could rule out anything")
@@ -436,7 +436,7 @@ def known_words(data: TaggedData) -> set[str]:
 
 
 def _inputs(sentence: Sentence, columns: Sequence[str]) -> Tags:
-    """Return the tokens of a sentence as the model reads them: with a tab before each column that it reads too."""
+    """Return the tokens of a sentence as the model reads them: a word, then a tab and the value of each column."""
     if not columns or sentence.columns is None:
         return sentence.tokens
     return tuple(map("\t".join, zip(sentence.tokens, *(sentence.columns[name] for name in columns), strict=True)))

@@ -7,7 +7,7 @@
     batches   = task.batch(encoded)                 how the training part is fed, a `Batches`
     model     = task.build(encoded, batches)        a `keras.Model` that is not compiled
     evaluator = task.evaluator(model, encoded)      scores dev after each epoch, and all held-out parts at the end
-    outcome   = evaluator.held_out()                those scores and what they are of, an `Outcome`
+    outcome   = evaluator.held_out()                those scores and what was scored, an `Outcome`
     task.report(folder, model, encoded, outcome)    tables and pictures for people
     package   = task.package(model, encoded)        what is exported, a `Package`
 
@@ -84,7 +84,7 @@ class Batches:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the best model reaches.
+    """The scores of the best model.
 
     Attributes:
         metrics: `{"dev/f1": …, "test/f1": …}`; a name with two slashes, `test/f1/PER`, is a detail.

@@ -53,8 +53,8 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
     if issubclass(optimizer_class, LBFGS):
         if loss.of_epoch is None:
             raise InputError(
-                f"optimizer={optimizer_class.__name__.lower()}: for feature_crf and memm without model.l1; the loss of "
-                f"model={config.model.name} as it is here is no smooth function of the weights alone"
+                f"optimizer={optimizer_class.__name__.lower()}: for feature_crf and memm without model.l1; with these "
+                f"settings, the loss of model={config.model.name} is not a smooth function of the weights alone"
             )
         objective, settings["steps"] = loss.of_epoch, steps
     settings |= {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm}
@@ -189,7 +189,7 @@ def board(config: DictConfig, folder: Path, steps: int) -> list[keras.callbacks.
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when it is enough.
+    """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when training is finished.
 
     Args:
         progress: what was reached before.

@@ -80,7 +80,7 @@ class EncodedPairs(Encoded):
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationOutcome(Outcome):
-    """Scores, and the translations of each part that they are of."""
+    """Scores, and the translations of each part that were scored."""
 
     translations: Mapping[str, Sequence[str]]
 
@@ -309,7 +309,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         return decoding.longest(source, count)
 
     def finished(self, texts: list[str], encoded: EncodedPairs, part: str) -> list[str]:
-        """Return what a model wrote about the sources of a part as translations; by default it is that."""
+        """Turn a model's outputs for the sources of a part into translations; by default, return them unchanged."""
         del encoded, part
         return texts
 

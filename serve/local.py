@@ -248,7 +248,7 @@ def _credentials(options: argparse.Namespace) -> Any:
     """Return the TLS credentials of the gRPC server; None without TLS.
 
     Raises:
-        InputError: a file cannot be read, or the two are no certificate and its key.
+        InputError: a file cannot be read, or the two are not a certificate and its key.
     """
     if not options.tls_cert:
         return None

@@ -132,7 +132,7 @@ def _model(folder: str, kind: Kind) -> ExportModel:
 
 
 def best_of(rows: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
-    """Return the index of the best hypothesis of each text, `(count,)`, the first of equals; -1 for a text without any.
+    """Return the index of the best hypothesis of each text, `(count,)`, the first of ties; -1 for a text without any.
 
     Args:
         rows: which text each hypothesis is of, ascending.

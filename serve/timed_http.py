@@ -1,4 +1,4 @@
-"""HTTP connections on which everything together ends at a deadline, however slowly bytes come."""
+"""HTTP connections with one deadline for everything, however slowly bytes arrive."""
 
 import http.client
 import io
@@ -12,7 +12,7 @@ from trellis.components.types import FilePath
 
 
 class TimedConnection(http.client.HTTPConnection):
-    """A connection on which everything together ends at `deadline`, a time of `time.monotonic`."""
+    """A connection that has to connect, send and receive before `deadline`, a time of `time.monotonic`."""
 
     deadline = math.inf
 

@@ -27,7 +27,7 @@ def viterbi(
     end: TagScores,
     jit_compile: bool | None = None,
 ) -> tuple[TagIds, Tensor]:
-    """Return the best path through each lattice; of equal paths, the one with the lower tag at the latest difference.
+    """Return the best path through each lattice; of equal paths, the one with the lower tag where they differ last.
 
     Args:
         jit_compile: compile with XLA; None means TRELLIS_XLA=1.
@@ -121,7 +121,7 @@ def _viterbi(
     tags_first: bool = False,
     fused: bool = False,
 ) -> TagIds:
-    """Search the best path.
+    """Search for the best path.
 
     Args:
         tags_first: keep scores as `(tags, batch)` instead of `(batch, tags)`.
@@ -186,7 +186,7 @@ def _walk_back(backwards: Tensor, lengths: Lengths, transitions: Transitions) ->
 def _k_best(
     emissions: Emissions, lengths: Lengths, transitions: Transitions, start: TagScores, end: TagScores, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Search paths `(batch, k, time)`, and report which of them exist, `(batch, k)`. A state is `tag * k + rank`."""
+    """Search for paths `(batch, k, time)`, and report which exist, `(batch, k)`. A state is `tag * k + rank`."""
     scores = unary(emissions, lengths, start, end)
     matrices, varying = _by_next_tag(transitions, lengths), varies(transitions)
     batch, tags = ops.shape(scores)[1], emissions.shape[-1]

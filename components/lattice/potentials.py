@@ -40,14 +40,14 @@ def prepared(
 
 
 def shaped_as(values: Tensor, emissions: Emissions, axes: Sequence[str], name: str) -> Tensor:
-    """Return values that have the first axes of the emissions, which would otherwise be broadcast.
+    """Return values, after checking that they have the first axes of the emissions; others would be broadcast.
 
     Args:
         axes: a name for each axis.
         name: of the values, for the message.
 
     Raises:
-        ValueError: an axis is another one; in a graph of unknown shapes, an error when it runs.
+        ValueError: an axis has another size; in a graph of unknown shapes, an error when it runs.
     """
     if len(values.shape) != len(axes):
         raise ValueError(f"{name} have rank {len(values.shape)}, expected {len(axes)}: {', '.join(axes)}")

@@ -36,10 +36,10 @@ def dispatch_by_device(
 ) -> Any:
     """Return `plain(*inputs)`, computed on a GPU by `cudnn(*inputs)`.
 
-    The operation `DeviceIndex` reports where the graph runs. The GPU branch stays a function of its own: inlined, its
-    operation without a CPU kernel would keep a CPU from loading the graph. (Functions with `api_implements` attributes,
-    which Keras used for the same purpose, are exchanged by eager calls only; in a session, as TensorFlow Serving opens
-    one, the plain function runs even on a GPU.)
+    The operation `DeviceIndex` reports where the graph runs. The GPU branch stays a separate function: if it
+    were inlined, a CPU could not load the graph, because one of its operations has no CPU kernel. (Functions with
+    `api_implements` attributes, which Keras used for the same purpose, are exchanged by eager calls only; in a session,
+    as TensorFlow Serving opens one, the plain function runs even on a GPU.)
 
     Args:
         plain, cudnn: functions that return tuples of tensors of the same types and shapes.

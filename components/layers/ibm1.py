@@ -25,7 +25,7 @@ COMPILED = os.environ.get("TRELLIS_XLA") != "0"
 
 
 class BackoffLevel(NamedTuple):
-    """Counts of one level of back-off, for each of some generated words.
+    """Counts of one level of back-off, one entry for each generated word.
 
     Attributes:
         pair: count of the pair of classes of the generating and the generated word.
@@ -72,8 +72,8 @@ class IBM1(keras.layers.Layer):
     """Probability of each generated word given the word that generates it, for co-occurring pairs only.
 
     With back-off, the probability of a word is that of its class, smoothed with that of its coarser class and so on,
-    down to the word's frequency; each coarser level is worth `strength` counts, so that rare words are decided by what
-    they look like.
+    down to the word's frequency; each coarser level is worth `strength` counts, so that the translations of rare words
+    depend on what the words look like.
 
     Args:
         pairs: number of pairs of words that co-occur.
@@ -173,7 +173,7 @@ class IBM1(keras.layers.Layer):
     def _null_ids(self, batch: DirectedBatch) -> Tensor:
         """Return the ids of all words of a batch, filled up with padding.
 
-        XLA compiles each size, so there are only multiples of 4,096 or, of large sizes, of an eighth of a power of two.
+        XLA compiles each size, so sizes are multiples of 4,096, and large ones of an eighth of a power of two.
         """
         count = tf.size(batch.words)
         doublings = tf.math.log(tf.cast(count, tf.float32)) / math.log(2)

@@ -40,7 +40,7 @@ class Posteriors(NamedTuple):
 def add_to(counts: Any, values: Tensor) -> None:
     """Add values to the counts of a weight, over all replicas.
 
-    Keras's own `assign_add` would add up what was there before on each replica as well.
+    Keras's own `assign_add` would also add the previous value once for each replica.
     """
     counts.value.assign_add(values)
 
@@ -132,7 +132,7 @@ class Uniform(IndependentPositions):
         return None, null, tf.reduce_sum(generated * log_weights)
 
 
-# Lengths are below this number, so that it makes one key of a pair of them.
+# Above all lengths, so that a pair of lengths makes one integer key.
 _LENGTH_LIMIT = 1 << 31
 
 

@@ -235,9 +235,9 @@ class NegativeLogLikelihood(keras.losses.Loss):
             so that every sequence counts alike in batches of different sizes.
 
     Call arguments:
-        y_true: gold tags `(batch, time)` or `(batch, time, 1)`; values at padding are ignored. Or, nonzero for each tag
-            that is allowed, `(batch, time, tags)`: partial or ambiguous labels, whose likelihood is that of all the
-            paths they allow. A time step without any nonzero value allows every tag.
+        y_true: gold tags `(batch, time)` or `(batch, time, 1)`; values at padding are ignored. Or
+            `(batch, time, tags)`, nonzero for each allowed tag: partial or ambiguous labels, whose likelihood is that
+            of all the paths they allow. A time step without any nonzero value allows every tag.
         y_pred: the output of a `SequenceHead`.
         sample_weight: `(batch,)`, one weight per sequence.
 
@@ -332,7 +332,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
 
 
 def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
-    """Return gold tags as ids `(batch, time)` or, nonzero for each tag that is allowed, `(batch, time, tags)`.
+    """Return gold tags as ids `(batch, time)`, or as `(batch, time, tags)`, nonzero for each allowed tag.
 
     Args:
         tags: either of the two, or ids `(batch, time, 1)`.

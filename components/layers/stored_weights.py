@@ -1,7 +1,7 @@
 """Weights that an export stores in fewer bits than training uses.
 
-Only storage is compressed: graphs compute with float32 values that they restore from it. Of embeddings they restore
-only the rows that are looked up.
+Only storage is compressed: graphs compute with float32 values that they restore from it. For embeddings, they
+restore only the rows that are looked up.
 """
 
 import contextlib

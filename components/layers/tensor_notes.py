@@ -1,4 +1,4 @@
-"""Values attached to tensors, to be found again by whoever is handed the same tensor.
+"""Attach values to tensors, so that code that receives the same tensor can look them up.
 
 A Keras loss is called with the model's output and nothing else. The loss of a sequence head needs the scores that the
 head chose tags from, and the head's weights, neither of which the integer tags contain. Keras faces the same problem

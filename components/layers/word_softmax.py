@@ -80,7 +80,7 @@ class WordSoftmax(keras.layers.Layer):
     def adapt(self, counts: npt.ArrayLike) -> None:
         """Initialise the biases with the log frequencies of the words.
 
-        Otherwise a network first spends itself on saturating units to represent frequencies.
+        Otherwise a network spends its first steps on saturating units to represent frequencies.
 
         Args:
             counts: occurrences of each id, `(vocabulary,)`.

@@ -1,4 +1,4 @@
-"""However a run ends, its record says so: FINISHED, FAILED or KILLED, with the reason."""
+"""Record how a run ends: FINISHED, FAILED or KILLED, with the reason."""
 
 import contextlib
 import sys

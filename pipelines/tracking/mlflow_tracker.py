@@ -38,7 +38,7 @@ class MLflowTracker(Tracker):
 
     Args:
         uri: of the tracking server or database; None means `mlflow.db` in the current folder.
-        experiment: its name there.
+        experiment: the name of the experiment.
         register: name of a registered model that gets the export, or None.
     """
 
@@ -94,7 +94,7 @@ class MLflowTracker(Tracker):
             return str(self.client.get_experiment_by_name(self.experiment).experiment_id)
 
     def _resumed(self) -> str | None:
-        """Take up the run that the folder names, with its history; None if there is nothing to resume."""
+        """Resume the run that the folder names, with its history; return None if there is nothing to resume."""
         marker = self.folder / RUN_FILE
         if not (self.config.resume and marker.exists()):
             return None
@@ -235,7 +235,7 @@ class MLflowTracker(Tracker):
         return self.uri.startswith(("http://", "https://"))
 
     def _close_orphans(self) -> None:
-        """Mark runs KILLED whose process on this machine is gone without a word (kill -9, power)."""
+        """Mark runs as KILLED if their process on this machine no longer exists (kill -9, power failure)."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
             host, _, process = run.data.tags.get("trellis.process", "").rpartition(":")
             if host == socket.gethostname() and process.isdigit() and not is_alive(int(process)):

@@ -11,8 +11,8 @@ _CODE = re.compile(r"(?::[0-9A-F]{2})+")
 def encoded(name: str) -> str:
     """Return a name for MLflow; `R&D` becomes `R:26D`, the bytes of a character in hexadecimal after colons.
 
-    Names that MLflow takes, and that have no colon, stay as they are. `decoded` is the inverse, but for names that are
-    too long: a hash stands for their ends.
+    Names that MLflow takes, and that have no colon, stay as they are. `decoded` is the inverse, except for names
+    that are too long: a hash replaces their ends.
     """
     name = _OTHER.sub(lambda match: _bytes(match[0]), name)
     # MLflow keeps files under such names, where `a//b`, `./a` and `a/..` would be others.

@@ -1,4 +1,4 @@
-"""MLflow runs over runs: one for a sweep, and one for the seeds of each of its configurations."""
+"""Parent runs in MLflow: one for a sweep, and one for the seeds of each of its configurations."""
 
 import statistics
 from collections.abc import Mapping, Sequence

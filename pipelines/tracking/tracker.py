@@ -1,4 +1,4 @@
-"""The interface of whatever records runs, and the one that records nothing."""
+"""The interface of trackers, and the tracker that records nothing."""
 
 import abc
 from pathlib import Path
@@ -52,7 +52,10 @@ class Tracker(abc.ABC):
         """Record an export.
 
         Args:
-            monitor: the score that chose the model, and its value `score`.
+            export: the version folder.
+            package: what was exported.
+            monitor: the name of the score that chose the model.
+            score: its value.
         """
 
     @abc.abstractmethod

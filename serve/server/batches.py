@@ -1,4 +1,4 @@
-"""Compute requests that wait while others are computed together, in one batch."""
+"""Batch requests: those that arrive while others are being computed are computed together."""
 
 import contextlib
 import heapq

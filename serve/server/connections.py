@@ -1,4 +1,4 @@
-"""HTTP connections that cannot be held open: uvicorn bounds their headers in bytes, this module in time and number."""
+"""Close HTTP connections that wait too long or are too many; uvicorn itself only bounds the size of headers."""
 
 import asyncio
 import json

@@ -63,8 +63,8 @@ class Call:
 class Services:
     """Predict, GetModelMetadata and GetModelStatus.
 
-    Messages arrive as bytes, so that a message that does not arrive can be given up, and a large one be parsed outside
-    of the event loop.
+    Methods take messages as bytes, so that they can stop waiting for a message, and parse a large one outside of the
+    event loop.
 
     Args:
         models: the models.

@@ -273,7 +273,7 @@ def test_batches_on_disk_change_nothing(trained, tmp_path):
     for name in ("alignments.txt", "lexicon.forward.tsv"):
         assert lines(tmp_path / "run" / "reports" / name) == lines(folder / "run" / "reports" / name)
     assert not list(scratch.iterdir())
-    with pytest.raises(InputError, match=r"batching\.folder: .*/nowhere is no folder that can be written to"):
+    with pytest.raises(InputError, match=r"batching\.folder: .*/nowhere cannot be written to"):
         run(tmp_path / "none", "model=ibm1", f"batching.folder={tmp_path}/nowhere", "tracking=off")
 
 
