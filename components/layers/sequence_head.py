@@ -11,6 +11,7 @@ from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_st
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
 from trellis.components.layers.class_weights import plain_class_weights, weight_of_each_tag
+from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.tensor_notes import TensorNotes
 from trellis.components.text.tag_schemes import Segments
 from trellis.components.types import JSON, Emissions, Lengths, Mask, Shape, TagIds, TagScores, Tensor, Transitions
@@ -221,6 +222,7 @@ def _rolled(values: Tensor, first: Tensor | None, back: bool = False, axis: int 
     return ops.cond(ops.any(first > 0), roll, lambda: values)
 
 
+@refuses_class_weight
 @keras.saving.register_keras_serializable("trellis")
 class NegativeLogLikelihood(keras.losses.Loss):
     """Negative log-likelihood of the gold tags under the model's `SequenceHead`, in nats per sequence.
@@ -231,6 +233,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
         reduction: `"mean"` over sequences (weighted by `sample_weight`), `"sum"`, or `"none"`.
         class_weights: a weight for each tag, `{tag: weight}` or a list; 1 for the others. Tags are ids or, for a head
             that knows them (`CRF(tags=[…])`), names. The weight of a sequence is the mean weight of its gold tags.
+            Keras's `fit(class_weight=…)`, which would weigh something else, is a ValueError.
         sequences: divide the mean by this number instead of by the batch's own number of sequences (or sum of weights),
             so that every sequence counts alike in batches of different sizes.
 

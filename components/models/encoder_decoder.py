@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from trellis.components.layers.attention import Attention
+from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
@@ -48,6 +49,7 @@ class Decoded(NamedTuple):
     states: States
 
 
+@refuses_class_weight
 class EncoderDecoder(keras.Model, abc.ABC):
     """A decoder of recurrent layers that attends to a memory.
 
@@ -292,9 +294,20 @@ class EncoderDecoder(keras.Model, abc.ABC):
         epoch = tf.cast(self.optimizer.iterations // steps, tf.float32)
         return weight * tf.pow(decay, epoch) * tf.reduce_sum(costs)
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, sample_weight: Any = None, **kwargs: Any) -> Any:
+        """Train as every `fit` does, on inputs `{"source", "target"}` alone.
+
+        Raises:
+            ValueError: `y` or `sample_weight` is given.
+        """
+        # Keras drops the weights of rows without a target.
+        _require_inputs_alone(y, sample_weight)
+        return super().fit(x, y, *args, **kwargs)
+
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Train on one batch `{"source", "target"}`, or with "guide" too; the loss is nats per target token."""
-        inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, *others = keras.utils.unpack_x_y_sample_weight(data)
+        _require_inputs_alone(*others)
         target = inputs["target"]
         real = tf.where(target != 0)
         tokens = tf.cast(tf.maximum(tf.shape(real)[0], 1), tf.float32)
@@ -318,6 +331,12 @@ class EncoderDecoder(keras.Model, abc.ABC):
 
     def get_config(self) -> JSON:
         return {"vocabulary": self.vocabulary, "name": self.name, **self.settings}
+
+
+def _require_inputs_alone(y: Any, sample_weight: Any) -> None:
+    """Raise a ValueError for what training would ignore."""
+    if y is not None or sample_weight is not None:
+        raise ValueError('training takes {"source": …, "target": …}, without y and sample_weight')
 
 
 def scaled_embedding(vocabulary: int, dim: int, name: str) -> Embedding:

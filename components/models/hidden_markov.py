@@ -10,11 +10,13 @@ import tensorflow as tf
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.layers.hmm import HMM, CategoricalEmissions, CountedTables
+from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.sequence_head import allowed_only, gold_tags, lengths_of
 from trellis.components.text.templates import parse
 from trellis.components.types import JSON, Emissions, Lengths, Tensor
 
 
+@refuses_class_weight
 @keras.saving.register_keras_serializable("trellis")
 class ExpectationMaximization(keras.Model):
     """A functional model of `CategoricalEmissions` (layer `emissions`) and `HMM` (layer `head`), trained by Baum-Welch.
@@ -41,13 +43,7 @@ class ExpectationMaximization(keras.Model):
         callbacks: Sequence[keras.callbacks.Callback] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Train as every `fit` does; the tables are updated at the end of each epoch.
-
-        Raises:
-            ValueError: `class_weight` is given, which has no meaning for whole sequences.
-        """
-        if kwargs.get("class_weight") is not None:
-            raise ValueError("class_weight has no meaning for whole sequences; use sample_weight, one per sequence")
+        """Train as every `fit` does; the tables are updated at the end of each epoch."""
         if y is None and kwargs.get("sample_weight") is not None:
             # Keras drops the weights of rows without a target.
             y = np.full(np.shape(x["words"]), -1)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trellis.components.layers.feature_scores import FeatureScores
+from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.peephole import PeepholeLSTM
 from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_softmax import WordSoftmax
@@ -87,6 +88,7 @@ class WindowLanguageModel(LanguageModel):
         return window, [after]
 
 
+@refuses_class_weight
 class TrainableLanguageModel(LanguageModel):
     """A language model that `fit` trains by gradient descent on segments of text.
 
@@ -140,7 +142,9 @@ class TrainableLanguageModel(LanguageModel):
             states = reset_states(self._carried, inputs["starts"])
         weights = tf.cast(targets != 0, tf.float32)
         if sample_weight is not None:
-            weights *= tf.reshape(tf.cast(sample_weight, tf.float32), [-1, 1])
+            if sample_weight.shape.rank not in (1, None):
+                raise ValueError(f"sample_weight has rank {sample_weight.shape.rank}, expected one weight per row")
+            weights *= tf.cast(tf.ensure_shape(sample_weight, [None]), tf.float32)[:, tf.newaxis]
         tokens = tf.reduce_sum(weights)
         tokens = tf.where(tokens > 0.0, tokens, 1.0)
         with tf.GradientTape() as tape:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from trellis.components.alignment.co_occurrence import ClassPairs
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.layers.ibm1 import IBM1
+from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.positions import (
     Diagonal,
     Jumps,
@@ -31,6 +32,7 @@ def batch_cells(iterations: Iterable[str], stepwise: float | None = None) -> int
     return 80_640 if "hmm" in iterations or stepwise else 1_774_080
 
 
+@refuses_class_weight
 @keras.saving.register_keras_serializable("trellis")
 class WordAligner(keras.Model):
     """Source words generate target words, and the other way round.
