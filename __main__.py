@@ -6,7 +6,7 @@ import sys
 from typing import NamedTuple
 
 from trellis import __version__
-from trellis.components.command import escape_what_streams_cannot_encode
+from trellis.components.command import output, prepare_streams, report_error
 from trellis.components.quiet import captured_stderr
 
 
@@ -58,29 +58,28 @@ trellis --completion bash|zsh|fish
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a subcommand; return its exit status."""
-    escape_what_streams_cannot_encode()
+    prepare_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     name, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
     if name in ("", "-h", "--help", "help"):
-        print(usage(), end="", file=sys.stdout if name else sys.stderr)
+        with output("trellis"):
+            print(usage(), end="", file=sys.stdout if name else sys.stderr)
         return 0 if name else 2
     if name in ("-V", "--version"):
-        print(f"trellis {__version__}")
+        with output("trellis"):
+            print(f"trellis {__version__}")
         return 0
     if name == "--completion":
         return _completion(rest)
     if name not in COMMANDS:
         from trellis.components.errors import nearest
 
-        print(f"trellis: error: {name}: no such command; did you mean {nearest(name, COMMANDS)}?", file=sys.stderr)
+        report_error("trellis", f"{name}: no such command; did you mean {nearest(name, COMMANDS)}?")
         return 2
     command = COMMANDS[name]
     try:
         with captured_stderr():  # TensorFlow's start-up messages
             module = importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        return _missing(name, command, error)
-    try:
         return module.main(rest) or 0
     except ModuleNotFoundError as error:
         return _missing(name, command, error)
@@ -100,10 +99,7 @@ def _missing(name: str, command: Command, error: ModuleNotFoundError) -> int:
     if os.environ.get("HYDRA_FULL_ERROR") == "1" or (error.name or "").split(".")[0] == "trellis":
         raise error
     extra = command.extra or "all"
-    print(
-        f"trellis {name}: error: {error.name} is not installed; pip install 'trellis-sequence[{extra}]'",
-        file=sys.stderr,
-    )
+    report_error(f"trellis {name}", f"{error.name} is not installed; pip install 'trellis-sequence[{extra}]'")
     return 2
 
 
@@ -132,9 +128,10 @@ def _completion(shells: list[str]) -> int:
     scripts = {"bash": _BASH, "zsh": _ZSH + _BASH, "fish": _FISH}
     shell = shells[0] if shells else ""
     if shell not in scripts:
-        print(f"trellis --completion: error: {shell or 'no shell'}; must be bash, zsh or fish", file=sys.stderr)
+        report_error("trellis --completion", f"{shell or 'no shell'}; must be bash, zsh or fish")
         return 2
-    print(scripts[shell].format(commands=" ".join(COMMANDS)), end="")
+    with output("trellis"):
+        print(scripts[shell].format(commands=" ".join(COMMANDS)), end="")
     return 0
 
 

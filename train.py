@@ -26,6 +26,8 @@ def main() -> int:
         hint = "run `make train`, or: source .venv/bin/activate"
         print(f"train.py: error: {error.name} is not installed here; {hint}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return command_line.main(program="train.py")
 
 

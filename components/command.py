@@ -1,18 +1,19 @@
 """Commands: a parser whose errors are one line, types of arguments, and the exit status."""
 
 import argparse
+import contextlib
 import errno
 import io
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from trellis.components.errors import InputError, nearest
 
-# What the user can mend: a full disk, a quota, permissions, a read-only file system.
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+# What the user can mend: a full disk, a quota, a limit on files, permissions, a read-only file system.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 Number = TypeVar("Number", int, float)
 
@@ -26,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
     """
 
     def __init__(self, program: str, description: str | None) -> None:
-        escape_what_streams_cannot_encode()
+        prepare_streams()
         super().__init__(
             prog=program,
             description=description,
@@ -38,7 +39,8 @@ class CommandParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: None = None
     ) -> argparse.Namespace:
         """Return the parsed arguments; exit with status 2 if one is unknown."""
-        options, unknown = self.parse_known_args(args, namespace)
+        with output(self.prog):
+            options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(self._unknown(unknown[0]))
         return options
@@ -54,8 +56,12 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        print(f"{self.prog}: error: {message.removeprefix('argument ')}; see {self.prog} --help", file=sys.stderr)
+        report_error(self.prog, f"{message.removeprefix('argument ')}; see {self.prog} --help")
         raise SystemExit(2)
+
+    def print_help(self, file: Any = None) -> None:
+        """Print the help page; unlike `argparse`, raise an OSError if that is not possible."""
+        print(self.format_help(), end="", file=file or sys.stdout, flush=True)
 
 
 def run_command(
@@ -69,31 +75,76 @@ def run_command(
         options: the parsed command line.
     """
     try:
-        command(options)
-        sys.stdout.flush()
+        with output(parser.prog):
+            command(options)
     except InputError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
+        report_error(parser.prog, error)
         return 2
-    except BrokenPipeError:
-        discard_output()  # the reader has closed the pipe, as `head` does
-    except OSError as error:
-        if error.filename is not None or error.errno not in DISK_ERRORS:
-            raise
-        discard_output()
-        print(f"{parser.prog}: error: standard output: cannot be written ({error.strerror})", file=sys.stderr)
-        return 2
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
     return 0
 
 
-def discard_output() -> None:
-    """Send standard output nowhere: Python would fail again when it flushes what could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+@contextlib.contextmanager
+def output(program: str, stop: Callable[[InputError], NoReturn] | None = None) -> Iterator[None]:
+    """Write all of standard output by the end of the block, or end the program.
+
+    Args:
+        program: the name that errors begin with.
+        stop: called with the error, instead of printing it and exiting with status 2.
+
+    Raises:
+        SystemExit: status 2, after one line, if standard output or a file cannot be written; status 0 if the reader has
+            closed the pipe, as `head` does.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        raise SystemExit(0) from None
+    except OSError as error:
+        if error.filename is None and error.errno not in DISK_ERRORS:
+            raise
+        problem = InputError(f"{error.filename}: {error.strerror}")
+        if error.filename is None:
+            _discard(sys.stdout)
+            problem = InputError(f"standard output: cannot be written ({error.strerror})")
+        if stop is not None:
+            stop(problem)
+        report_error(program, problem)
+        raise SystemExit(2) from None
 
 
-def escape_what_streams_cannot_encode() -> None:
-    """Write `\\u2026` for a character that the encoding of the terminal or of PYTHONIOENCODING does not have."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+def report_error(program: str, error: object) -> None:
+    """Print an error in one line to standard error, if that can be written."""
+    try:
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _discard(stream: TextIO) -> None:
+    """Send a stream nowhere: Python would fail again when it flushes what could not be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def prepare_streams() -> None:
+    """Let the standard streams take any text in any encoding, and replace those that are closed (`>&-`).
+
+    A character that the encoding does not have, which may be that of PYTHONIOENCODING, is written as `\\u2026`.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # It takes the descriptor of the stream, the lowest that is free. Otherwise the next file would, and what
+            # native code prints would be written into it.
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

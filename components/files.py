@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
 
     Args:
         path: the file to write.
-        shared: let several processes write the file at the same time. Otherwise the temporary path has a fixed name,
-            so that whatever a killed process left is overwritten.
+        shared: let several processes and threads write the file at the same time. Otherwise the temporary path has a
+            fixed name, so that whatever a killed process left is overwritten.
     """
-    part = path.with_name(f".part-{os.getpid()}-{path.name}" if shared else f".part-{path.name}")
+    writer = f"{os.getpid()}-{threading.get_ident()}-" if shared else ""
+    part = path.with_name(f".part-{writer}{path.name}")
     try:
         yield part
         os.replace(part, path)

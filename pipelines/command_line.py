@@ -3,12 +3,15 @@
 An error is one line and exit status 2; HYDRA_FULL_ERROR=1 shows the traceback.
 """
 
+import argparse
+import contextlib
+import functools
 import logging
 import math
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from trellis.components import termination
-from trellis.components.command import DISK_ERRORS, discard_output, escape_what_streams_cannot_encode
+from trellis.components.command import output, prepare_streams, report_error
 from trellis.components.errors import InputError, nearest
 from trellis.components.files import require_writable
 from trellis.components.quiet import captured_stderr
@@ -40,12 +43,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
         program: the name that errors begin with.
     """
     termination.end_at_once()
-    escape_what_streams_cannot_encode()
+    prepare_streams()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for a traceback
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    stop = functools.partial(_stop, program, os.environ.get("HYDRA_FULL_ERROR") == "1")
     try:
-        sys.argv = [program, *checked(arguments)]
+        with output(program):
+            sys.argv = [program, *checked(arguments)]
     except InputError as error:
-        _stop(program, error)
+        stop(error)
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def train(config: DictConfig) -> float:
@@ -61,40 +67,42 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
 
                 return pipeline.run(config, folder, terminal).score
         except InputError as error:
+            log.info("%s", error)
             if trial.is_searching():  # which goes on with other settings
-                print(_line(program, error), file=sys.stderr)
+                report_error(program, error)
                 return math.nan
-            _stop(program, error)
+            stop(error)
         except trial.Pruned:
             return math.nan
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            discard_output()
-            _stop(program, InputError(f"{error.filename or 'standard output'}: cannot be written ({error.strerror})"))
 
     search.register()
     try:
-        train()
-        sys.stdout.flush()
+        with output(program, stop), _hydra_raises():
+            train()
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
-        discard_output()
-        _stop(program, InputError(f"standard output: cannot be written ({error.strerror})"))
     return 0
 
 
-def _stop(program: str, error: InputError) -> NoReturn:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+@contextlib.contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise its errors, such as that of a full disk, instead of printing them with a traceback."""
+    former = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if former is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = former
+
+
+def _stop(program: str, shows_traceback: bool, error: InputError) -> NoReturn:
+    if shows_traceback:
         raise error
-    log.info("%s", error)
-    print(_line(program, error), file=sys.stderr)
+    report_error(program, error)
     raise SystemExit(2)
-
-
-def _line(program: str, error: InputError) -> str:
-    return f"{program}: error: {' '.join(str(error).split())}"
 
 
 def checked(arguments: list[str]) -> list[str]:
@@ -110,6 +118,7 @@ def checked(arguments: list[str]) -> list[str]:
     if options.config_name or options.config_path:
         flag = "--config-name" if options.config_name else "--config-path"
         raise InputError(f"{flag}: there is one configuration; --config-dir FOLDER adds choices to it")
+    _require_effect(options, topic)
     tree = Tree([options.config_dir] if options.config_dir else [])
     unknown = next((argument for argument in rest if argument.startswith("-")), None)
     if unknown is not None:
@@ -177,6 +186,19 @@ def _check_sweeper(tree: Tree, config: DictConfig, overrides: Sequence[str]) -> 
             raise InputError(
                 f"{override.input_line}: an interval is searched, not enumerated; add hydra/sweeper=optuna"
             )
+
+
+def _require_effect(options: argparse.Namespace, topic: str | None) -> None:
+    """Raise InputError for a flag of Hydra that would be ignored, or answered with a traceback."""
+    if options.experimental_rerun:
+        raise InputError("--experimental-rerun: not supported; resume=true goes on with a run that was stopped")
+    for flag, given in (("--package", options.package), ("--resolve", options.resolve)):
+        if given and not options.cfg:
+            raise InputError(f"{flag}: has no effect without --cfg job")
+    modes = {"--explain": topic is not None, "--cfg": options.cfg, "--run": options.run, "--multirun": options.multirun}
+    given_modes = [flag for flag, given in modes.items() if given]
+    if len(given_modes) > 1 and ("--run" in given_modes or "--multirun" not in given_modes):
+        raise InputError(f"{' and '.join(given_modes)}: use one of them")
 
 
 def _topic(arguments: list[str]) -> tuple[list[str], str | None]:

@@ -55,10 +55,10 @@ class Exporter:
         )
         try:
             yield version
+            package.publish_metadata(version.parent)
         except BaseException:
             shutil.rmtree(version)
             raise
-        package.publish_metadata(version)
 
     def _write(
         self,

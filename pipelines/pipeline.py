@@ -84,7 +84,8 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         encoded = task.encode(data, keep=pretraining.words)
         batches = task.batch(encoded)
         if encoded.words is not None:
-            _write_json(folder / transfer.VOCABULARY, encoded.words)
+            with atomic_write(folder / transfer.VOCABULARY) as part:
+                part.write_text(_as_json(encoded.words))
 
         terminal.phase("building the model")
         model = task.build(encoded, batches)
@@ -126,11 +127,15 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
 
         package = task.package(model, encoded)
         score = metrics.get("dev/best", metrics["train/loss"])
-        with exporter.written(package, data, metrics, weights, terminal) as export:
+        # What could fail is done before the export is there, and the run is finished when the file gets its name.
+        with (
+            atomic_write(folder / "metrics.json") as part,
+            exporter.written(package, data, metrics, weights, terminal) as export,
+        ):
+            part.write_text(_as_json(metrics))
             if export:
                 terminal.phase("logging the model")
                 tracker.log_model(export, package, policy.monitor, score)
-        _write_json(folder / "metrics.json", metrics)
     summary.show(config, metrics, folder, tracker, export, package, task.headline, weights)
     return Result(metrics, folder, export, model)
 
@@ -176,6 +181,5 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise InputError(f"{error.filename or folder}: cannot be written ({os.strerror(error.errno)})") from None
 
 
-def _write_json(path: Path, values: Metrics | Sequence[str]) -> None:
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(values, indent=2) + "\n")
+def _as_json(values: Metrics | Sequence[str]) -> str:
+    return json.dumps(values, indent=2) + "\n"

@@ -3,6 +3,7 @@
 trellis compare multirun/2026-11-21/10-30-00 …
 """
 
+import argparse
 import json
 import shlex
 import statistics
@@ -13,14 +14,15 @@ from typing import Any, NamedTuple
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import HEADLINES, is_better
 from trellis.pipelines import comparison
 from trellis.pipelines.configuration import comparable
+from trellis.pipelines.terminal import OutputConsole
 from trellis.pipelines.tracking.parent_run import Configuration, Sweep, log_sweep
 
 Metrics = dict[str, float]
@@ -49,11 +51,15 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     """Return the finished runs below folders, grouped by their configuration apart from the seed.
 
     Raises:
-        InputError: there are none.
+        InputError: a folder has none.
     """
     groups: dict[str, Group] = {}
     for folder in folders:
-        for path in sorted(Path(folder).rglob("metrics.json")):
+        finished = sorted(Path(folder).rglob("metrics.json"))
+        if not finished:
+            reason = "no finished runs here (no metrics.json)" if Path(folder).is_dir() else "no such folder"
+            raise InputError(f"{folder}: {reason}")
+        for path in finished:
             config = comparable(OmegaConf.load(path.parent / ".hydra" / "config.yaml"))
             config.pop("seed")
             typed = (str(each).lstrip("+") for each in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
@@ -61,8 +67,6 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
             group = groups.setdefault(json.dumps(config, sort_keys=True), Group(overrides, [], []))
             group.folders.append(path.parent)
             group.metrics.append(json.loads(path.read_text()))
-    if not groups:
-        raise InputError(f"{', '.join(map(str, folders))}: no finished runs here (no metrics.json)")
     return list(groups.values())
 
 
@@ -102,7 +106,7 @@ def _dev_score(group: Group, name: str) -> float:
 
 def show(groups: Sequence[Group], title: str) -> None:
     """Print a table with a row for each group, the best one on dev, and the command that repeats it."""
-    console = Console(highlight=False)
+    console = OutputConsole(highlight=False)
     common, (settings, *columns), rows = _table(groups)
     table = Table(title=" ".join([title, *common]), title_justify="left", box=None, pad_edge=False)
     table.add_column(settings, overflow="fold")
@@ -194,21 +198,18 @@ def _distinct(groups: Sequence[Group]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `trellis compare`; return its exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(__doc__.strip())
-        return 0 if arguments else 2
-    try:
-        groups = collect(arguments)
-        show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
-        # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
-        if len(groups) > 1 and (len(arguments) > 1 or _share_segments(groups)):
-            first, comparisons = comparison.compare(groups[0].folders, [group.folders for group in groups[1:]])
-            comparison.show(first, _distinct(groups), comparisons)
-    except InputError as error:
-        print(f"trellis compare: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    parser = CommandParser("trellis compare", __doc__)
+    parser.add_argument("runs", nargs="+", help="folders of runs or of sweeps")
+    return run_command(parser, _compare, parser.parse_args(arguments))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    groups = collect(options.runs)
+    show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
+    # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
+    if len(groups) > 1 and (len(options.runs) > 1 or _share_segments(groups)):
+        first, comparisons = comparison.compare(groups[0].folders, [group.folders for group in groups[1:]])
+        comparison.show(first, _distinct(groups), comparisons)
 
 
 if __name__ == "__main__":

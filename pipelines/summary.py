@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.table import Table
 
 from trellis.components.layers.stored_weights import Compressed
 from trellis.pipelines.task import Metrics, Package
+from trellis.pipelines.terminal import OutputConsole
 from trellis.pipelines.tracking.tracker import Tracker
 
 
@@ -29,7 +29,7 @@ def show(
         headline: the scores to show, without their part; all of them if it is empty.
         weights: those of the export where they are stored in fewer bits.
     """
-    console = Console(highlight=False)
+    console = OutputConsole(highlight=False)
     part = next((each for each in ("test", "dev") if any(key.startswith(f"{each}/") for key in metrics)), "train")
     scores = {key: value for key, value in metrics.items() if key.startswith(f"{part}/") and key.count("/") == 1}
     if headline:

@@ -5,6 +5,7 @@ that stay, such as one per epoch, scroll above it. Elsewhere only the lines that
 seconds of each phase.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -36,6 +37,14 @@ class StderrHandler(logging.StreamHandler):
     def stream(self) -> object:
         """The present `sys.stderr`."""
         return sys.stderr
+
+
+class OutputConsole(Console):
+    """A console whose reader may go away, as `head` does: it leaves that to the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError, where Rich would end the process with status 1."""
+        raise
 
 
 class Terminal:
@@ -87,7 +96,9 @@ class Terminal:
         """Print a line that stays."""
         if self.is_live:
             self._console.print(text, soft_wrap=True, markup=False)
-        else:
+            return
+        # A run goes on where nobody can read its progress any more.
+        with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
     def training(self, name: str, share: float, text: str) -> None:

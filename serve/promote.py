@@ -16,7 +16,7 @@ from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError, first_line, nearest
 from trellis.components.quiet import captured_stderr
 from trellis.components.saved_model.verification import verify
-from trellis.components.saved_model.versions import EXTRA, METADATA, latest, versions, write_version
+from trellis.components.saved_model.versions import latest, versions, write_version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _promote(options: argparse.Namespace) -> None:
     name = options.name or options.model.split("@")[0].split("/")[0]
     if options.roll_back:
+        if options.model != name:
+            raise InputError(f"--roll-back: takes the name of a served model, such as {name}, not {options.model}")
+        if options.tracking_uri:
+            raise InputError("--tracking-uri: has no effect with --roll-back; use one of them")
         print(f"{roll_back(options.folder / name)} is served again")
     else:
         print(f"{promote(options.model, options.folder / name, options.tracking_uri)} is ready to be served")
@@ -90,7 +94,7 @@ def promote(model: str, folder: Path, tracking_uri: str | None = None) -> Path:
     source = latest(artifacts / "artifacts")
     verify(source)
     version = write_version(folder, lambda path: shutil.copytree(source, path, dirs_exist_ok=True))
-    package.publish_metadata(version)
+    package.publish_metadata(folder)
     return version
 
 
@@ -110,8 +114,7 @@ def roll_back(folder: Path) -> Path:
     if removed.exists():
         shutil.rmtree(removed)
     os.rename(newest, removed)
-    if (previous / EXTRA / METADATA).is_file():
-        package.publish_metadata(previous)
+    package.publish_metadata(folder)
     return previous
 
 

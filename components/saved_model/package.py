@@ -17,7 +17,7 @@ from trellis.components.layers.stored_weights import Compressed
 from trellis.components.saved_model.c_api import encode_array
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.components.saved_model.request_batching import batching_requests
-from trellis.components.saved_model.versions import EXTRA, METADATA
+from trellis.components.saved_model.versions import EXTRA, METADATA, latest
 from trellis.components.types import JSON, FilePath
 
 WARM_UP = "tf_serving_warmup_requests"  # TensorFlow Serving looks for this name
@@ -124,12 +124,16 @@ def _full_precision() -> Iterator[None]:
         tf.config.experimental.enable_tensor_float_32_execution(former)
 
 
-def publish_metadata(version: FilePath) -> None:
-    """Copy the model card and the metadata of a version into the folder of versions, each atomically."""
-    version = Path(version)
-    for name in (METADATA, CARD):
-        with atomic_write(version.parent / name) as part:
-            shutil.copyfile(version / EXTRA / name, part)
+def publish_metadata(folder: FilePath) -> None:
+    """Copy the model card and the metadata of the newest version into the folder of versions, each atomically."""
+    folder, published = Path(folder), None
+    # Another process may write a version at the same time.
+    while (newest := latest(folder)) != published:
+        for file in (newest / EXTRA / METADATA, newest / EXTRA / CARD):
+            if file.is_file():
+                with atomic_write(folder / file.name, shared=True) as part:
+                    shutil.copyfile(file, part)
+        published = newest
 
 
 def _write_warm_up(path: Path, name: str, exchanges: Sequence[_Exchange]) -> None:

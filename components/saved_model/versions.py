@@ -1,6 +1,7 @@
 """Version folders of an export: `exports/NAME/1`, `exports/NAME/2`, …; each appears atomically."""
 
 import difflib
+import errno
 import glob
 import json
 import os
@@ -16,6 +17,7 @@ from trellis.components.types import JSON, FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64
 ASIDE = ".writing-"  # begins the names of folders that are being written: then the machine and the process
+FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))  # how a disk or a file is full
 EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
 METADATA = "metadata.json"  # one of them
 
@@ -90,8 +92,9 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
         raise InputError(f"export.dir={folder}: cannot be written ({error.strerror or error})") from None
     except Exception as error:
         # TensorFlow reports a full disk with errors of its own.
-        if type(error).__module__.startswith("tensorflow") and "space" in str(error):
-            raise InputError(f"export.dir={folder}: cannot be written (no space left on device)") from None
+        reason = next((each for each in FULL if each in str(error)), None)
+        if reason and type(error).__module__.startswith("tensorflow"):
+            raise InputError(f"export.dir={folder}: cannot be written ({reason})") from None
         raise
     finally:
         if aside is not None and aside.exists():

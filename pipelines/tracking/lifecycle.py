@@ -1,7 +1,7 @@
 """Record how a run ends: FINISHED, FAILED or KILLED, with the reason."""
 
 import contextlib
-import sys
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import hydra
 from omegaconf import DictConfig
 
 from trellis.components import termination
-from trellis.components.termination import STATUS, Terminated
+from trellis.components.errors import InputError
+from trellis.components.termination import Terminated
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.terminal import Terminal
 from trellis.pipelines.tracking.tracker import Tracker
@@ -22,23 +23,27 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
 
     Raises:
         SystemExit: status 130 after an interrupt, 143 after SIGTERM.
+        InputError: the record cannot be written.
     """
     settings = plain(config.tracking)
     tracker: Tracker = hydra.utils.get_class(settings.pop("_target_"))(config, folder, **settings)
     try:
-        with termination.deferred(lambda: tracker.end("KILLED", "terminated")):
+        with termination.deferred(lambda: tracker.end("KILLED", "ended at once")):
             terminal.phase("starting the record of the run")
             tracker.start()
             yield tracker
             tracker.end("FINISHED")
     except (KeyboardInterrupt, Terminated) as error:
-        word, status = ("interrupted", 130) if isinstance(error, KeyboardInterrupt) else ("terminated", STATUS)
-        tracker.end("KILLED", word)
-        print(f"\n{word}; the same command with resume=true goes on after the last whole epoch", file=sys.stderr)
-        raise SystemExit(status) from None
+        ended = Terminated(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
+        tracker.end("KILLED", ended.word)
+        terminal.line(f"\n{ended.word}; the same command with resume=true goes on after the last whole epoch")
+        raise SystemExit(ended.status) from None
     except Pruned as error:
         tracker.end("KILLED", str(error))
         raise
     except BaseException as error:
-        tracker.end("FAILED", f"{type(error).__name__}: {error}")
+        problem = tracker.problem(error) if isinstance(error, Exception) else None
+        tracker.end("FAILED", problem or f"{type(error).__name__}: {error}")
+        if problem:
+            raise InputError(problem) from None
         raise

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from omegaconf import DictConfig
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, first_line
 from trellis.components.files import is_alive
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import plain
@@ -30,6 +30,10 @@ CURVES = "epoch/"  # begins the names of metrics that have a value for each epoc
 VIEW = "trellis"  # names the state of MLflow's page of runs that its address asks for
 # Without it MLflow opens an experiment on its pages for chat assistants.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+# What SQLite says where a disk is full, or a file or folder is read-only.
+DATABASE_ERRORS = (
+    "database or disk is full", "attempt to write a readonly database", "unable to open database file", "disk I/O error"
+)  # fmt: skip
 PYFUNC = Path(__file__).parents[2] / "serve" / "mlflow_model.py"
 
 
@@ -62,8 +66,10 @@ class MLflowTracker(Tracker):
         """
         server_health.check(self.uri)
         # The first use of a new database logs its migrations.
-        for name in ("alembic", "mlflow", "mlflow.store.db.utils"):
+        for name in ("alembic", "mlflow"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        # It raises its errors too.
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -118,7 +124,8 @@ class MLflowTracker(Tracker):
             **git_tags(),
             **version_tags(),
         }
-        run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
+        # Known from now on, so that the run is marked FAILED if what follows fails.
+        run_id = self.run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
         (self.folder / RUN_FILE).write_text(run_id)
         settings = {names.encoded(key): str(value)[:500] for key, value in parameters(self.config).items()}
         self.mlflow.log_params(settings, run_id=run_id)
@@ -213,8 +220,14 @@ class MLflowTracker(Tracker):
             if reason:
                 self.client.set_tag(self.run_id, "trellis.reason", " ".join(reason.split())[:1000])
             self.client.set_terminated(self.run_id, status)
-        except Exception:
-            log.exception("the run could not be marked %s", status)
+        except Exception as error:
+            log.warning("the run could not be marked %s (%s)", status, first_line(error))
+
+    def problem(self, error: Exception) -> str | None:
+        """Return what is wrong with the database, such as a full disk."""
+        reason = next((each for each in DATABASE_ERRORS if each in str(error)), None)
+        is_of_database = type(error).__module__.split(".")[0] in ("mlflow", "sqlalchemy", "sqlite3")
+        return f"tracking.uri={self.uri}: cannot be written ({reason})" if reason and is_of_database else None
 
     def description(self) -> str:
         """Return the experiment and the run."""

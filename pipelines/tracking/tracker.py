@@ -67,6 +67,10 @@ class Tracker(abc.ABC):
         """
 
     @abc.abstractmethod
+    def problem(self, error: Exception) -> str | None:
+        """Return what the user can mend, in one line, if an error is that of the place for records; None otherwise."""
+
+    @abc.abstractmethod
     def description(self) -> str | None:
         """Return where the record is, for people; None if there is none."""
 
@@ -105,6 +109,10 @@ class NullTracker(Tracker):
 
     def end(self, status: str, reason: str | None = None) -> None:
         """Do nothing."""
+
+    def problem(self, error: Exception) -> None:
+        """Return None."""
+        return
 
     def description(self) -> None:
         """Return None."""

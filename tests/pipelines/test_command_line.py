@@ -212,6 +212,11 @@ def test_flags_that_do_not_exist():
         (["-x"], "-x: no such flag"),
         (["--config-dir", "/nowhere"], "--config-dir /nowhere: no such folder"),
         (["--config-name", "nope"], "--config-name: there is one configuration"),
+        (["--package", "model"], "--package: has no effect without --cfg job"),
+        (["--resolve"], "--resolve: has no effect without --cfg job"),
+        (["--run", "-m"], "--run and --multirun: use one of them"),
+        (["--cfg", "job", "--explain", "seed"], "--explain and --cfg: use one of them"),
+        (["--experimental-rerun", "job.pickle"], "--experimental-rerun: not supported"),
         (["-m", "model=gru_crf,gru_crff"], "model=gru_crff: no such choice"),
     ]:
         with pytest.raises(InputError, match=re.escape(message)):

@@ -83,7 +83,7 @@ def put(folder, version):
     aside.mkdir()
     package.write(aside, Echo(version), folder.name, ["a", "some words", "a much longer text of several words"], {})
     aside.rename(folder / str(version))
-    package.publish_metadata(folder / str(version))
+    package.publish_metadata(folder)
     return folder / str(version)
 
 
