@@ -66,6 +66,11 @@ def _check_combination(options: argparse.Namespace) -> None:
             for name in ignored:
                 if getattr(options, name) is not None:
                     raise InputError(f"--{name.replace('_', '-')} has no effect with {mode}; use one of them")
+    if options.temperature == 0:
+        for name in ("top_k", "top_p", "seed", "samples"):
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} has no effect with --temperature 0, which always takes the best token")
 
 
 def answers(model: ExportModel, prompt: bytes, options: argparse.Namespace) -> Iterator[JSON]:

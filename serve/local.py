@@ -100,6 +100,7 @@ def serve(options: argparse.Namespace) -> None:
         models = Models(options.folder, settings, labels, options.poll, limits)
         stack.callback(models.stop)
         models.start()
+        limits.check({name: versions[max(versions)].signatures for name, versions in models.served.items()})
         front = _FrontEnd(options, models, Metrics(), rest_socket, credentials)
         with _stop_signals() as stopped:
             stack.callback(front.stop)

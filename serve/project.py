@@ -23,6 +23,8 @@ from trellis.components.saved_model.versions import latest
 from trellis.serve import inference
 from trellis.serve.export_model import ExportModel, Kind, LocalModel
 
+UNLINKED = "X"  # the tag of words without a link
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
@@ -34,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--task", choices=("ner", "pos"), default="ner", help="entities, or one tag per word (ner)")
     parser.add_argument("--word-column", type=int, default=0, help="index of the column of words (0)")
     parser.add_argument("--tag-column", type=int, default=-1, help="index of the column of tags (-1, the last)")
-    parser.add_argument("--unlinked", default="X", help="with --task pos, the tag of words without a link (X)")
+    parser.add_argument("--unlinked", help=f"with --task pos, the tag of words without a link ({UNLINKED})")
     return run_command(parser, _project, parser.parse_args(arguments))
 
 
 def _project(options: argparse.Namespace) -> None:
+    if options.unlinked is not None and options.task != "pos":
+        raise InputError("--unlinked: has no effect on entities; use it with --task pos")
     tagged = conll.read(options.tagged, options.word_column, options.tag_column)
     translations = [line for _, line in read_lines(options.translations)]
     if len(tagged) != len(translations):
@@ -48,7 +52,7 @@ def _project(options: argparse.Namespace) -> None:
     model = LocalModel(latest(options.export))
     if model.kind is not Kind.ALIGNER:
         raise InputError(f"{options.export}: {model.kind.value}, not a word aligner")
-    written = write(options.output, project(model, tagged, translations, options.task, options.unlinked))
+    written = write(options.output, project(model, tagged, translations, options.task, options.unlinked or UNLINKED))
     print(f"{options.output}: {written} of {len(tagged)} sentences")
 
 

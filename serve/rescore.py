@@ -56,13 +56,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--language-model", metavar="EXPORT", help="a language model of the translations")
     parser.add_argument("--weights", metavar="FILE", required=True, help="JSON file of the weights")
     parser.add_argument("--tune", metavar="FILE", help="file of references, to choose the weights by BLEU")
-    parser.add_argument("--tokenized", action="store_true", help="the files are tokens separated by spaces")
+    parser.add_argument("--tokenized", action="store_true", help="with --tune: the files are tokens between spaces")
     return run_command(parser, _rescore, parser.parse_args(arguments))
 
 
 def _rescore(options: argparse.Namespace) -> None:
     if not (options.reverse or options.language_model):
         raise InputError("rescore: no model to rescore with; add --reverse EXPORT or --language-model EXPORT")
+    if options.tokenized and not options.tune:
+        raise InputError("--tokenized: has no effect without --tune, which computes BLEU")
     sources = [line for _, line in read_lines(options.texts)]
     weights = None if options.tune else _read_weights(options.weights)
     references = [line for _, line in read_lines(options.tune)] if options.tune else []

@@ -99,6 +99,8 @@ def _metrics(options: argparse.Namespace) -> dict[str, TranslationMetric]:
         except ValueError as error:
             option = "--language" if name == "meteor" and options.language else "--metric"
             raise InputError(f"{option}: {error}") from None
+    if options.language and "meteor" not in metrics:
+        raise InputError(f"--language {options.language}: has no effect without METEOR; add meteor to --metric")
     if "hter" in metrics and len(options.references) > 1:
         raise InputError(f"--metric hter: {len(options.references)} references; a translation has one post-edit")
     return metrics

@@ -52,8 +52,9 @@ def _translate(options: argparse.Namespace) -> None:
     model = open_model(options)
     if model.kind is not Kind.TRANSLATOR:
         raise InputError(f"{options.export}: {model.kind.value}, not a translator")
-    if options.alignment and "align" not in model.inputs:
-        raise InputError(f"--alignment: {options.export} has no attention")
+    for name in ("alignment", "coverage"):
+        if getattr(options, name) and "align" not in model.inputs:
+            raise InputError(f"--{name}: {options.export} has no attention")
     # Without options the export's own settings are the right ones, and nothing else is computed.
     detailed = bool(chosen) or options.alignment or options.json
     texts = read_texts(options.text)

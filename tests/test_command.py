@@ -31,7 +31,10 @@ def test_a_misspelt_command_is_answered_with_the_nearest(capsys):
 
 
 def test_a_missing_library_is_answered_with_its_extra(capsys, monkeypatch):
+    import trellis.pipelines
+
     monkeypatch.setitem(sys.modules, "hydra", None)
+    monkeypatch.setattr(trellis, "pipelines", trellis.pipelines)  # so that it is the same package afterwards
     for module in [name for name in sys.modules if name.startswith("trellis.pipelines")]:
         monkeypatch.delitem(sys.modules, module)
     assert main(["train"]) == 2
@@ -88,12 +91,24 @@ WRONG = {
     "generate exports/tagger hi --beam 4 --temperature 2": "--temperature has no effect with --beam; use one of them",
     "generate exports/tagger hi --beam 4 --seed 0": "--seed has no effect with --beam; use one of them",
     "generate exports/tagger hi --score --count 9": "--count has no effect with --score; use one of them",
+    "generate exports/tagger hi --temperature 0 --seed 3": "--seed has no effect with --temperature 0",
+    "generate exports/tagger hi --temperature 0 --top-p 0.5": "--top-p has no effect with --temperature 0",
     "generate exports/tagger hi --beam 4 --next 2": "--next: not allowed with argument --beam",
     "search exports/tagger file query --count 0": "--count: '0' must be a whole number of at least 1",
     "serve exports --port 80": "--port: no such option (did you mean --rest-port or --grpc-port?)",
     "serve exports --rest-port 99999": "--rest-port: '99999' must be a port from 0 to 65535",
     "serve exports here": "here: one argument too many; quote a text that has spaces",
     "promote ner exports": "ner: must be NAME@ALIAS, such as ner@champion, or NAME/VERSION",
+    "promote ner exports --roll-back --tracking-uri x": "--tracking-uri: has no effect with --roll-back",
+    "promote ner/3 exports --roll-back": "--roll-back: takes the name of a served model, such as ner, not ner/3",
+    "promote ner exports --roll-back --name tagger": "--roll-back: takes the name of a served model, such as tagger",
+    "project exports/tagger a b -o c --unlinked Y": "--unlinked: has no effect on entities; use it with --task pos",
+    "rescore a b --reverse c --weights w --tokenized": "--tokenized: has no effect without --tune",
+    "score-translations a b --metric chrf --language en": "--language en: has no effect without METEOR",
+    "compare": "the following arguments are required: runs",
+    "compare nowhere": "nowhere: no such folder",
+    "compare exports": "exports: no finished runs here (no metrics.json)",
+    "compare --jsn exports": "--jsn: no such option",
     "promote ner@champion exports": "mlflow.db: no such database; run this where trellis train ran",
     "gradients here": "here: no reports/gradient_flow.json; run with diagnostics.gradient_flow=true",
 }

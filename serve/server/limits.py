@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, nearest
 from trellis.components.saved_model.scalar_inputs import problem
 from trellis.serve.server.requests import Arrays, Signature, brief, refuse
 
@@ -201,6 +201,34 @@ class Options:
                 names = ", ".join(("cells", "rows", *SETTINGS))
                 raise InputError(f"--limit {argument}: expected {names}, or SIGNATURE/INPUT")
             self._options.append((parts, int(value[:18])))
+
+    def check(self, models: Mapping[str, Mapping[str, Signature]]) -> None:
+        """Check that each option for a signature is for one that there is.
+
+        Args:
+            models: the signatures of each model that is served; if it is empty, nothing is checked.
+
+        Raises:
+            InputError: there is no such model or signature, or it has no such limit.
+        """
+        for (*scope, name), value in self._options if models else ():
+            if not scope:
+                continue
+            argument = f"--limit {'/'.join([*scope, name])}={value}"
+            *chosen, signature = scope
+            if chosen and chosen[0] not in models:
+                raise InputError(f"{argument}: no such model; did you mean {nearest(chosen[0], models)}?")
+            named = [models[model] for model in chosen or models]
+            inputs = [signatures[signature].inputs for signatures in named if signature in signatures]
+            if not inputs:
+                known = nearest(signature, set().union(*named))
+                raise InputError(f"{argument}: no such signature; did you mean {known}?")
+            limited = ["cells", "rows"]
+            limited += [
+                key for specs in inputs for key, spec in specs.items() if spec.shape == () and "int" in spec.dtype
+            ]
+            if name not in limited:
+                raise InputError(f"{argument}: expected {', '.join(dict.fromkeys(limited))}")
 
     def of(self, model: str, signature: str) -> dict[str, int]:
         """Return the options for a signature of a model, by name; the most specific ones win."""

@@ -222,9 +222,9 @@ def test_rescoring_chooses_by_the_sum_of_weighted_scores(trained, tmp_path, caps
     assert translate.main([str(export), *lines("test.en")[:12], "--best", "4"]) == 0
     nbest = capsys.readouterr().out
     (tmp_path / "nbest").write_text(nbest, encoding="utf-8")
-    given = [str(tmp_path / "nbest"), str(tmp_path / "test.en"), "--reverse", str(export), "--tokenized"]
+    given = [str(tmp_path / "nbest"), str(tmp_path / "test.en"), "--reverse", str(export)]
     weights = ["--weights", str(tmp_path / "weights.json")]
-    assert rescore.main([*given, *weights, "--tune", str(tmp_path / "test.es")]) == 0
+    assert rescore.main([*given, *weights, "--tune", str(tmp_path / "test.es"), "--tokenized"]) == 0
     said = capsys.readouterr()
     before, after = re.search(r"BLEU ([\d.]+) → ([\d.]+)", said.err).groups()
     assert float(after) >= float(before)

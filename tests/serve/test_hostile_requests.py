@@ -138,6 +138,30 @@ def test_limits_follow_shapes_pairs_vocabularies_and_options():
             Options([wrong])
 
 
+BEAM = Signature(
+    {"prompt": Spec("string", (-1,)), "width": Spec("int32", ()), "alpha": Spec("float32", ())}, TEXT.outputs
+)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("beem/width=5", "no such signature; did you mean beam?"),
+        ("lm/tag/cells=5", "no such signature; did you mean beam?"),
+        ("ml/beam/width=5", "no such model; did you mean lm?"),
+        ("beam/widht=5", "expected cells, rows, width"),
+        ("beam/alpha=5", "expected cells, rows, width"),
+        ("ner/tag/count=5", "expected cells, rows"),
+    ],
+)
+def test_limits_that_no_signature_has_are_refused(option, message):
+    models = {"ner": {"tag": TEXT}, "lm": {"beam": BEAM}}
+    with pytest.raises(InputError, match=re.escape(f"--limit {option}: {message}")):
+        Options([option]).check(models)
+    Options([option]).check({})  # nothing is known of models to come
+    Options(["count=5", "cells=5", "tag/rows=5", "beam/width=5", "lm/beam/width=6"]).check(models)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
