@@ -155,7 +155,7 @@ def deviations(folder, status, number):
 
 
 def is_left_behind(folder):
-    """Whether there are files under the names of what is being written, which nothing reads, and the next run removes."""
+    """Whether there are files under the names of what is being written, which nothing reads."""
     return any(path.name.startswith((".part-", ".writing-")) for path in folder.rglob("*"))
 
 
