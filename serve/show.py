@@ -25,12 +25,12 @@ def show(
     model: "Export | FilePath | keras.Model | type[IBM1]",
     sentence: Any,
     *,
-    tokenized: bool = False,
+    tokenized: bool | None = None,
     tokens: Sequence[str] | None = None,
     tags: Sequence[str] | None = None,
-    threshold: float = 0.001,
-    iterations: int = 5,
-    null: bool = True,
+    threshold: float | None = None,
+    iterations: int | None = None,
+    null: bool | None = None,
 ) -> Drawing:
     """Draw what a model computes for a sentence, as an interactive page without outside addresses.
 
@@ -44,18 +44,18 @@ def show(
         sentence: for a tagger a text; for a word aligner `(source, target)`; for a Keras model its inputs, a batch of
             one sentence; for `trellis.IBM1` the corpus, `[(source, target), …]`. Words of sentence pairs are separated
             by spaces.
-        tokenized: whether a text is tokens separated by single spaces (taggers).
+        tokenized: whether a text is tokens separated by single spaces (taggers; by default not).
         tokens: what to write over the time steps (Keras models).
         tags: the name of each tag (Keras models).
-        threshold: leave out tags whose posterior is lower at every token.
-        iterations: the number of iterations to draw (`trellis.IBM1`).
-        null: whether NULL generates words too (`trellis.IBM1`).
+        threshold: leave out tags whose posterior is lower at every token (taggers and Keras models; 0.001).
+        iterations: the number of iterations to draw (`trellis.IBM1`; 5).
+        null: whether NULL generates words too (`trellis.IBM1`; by default it does).
 
     Returns:
         A `Drawing`, which a notebook displays, and whose `save(path)` writes a page.
 
     Raises:
-        InputError: the model has no lattice, or the sentence no tokens.
+        InputError: the model has no lattice, the sentence no tokens, or an argument is for other models.
 
     Example:
 
@@ -63,12 +63,25 @@ def show(
         trellis.show("exports/ibm1", ("the red house", "la casa roja"))
         trellis.show(trellis.IBM1, [("b c", "x y"), ("b", "y")], iterations=3, null=False)
     """
+    arguments = {
+        "tokenized": tokenized, "tokens": tokens, "tags": tags, "threshold": threshold, "iterations": iterations,
+        "null": null,
+    }  # fmt: skip
+
+    def allow(kind: str, *names: str) -> None:
+        for name, value in arguments.items():
+            if value is not None and name not in names:
+                raise InputError(f"show: {name} has no effect on {kind}")
+
+    threshold = 0.001 if threshold is None else threshold
     if isinstance(model, str | Path):
         model = load(model)
     if isinstance(model, Export):
         if model.kind is Kind.TAGGER:
-            return _show_tagger(model, sentence, tokenized, threshold)
+            allow("the export of a tagger", "tokenized", "threshold")
+            return _show_tagger(model, sentence, bool(tokenized), threshold)
         if model.kind is Kind.ALIGNER:
+            allow("a word aligner")
             return _show_aligner(model, sentence)
         raise InputError(f"{model.version}: show draws taggers and word aligners, not {model.kind.value}")
     import keras
@@ -76,8 +89,10 @@ def show(
     from trellis.components.layers.ibm1 import IBM1
 
     if model is IBM1:
-        return _show_em(sentence, iterations, null)
+        allow("trellis.IBM1", "iterations", "null")
+        return _show_em(sentence, 5 if iterations is None else iterations, null is not False)
     if isinstance(model, keras.Model):
+        allow("a Keras model", "tokens", "tags", "threshold")
         return _show_keras(model, sentence, tokens, tags, threshold)
     raise InputError(f"show: {model!r} is neither an export, nor a Keras model, nor trellis.IBM1")
 

@@ -45,7 +45,7 @@ def locate(
         files: `{part: file name}`.
         path: a folder, `{part: file}`, or `package://FOLDER` for a folder of this package. In a folder, the files of
             parts may also have other names that say which part they are, such as `en_ewt-ud-train.conllu`.
-        download: `{part: {"url", "sha256"}}`, with the hash of the uncompressed file; None if it cannot be downloaded.
+        download: `{part: {"url", "sha256", "git_blob"}}`, see `fetch`; None if it cannot be downloaded.
         folder: the folder in `$TRELLIS_DATA` and the cache, if it is not called `name`.
 
     Returns:
@@ -86,9 +86,7 @@ def locate(
         raise InputError(f"data={name} not found; tried {', '.join(tried)}, and it has no download address")
     try:
         return {
-            part: cached[part]
-            if part in cached
-            else fetch(download[part]["url"], cache / file, download[part].get("sha256"))
+            part: cached[part] if part in cached else fetch(cache / file, **download[part])
             for part, file in files.items()
         }
     except OSError as error:
@@ -167,13 +165,14 @@ def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
+def fetch(target: Path, url: str, sha256: str | None = None, git_blob: str | None = None) -> Path:
     """Download a file, verify its hash and write it atomically; compress it if the target ends in `.gz`.
 
     Args:
-        url: the address; what it has is uncompressed if it ends in `.gz`.
         target: the file to write.
+        url: the address; what it has is uncompressed if it ends in `.gz`.
         sha256: the expected hash of the uncompressed content; None skips the check.
+        git_blob: the expected name of the content in a git repository, its SHA-1 hash as a blob; None skips the check.
 
     Returns:
         `target`.
@@ -202,7 +201,18 @@ def fetch(url: str, target: Path, sha256: str | None = None) -> Path:
             print(file=sys.stderr)
         if sha256 and content.hexdigest() != sha256:
             raise InputError(f"{url}: sha256 is {content.hexdigest()}, expected {sha256}; nothing was stored")
+        if git_blob and (found := _git_blob(part, done, target.suffix == ".gz")) != git_blob:
+            raise InputError(f"{url}: its blob in git is {found}, expected {git_blob}; nothing was stored")
     return target
+
+
+def _git_blob(path: Path, size: int, compressed: bool) -> str:
+    """Return the name that git gives to a file of some size."""
+    content = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with gzip.open(path) if compressed else open(path, "rb") as file:
+        while block := file.read(1 << 16):
+            content.update(block)
+    return content.hexdigest()
 
 
 def digest(paths: Mapping[str, FilePath]) -> str:

@@ -51,6 +51,7 @@ class Download(Schema):
 
     url: str = described("URL of the uncompressed file")
     sha256: str | None = optional("SHA-256 hash; null: not checked")
+    git_blob: str | None = optional("name of the file in its git repository, a SHA-1 hash; null: not checked")
 
 
 class Columns(Schema):

@@ -122,6 +122,8 @@ def repr_of(drawing):
         ((trellis.IBM1, [("b", "")]), {}, "has no words"),
         ((trellis.IBM1, [("b", "x")]), {"iterations": 0}, "at least 1"),
         ((trellis.IBM1, [(" ".join(map(str, range(50))), "x")]), {}, "at most 40 words"),
+        ((trellis.IBM1, [("b", "x")]), {"threshold": 0.5}, "threshold has no effect on trellis.IBM1"),
+        ((tagger(), np.array([[1, 2]])), {"null": False}, "null has no effect on a Keras model"),
         ((3, "text"), {}, "neither an export"),
     ],
 )

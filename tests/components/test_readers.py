@@ -268,10 +268,13 @@ def test_downloads_are_verified_and_cached(tmp_path, monkeypatch):
     try:
         with pytest.raises(InputError, match=r"sha256 is .*, expected 00"):
             dataset.locate("it", FILES, download={"train": good | {"sha256": "00"}, "dev": good})
+        with pytest.raises(InputError, match=r"its blob in git is 092a0.*, expected 00"):
+            dataset.locate("it", FILES, download={"train": good | {"git_blob": "00"}, "dev": good})
         assert not any(path.is_file() for path in tmp_path.rglob("*"))
         with pytest.raises(InputError, match=r"tried data.path .*TRELLIS_DATA \(not set\).*good \("):
             dataset.locate("it", FILES, download={"train": good, "dev": {"url": f"{address}/bad"}})
-        found = dataset.locate("it", FILES, download={"train": good, "dev": good})
+        blob = good | {"git_blob": "092a0690c8c7f107bfbc690789b30f43b67eedfd"}
+        found = dataset.locate("it", FILES, download={"train": blob, "dev": blob})
     finally:
         server.shutdown()
     assert gzip.decompress(found["train"].read_bytes()) == content == found["dev"].read_bytes()

@@ -40,6 +40,14 @@ def test_every_dataset_composes(data):
     assert configured(f"data={data}").data.name == data
 
 
+@pytest.mark.parametrize("data", choices("data"))
+def test_every_download_has_a_checksum(data):
+    for part, download in (OmegaConf.load(CONF / "data" / f"{data}.yaml").download or {}).items():
+        checked_by = re.fullmatch("[0-9a-f]{64}", download.get("sha256") or ""), download.get("git_blob")
+        # The languages of XL-WA share one address.
+        assert any(checked_by) or data == "xlwa", f"{data}: {part}"
+
+
 @pytest.mark.parametrize("group", ["optimizer", "schedule", "tracking", "export", "debug", "experiment", "trainer"])
 def test_every_choice_composes(group):
     for choice in choices(group):
