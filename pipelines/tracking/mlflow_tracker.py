@@ -1,12 +1,9 @@
 """A run in MLflow."""
 
-import contextlib
 import importlib.metadata
 import logging
 import os
 import socket
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -18,7 +15,7 @@ from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.run_names import run_name, typed_overrides
 from trellis.pipelines.task import Data, Metrics, Package
-from trellis.pipelines.tracking import names, registry, server_health
+from trellis.pipelines.tracking import database, names, registry, server_health
 from trellis.pipelines.tracking.description import parameters, scores_table, view_of_runs
 from trellis.pipelines.tracking.parent_run import RUN_FILE
 from trellis.pipelines.tracking.provenance import git_tags, version_tags
@@ -78,10 +75,10 @@ class MLflowTracker(Tracker):
 
         self.mlflow = mlflow
         try:
-            with _alone(self.uri):
-                mlflow.set_tracking_uri(self.uri)
-                self.client = mlflow.MlflowClient(self.uri)
-                self.experiment_id = self._experiment()
+            database.make(self.uri)
+            mlflow.set_tracking_uri(self.uri)
+            self.client = mlflow.MlflowClient(self.uri)
+            self.experiment_id = self._experiment()
         except Exception as error:
             raise InputError(f"tracking.uri={self.uri}: cannot be used ({str(error).splitlines()[0]})") from None
         self._close_orphans()
@@ -256,24 +253,8 @@ class MLflowTracker(Tracker):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
 
-@contextlib.contextmanager
-def _alone(uri: str) -> Iterator[None]:
-    """Let one process at a time make or migrate the tables of a database file."""
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix) or sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
-    path = Path(uri.removeprefix(prefix))
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _relative(uri: str) -> str:
-    prefix = "sqlite:///"
-    if not uri.startswith(prefix):
+    if not uri.startswith(database.PREFIX):
         return uri
-    relative = os.path.relpath(uri.removeprefix(prefix))
-    return uri if relative.startswith("..") else prefix + relative
+    relative = os.path.relpath(uri.removeprefix(database.PREFIX))
+    return uri if relative.startswith("..") else database.PREFIX + relative

@@ -5,6 +5,8 @@ import errno
 import json
 import os
 import resource
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
@@ -17,6 +19,7 @@ from trellis.pipelines import command_line
 from trellis.pipelines.command_line import checked
 from trellis.pipelines.packaging import Exporter
 from trellis.pipelines.terminal import Terminal
+from trellis.pipelines.tracking import database
 from trellis.pipelines.tracking.lifecycle import tracked
 from trellis.pipelines.tracking.mlflow_tracker import MLflowTracker
 from trellis.pipelines.tracking.tracker import NullTracker
@@ -134,3 +137,52 @@ def test_runs_that_export_at_the_same_time_publish_the_newest_metadata(tmp_path)
     for file in (package.METADATA, package.CARD):
         assert json.loads((tmp_path / file).read_text()) == written["40"]
     assert len(list(tmp_path.iterdir())) == 42
+
+
+@pytest.mark.parametrize("ended", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_database_that_could_not_be_made_is_made_by_the_next_run(tmp_path, monkeypatch, ended):
+    path, tables = tmp_path / "mlflow.db", []
+
+    class Client:
+        def __init__(self, uri):
+            self.file = Path(uri.removeprefix("sqlite:///"))
+            assert not self.file.exists() and not path.exists()
+
+        def search_experiments(self):
+            for table in ("experiments", "runs"):
+                self.file.write_text(table)
+                if not tables:
+                    tables.append(table)
+                    raise ended
+
+    monkeypatch.setattr(mlflow, "MlflowClient", Client)
+    with pytest.raises(type(ended)):
+        database.make(f"sqlite:///{path}")
+    assert not path.exists()
+    (tmp_path / ".part-mlflow.db").write_text("half")  # as a process leaves it that is killed
+    (tmp_path / ".part-mlflow.db-journal").write_text("half")
+    for _ in range(2):  # the second finds it
+        database.make(f"sqlite:///{path}")
+    assert path.read_text() == "runs"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".mlflow.db.lock", "mlflow.db"]
+
+
+def test_one_process_at_a_time_makes_the_database(tmp_path, monkeypatch):
+    inside, made = [], []
+
+    class Client:
+        def __init__(self, uri):
+            self.file = Path(uri.removeprefix("sqlite:///"))
+
+        def search_experiments(self):
+            inside.append(1)
+            assert len(inside) == 1
+            self.file.write_text("tables")
+            time.sleep(0.05)
+            inside.pop()
+            made.append(1)
+
+    monkeypatch.setattr(mlflow, "MlflowClient", Client)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(database.make, [f"sqlite:///{tmp_path}/mlflow.db"] * 4))
+    assert made == [1]
