@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,6 +12,7 @@ from trellis.components.errors import InputError
 from trellis.components.metrics import segments
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.metrics.significance import Bootstrap, paired_bootstrap, paired_randomization
+from trellis.pipelines.terminal import OutputConsole
 
 FILE = "segments.npz"  # in the folder of a run
 
@@ -73,7 +73,7 @@ def compare(baseline: Sequence[Path], others: Sequence[Sequence[Path]]) -> tuple
 
 def show(first: ScoredSegments, labels: Sequence[str], comparisons: Sequence[Comparison]) -> None:
     """Print a table of comparisons with the baseline, whose label comes first."""
-    console = Console(highlight=False)
+    console = OutputConsole(highlight=False)
     count = f"{len(first.statistics):,} segments of {first.part}"
     table = Table(title=f"{first.name} beside {labels[0]}, {count}:", title_justify="left", box=None, pad_edge=False)
     table.add_column("settings", overflow="fold")
