@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
+from tests import warm_python
 from tests.pipelines.runs import ROOT, python
 from trellis.components.saved_model import package
 from trellis.components.saved_model.export_module import ExportModule
@@ -91,9 +92,8 @@ class Server:
     """`trellis serve` in a process of its own."""
 
     def __init__(self, folder, *options):
-        command = [sys.executable, "-m", "trellis", "serve", str(folder), "--rest-port", "0", "--grpc-port", "0"]
-        command += ["--poll", "0.1", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        command = ["-m", "trellis", "serve", folder, "--rest-port", "0", "--grpc-port", "0", "--poll", "0.1", *options]
+        self.process = warm_python.start(*command, cwd=ROOT)
         self.log = []
         for line in self.process.stderr:
             self.log.append(line)
