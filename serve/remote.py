@@ -1,5 +1,7 @@
 """An export on a server."""
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 
@@ -25,7 +27,7 @@ class RemoteModel(ExportModel):
             self._client = Client(url, name, timeout=60.0)
             self.inputs = self._client.signatures()
         except (ServingError, ValueError) as error:
-            raise InputError(f"--url {url}: {error}") from None
+            raise InputError(f"--url {url}: {_reason(error)}") from None
 
     def call(self, signature: str, **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
         """Compute a signature; see `ExportModel.call`."""
@@ -34,6 +36,14 @@ class RemoteModel(ExportModel):
         except ServingError as error:
             raise InputError(f"the server answered {error}") from None
         return {name: _as_bytes(array) for name, array in outputs.items()}
+
+
+def _reason(error: ServingError | ValueError) -> str:
+    """Return why a server cannot be asked; of a connection that failed, the cause alone."""
+    if not isinstance(error, ServingError) or error.code != "UNAVAILABLE":
+        return str(error)
+    cause = re.sub(r"\[Errno -?\d+\] ", "", error.message).rpartition(": ")[2]
+    return f"no server answers there ({cause})"
 
 
 def _as_bytes(array: np.ndarray) -> np.ndarray:

@@ -118,6 +118,13 @@ def test_an_answer_of_another_form_is_a_serving_error(answer):
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_does_not_answer_is_a_short_message(scheme):
+    with pytest.raises(InputError) as caught:
+        RemoteModel(f"{scheme}://127.0.0.1:1", "m")
+    assert str(caught.value) == f"--url {scheme}://127.0.0.1:1: no server answers there (Connection refused)"
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_inputs_that_cannot_be_sent_are_a_serving_error(scheme):
     with pytest.raises(ServingError, match=r"INVALID_ARGUMENT.*cannot be sent"):
         Client(f"{scheme}://127.0.0.1:1", "m").predict(text={1: object()})
