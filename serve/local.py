@@ -218,6 +218,8 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"{options.folder}: no such folder; trellis train writes exports under exports/")
     if (options.tls_cert is None) != (options.tls_key is None):
         raise InputError("--tls-cert and --tls-key must be used together")
+    if options.config and not options.config.is_file():
+        raise InputError(f"{options.config}: no such file")
 
 
 def _bound_socket(option: str, host: str, port: int) -> socket.socket:

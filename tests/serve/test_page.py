@@ -58,7 +58,7 @@ def write_translator(folder):
     shape = {"cell": "gru", "layers": 1, "units": 4}
     model = Translator(
         subwords.size,
-        encoder=shape | {"bidirectional": True},
+        encoder=shape | {"bidirectional": False},
         decoder=shape | {"attend_after": "first", "input_feeding": False},
         attention={"kind": "general", "units": 4, "window": None},
         dim=4,
