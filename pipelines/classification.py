@@ -233,12 +233,12 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
         outcome: ClassificationOutcome,
         diagnosis: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the table of classes, the confusion matrix and the page of the most confident errors."""
+        """Write the predictions, the table of classes, the confusion matrix and the page of confident errors."""
         del model, diagnosis
         data = encoded.data
         part = held_out_part(data.parts)
         classification_reports.write(
-            folder, self.run_name(folder), data.parts[part], outcome.probabilities[part], data.labels
+            folder, self.run_name(folder), part, data.parts[part], outcome.probabilities[part], data.labels
         )
 
     # Exporting

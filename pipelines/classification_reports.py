@@ -17,18 +17,24 @@ WORST = 60  # texts on the page of errors
 
 
 def write(
-    folder: Path, run: str, examples: Sequence[Labelled], probabilities: np.ndarray, labels: Sequence[str]
+    folder: Path, run: str, part: str, examples: Sequence[Labelled], probabilities: np.ndarray, labels: Sequence[str]
 ) -> None:
-    """Write `per_class.csv`, `confusion.png` and `errors.html`.
+    """Write `predictions.PART.tsv`, `per_class.csv`, `confusion.png` and `errors.html`.
 
     Args:
         run: the name of the run.
+        part: the part that the examples are of.
         probabilities: `(texts, classes)`.
         labels: the classes in that order.
     """
     folder.mkdir(parents=True, exist_ok=True)
     gold = [example.label for example in examples]
     predicted = [labels[index] for index in probabilities.argmax(axis=1)]
+    with open(folder / f"predictions.{part}.tsv", "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n")
+        table.writerow(("label", "predicted", "probability", "text"))
+        for example, label, row in zip(examples, predicted, probabilities.tolist(), strict=True):
+            table.writerow((example.label, label, f"{max(row):.4f}", example.text))
     with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(("class", "precision", "recall", "f1", "support"))

@@ -401,12 +401,12 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         outcome: TaggingOutcome,
         diagnosis: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the table of types, the confusion matrix and the page of the worst errors."""
+        """Write the predictions, the table of types, the confusion matrix and the page of the worst errors."""
         del model, diagnosis
         part = held_out_part(outcome.predictions)
         predicted, losses = outcome.predictions[part]
         sentences = encoded.data.parts[part]
-        tagging_reports.write(folder, self.run_name(folder), sentences, predicted, losses, self.entities)
+        tagging_reports.write(folder, self.run_name(folder), part, sentences, predicted, losses, self.entities)
 
     # Exporting
 

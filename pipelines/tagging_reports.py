@@ -21,19 +21,25 @@ Tags = Sequence[str]
 def write(
     folder: Path,
     run: str,
+    part: str,
     sentences: Sequence[Sentence],
     predicted: Sequence[Tags],
     losses: np.ndarray,
     entities: bool,
 ) -> None:
-    """Write `per_type.csv`, `confusion.png` and `errors.html`.
+    """Write `predictions.PART.conll`, `per_type.csv`, `confusion.png` and `errors.html`.
 
     Args:
         run: the name of the run.
+        part: the part that the sentences are of.
         losses: nats of the gold tags of each sentence; NaN where they have no probability.
         entities: whether tags are of entities, in BIO2.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"predictions.{part}.conll", "w", encoding="utf-8") as lines:
+        for sentence, tags in zip(sentences, predicted, strict=True):
+            lines.writelines(map("{}\t{}\t{}\n".format, sentence.tokens, sentence.tags, tags))
+            lines.write("\n")
     gold = [sentence.tags for sentence in sentences]
     types = entity_scores(gold, predicted)["types"] if entities else tag_scores(gold, predicted)
     with open(folder / "per_type.csv", "w", newline="", encoding="utf-8") as file:

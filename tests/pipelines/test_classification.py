@@ -57,6 +57,10 @@ def test_reports(trained):
     assert rows[0] == ["class", "precision", "recall", "f1", "support"] and {r[0] for r in rows[1:]} == {
         "positive", "negative",
     }  # fmt: skip
+    predicted = list(csv.DictReader((reports / "predictions.test.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert [row["text"] for row in predicted] == [example.text for example in examples("test")]
+    right = sum(row["label"] == row["predicted"] for row in predicted)
+    assert right / len(predicted) == pytest.approx(trained[1]["test/accuracy"])
     assert "wrong" in (reports / "errors.html").read_text()
     for title in heading(reports / "errors.html"):
         assert re.fullmatch(

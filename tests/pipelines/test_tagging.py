@@ -23,6 +23,7 @@ from tests import warm_python
 from tests.pipelines.runs import ROOT, configured, heading, python, run
 from trellis.components.errors import InputError
 from trellis.components.metrics import segments
+from trellis.components.metrics.tagging_scores import entity_scores
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
 from trellis.components.saved_model.tagger_module import TaggerModule
@@ -80,7 +81,12 @@ def test_run_folder_and_metrics(trained):
     found = segments.load(run_folder / "segments.npz")
     assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics["test/f1"])
     reports = {path.name for path in (run_folder / "reports").iterdir()}
-    assert reports == {"per_type.csv", "confusion.png", "learning_curve.png", "errors.html"}
+    pictures = {"confusion.png", "learning_curve.png"}
+    assert reports == {"per_type.csv", "predictions.test.conll", "errors.html", *pictures}
+    gold, predicted = (conll.read(run_folder / "reports" / "predictions.test.conll", 0, column) for column in (1, 2))
+    assert gold == conll.read(ROOT / "samples" / "ner" / "test.conll", 0, 1)
+    scores = entity_scores(*([sentence.tags for sentence in sentences] for sentences in (gold, predicted)))
+    assert scores["f1"] == pytest.approx(metrics["test/f1"])
     for title in heading(run_folder / "reports" / "errors.html"):
         assert re.fullmatch(r"Worst errors:? bilstm_crf · sample_ner · .*units=32 .* seed 1", title)
     rows = (run_folder / "reports" / "per_type.csv").read_text().splitlines()
