@@ -125,7 +125,7 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         if (folder / "tensorboard").is_dir():
             tracker.log_folder(folder / "tensorboard")
 
-        package = task.package(model, encoded)
+        package = task.final_package(model, encoded, outcome)
         score = metrics.get("dev/best", metrics["train/loss"])
         # What could fail is done before the export is there, and the run is finished when the file gets its name.
         with (

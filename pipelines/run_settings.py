@@ -102,5 +102,8 @@ class Export(Schema):
     weights: Literal["float32"] | StoredWeights = described(
         "how to store weights; int8: embeddings, dense layers and softmaxes, with a scale per row or column"
     )
+    precision: Share | None = optional(
+        "keep entities whose probability reaches the threshold that gives this precision on dev; null: keep all"
+    )
     batching: bool = described("let the graph itself batch concurrent requests")
     verify: bool = described("load the export in a clean process and compare its answers before publishing it")

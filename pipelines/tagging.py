@@ -1,10 +1,9 @@
 """Tagging (entities, parts of speech): what this task does in the flow of `pipeline.py`."""
 
-import functools
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,30 +11,24 @@ from typing import Any
 import hydra
 import keras
 import numpy as np
-import tensorflow as tf
 from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
+from trellis.components.metrics.calibration import Calibration
 from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
-from trellis.components.text.batching import (
-    UNSEEN,
-    Buckets,
-    EncodedCorpus,
-    ordered_batches,
-    sample_across_lengths,
-    training_batches,
-)
+from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.components.training.in_flight import in_flight
-from trellis.pipelines import reading, tagging_reports
+from trellis.pipelines import entity_confidence, reading, tagging_reports
+from trellis.pipelines.entity_confidence import FoundEntities
 from trellis.pipelines.settings import TaggingSections
+from trellis.pipelines.tag_predictions import Predictions, predictor
 from trellis.pipelines.task import (
     Batches,
     Data,
@@ -52,7 +45,6 @@ from trellis.pipelines.task import (
 log = logging.getLogger(__name__)
 
 Tags = tuple[str, ...]
-Predictions = tuple[list[Tags], np.ndarray]  # tags, and nats of the gold tags, of each sentence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +85,17 @@ class EncodedSentences(Encoded):
 
 @dataclass(frozen=True, kw_only=True)
 class TaggingOutcome(Outcome):
-    """Scores, and the predictions that were scored, by part."""
+    """Scores, and the predictions that were scored, by part.
+
+    Attributes:
+        predictions: by part.
+        entities: by part, the entities among them; empty without entities.
+        calibration: what makes probabilities of their posteriors; None without entities.
+    """
 
     predictions: Mapping[str, Predictions]
+    entities: Mapping[str, FoundEntities]
+    calibration: Calibration | None
 
 
 class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
@@ -103,13 +103,20 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     needs, accepts, sample = TaggingSections.needs, TaggingSections.accepts, TaggingSections.sample
     monitors = ("dev/f1", "dev/accuracy", "dev/loss")
+    headline = (
+        *("f1", "precision", "recall", "accuracy", "accuracy_known", "accuracy_unknown", "loss"),
+        *("kept_precision", "kept_recall"),
+    )
     embeds_words = True
+    has_precision_dial = True
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
         self.entities = config.data.task == "ner"
         if config.trainer.monitor == "dev/f1" and not self.entities:
             raise InputError("trainer.monitor=dev/f1: data.task=pos has no entities; use dev/accuracy or dev/loss")
+        if config.export.get("precision") is not None and not self.entities:
+            raise InputError(f"export.precision={config.export.precision:g}: data.task=pos has no entities")
 
     def monitor(self, encoded: EncodedSentences) -> str:
         """Return the score that chooses the best epoch."""
@@ -312,60 +319,39 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     def evaluator(self, model: keras.Model, encoded: EncodedSentences) -> Evaluator[TaggingOutcome]:
         """Return what scores a tagger."""
-        predict = self._predictor(model, encoded)
+        predict = predictor(
+            model, encoded.held_out, encoded.data.output_tags, self.config.batching, with_entities=self.entities
+        )
 
         def held_out() -> TaggingOutcome:
             metrics: Metrics = {}
             predictions = {}
             for part, corpus in encoded.held_out.items():
                 began = time.perf_counter()
-                predictions[part] = predict(part)
+                predictions[part] = predict(part, self.entities)
                 log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
                 metrics |= self._score(part, encoded.data, predictions[part], detail=True)
+            entities = {}
+            calibration = None
+            if self.entities:
+                for part, (tags, _, posteriors) in predictions.items():
+                    entities[part] = FoundEntities.of(encoded.data.parts[part], tags, posteriors)
+                calibration = entity_confidence.calibrate(entities["dev"], self.config.export.get("precision"))
+                for part, found in entities.items():
+                    metrics |= entity_confidence.scores(part, found, calibration)
             part = held_out_part(predictions)
-            segments = self._segments(part, encoded.data, predictions[part][0])
-            return TaggingOutcome(metrics=metrics, segments=segments, predictions=predictions)
+            return TaggingOutcome(
+                metrics=metrics,
+                segments=self._segments(part, encoded.data, predictions[part].tags),
+                predictions=predictions,
+                entities=entities,
+                calibration=calibration,
+            )
 
-        return Evaluator(dev=lambda: self._score("dev", encoded.data, predict("dev"), detail=False), held_out=held_out)
+        def dev() -> Metrics:
+            return self._score("dev", encoded.data, predict("dev", False), detail=False)
 
-    def _predictor(self, model: keras.Model, encoded: EncodedSentences) -> Callable[[str], Predictions]:
-        """Return a function of a part that gives its predictions, in the order of the file."""
-        loss = NegativeLogLikelihood(reduction="none")
-        batching = self.config.batching
-        names = np.array(encoded.data.output_tags, object)
-
-        @functools.cache
-        def batches(part: str) -> tf.data.Dataset:
-            corpus = encoded.held_out[part]
-            return ordered_batches(corpus, Buckets(corpus.lengths, batching.evaluation_tokens, batching.max_shapes))
-
-        # One graph for all shapes, as several threads ask for it at once.
-        _, *signature = batches("dev").element_spec
-
-        @tf.function(input_signature=signature)
-        def decode(features: Any, gold: Any) -> Any:
-            tags = model(features, training=False)
-            # Gold tags that training never saw have no probability; such sentences have no loss.
-            seen = tf.reduce_all(gold != UNSEEN, axis=1)
-            losses = loss(tf.maximum(gold, 0), tags)
-            return tags, tf.where(seen, losses, float("nan"))
-
-        def run(batch: Any) -> Any:
-            rows, features, gold = batch
-            return rows, *(values.numpy() for values in decode(features, gold))
-
-        def predict(part: str) -> Predictions:
-            lengths = encoded.held_out[part].lengths
-            predicted: list[Tags] = [()] * len(lengths)
-            losses = np.zeros(len(lengths))
-            for rows, tags, nats in in_flight(run, batches(part)):
-                for index, row in enumerate(rows.numpy()):
-                    if row >= 0:
-                        predicted[row] = tuple(names[tags[index, : lengths[row]]])
-                        losses[row] = nats[index]
-            return predicted, losses
-
-        return predict
+        return Evaluator(dev=dev, held_out=held_out)
 
     def _segments(self, part: str, data: TaggedData, predicted: Sequence[Tags]) -> ScoredSegments:
         """Return the statistics of the sentences of a part."""
@@ -377,7 +363,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         return ScoredSegments(part, score, statistics, digest(map(" ".join, gold)))
 
     def _score(self, part: str, data: TaggedData, predictions: Predictions, detail: bool) -> Metrics:
-        sentences, (predicted, losses) = data.parts[part], predictions
+        sentences, (predicted, losses, _) = data.parts[part], predictions
         gold = [sentence.tags for sentence in sentences]
         metrics: Metrics = {}
         if self.entities:
@@ -401,17 +387,32 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         outcome: TaggingOutcome,
         diagnosis: Mapping[str, Any] | None = None,
     ) -> None:
-        """Write the predictions, the table of types, the confusion matrix and the page of the worst errors."""
+        """Write the predictions, the tables, the confusion matrix, the worst errors, and how sure entities are."""
         del model, diagnosis
         part = held_out_part(outcome.predictions)
-        predicted, losses = outcome.predictions[part]
+        predicted, losses, _ = outcome.predictions[part]
         sentences = encoded.data.parts[part]
         tagging_reports.write(folder, self.run_name(folder), part, sentences, predicted, losses, self.entities)
+        if outcome.calibration is not None:
+            entity_confidence.write(folder, outcome.entities[part], outcome.calibration)
 
     # Exporting
 
+    def final_package(self, model: keras.Model, encoded: EncodedSentences, outcome: TaggingOutcome) -> Package:
+        """Return the tagger with its signatures, its probabilities calibrated on dev."""
+        calibration = outcome.calibration
+        if calibration is None:
+            return self.package(model, encoded)
+        facts = entity_confidence.facts(calibration, self.config.export.get("precision"))
+        return self._package(model, encoded, calibration, facts)
+
     def package(self, model: keras.Model, encoded: EncodedSentences) -> Package:
-        """Return the tagger with its signatures."""
+        """Return the tagger with its signatures, the probabilities of entities as the model gives them."""
+        return self._package(model, encoded, Calibration() if self.entities else None, {})
+
+    def _package(
+        self, model: keras.Model, encoded: EncodedSentences, calibration: Calibration | None, facts: Mapping[str, Any]
+    ) -> Package:
         # Words that bring their columns along are split at spaces alone.
         tokenizer = "spaces" if encoded.columns else self.config.text.tokenizer
         dev = encoded.data.parts["dev"]
@@ -421,9 +422,9 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             example = " ".join(_inputs(dev[0], encoded.columns)[:8]).replace('"', "")
         output_tags = encoded.data.output_tags
         return Package(
-            module=TaggerModule(model, encoded.vectorizer, output_tags, tokenizer),
+            module=TaggerModule(model, encoded.vectorizer, output_tags, tokenizer, calibration),
             texts=sample_across_lengths(texts),
-            facts={"labels": sorted(set(output_tags)), "vocabulary": encoded.vectorizer.sizes},
+            facts={"labels": sorted(set(output_tags)), "vocabulary": encoded.vectorizer.sizes, **facts},
             example=example,
             request={"text": example},
             response={"tokens": "strings", "tags": "strings", "confidence": "numbers"},

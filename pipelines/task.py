@@ -9,7 +9,7 @@
     evaluator = task.evaluator(model, encoded)      scores dev after each epoch, and all held-out parts at the end
     outcome   = evaluator.held_out()                those scores and what was scored, an `Outcome`
     task.report(folder, model, encoded, outcome)    tables and pictures for people
-    package   = task.package(model, encoded)        what is exported, a `Package`
+    package   = task.final_package(…, outcome)      what is exported, a `Package`; by default that of `task.package`
 
 A task keeps nothing between them but its configuration: it is complete when it is constructed.
 """
@@ -173,6 +173,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         embeds_words: whether its models have word vectors, which `init_from` can set.
         wide: whether most of the work is large matrix products, for which all cores take one operation together.
         keeps_last: whether the model of the last epoch is the result, whatever dev says.
+        has_precision_dial: whether an export can drop answers that are not sure enough, see `export.precision`.
 
     Raises:
         InputError: the data are of another kind, or `trainer.monitor` names a score that this task does not have.
@@ -186,6 +187,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
     embeds_words: ClassVar[bool] = False
     wide: ClassVar[bool] = False
     keeps_last: ClassVar[bool] = False
+    has_precision_dial: ClassVar[bool] = False
 
     def __init__(self, config: DictConfig) -> None:
         self.config = config
@@ -193,6 +195,11 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         asked = config.trainer.monitor
         if asked != "auto" and asked not in self.monitors:
             raise InputError(f"trainer.monitor={asked}: model={config.model.name} has {', '.join(self.monitors)}")
+        precision = config.export.get("precision")
+        if precision is not None and not self.has_precision_dial:
+            raise InputError(
+                f"export.precision={precision:g}: model={config.model.name} finds no entities; only taggers do"
+            )
 
     @property
     def epochs(self) -> int:
@@ -261,6 +268,11 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
     @abc.abstractmethod
     def package(self, model: keras.Model, encoded: EncodedT) -> Package:
         """Return what is exported."""
+
+    def final_package(self, model: keras.Model, encoded: EncodedT, outcome: OutcomeT) -> Package:
+        """Return what is exported, now that the scores are known; by default what `package` returns."""
+        del outcome
+        return self.package(model, encoded)
 
     # What several tasks have in common
 

@@ -28,22 +28,6 @@ class Tagged(NamedTuple):
     confidence: list[float]
 
 
-class Lattice(NamedTuple):
-    """The lattice of a text: what its tags are chosen by. The score of a path is the sum of both scores along it.
-
-    Attributes:
-        tokens: the tokens of the text.
-        tags: the name of each tag.
-        unary: the score of each tag at each token, `(tokens, tags)`.
-        pairwise: the score of each pair of neighbouring tags, `(tokens - 1, tags, tags)`.
-    """
-
-    tokens: list[str]
-    tags: list[str]
-    unary: np.ndarray
-    pairwise: np.ndarray
-
-
 class Aligned(NamedTuple):
     """The alignment of a sentence pair.
 
@@ -176,45 +160,17 @@ def tag(
     """
     for batch in batches(texts, batch_size):
         if tokenized:
-            rows = [_split(text) for text in batch]
-            width = max(1, *map(len, rows))
-            tokens = _strings([row + [b""] * (width - len(row)) for row in rows])
+            tokens = padded_tokens(batch)
             outputs = {"tokens": tokens, **model.call("serving_default", tokens=tokens)}
         else:
-            outputs = model.call("from_text", text=_strings(batch))
+            outputs = model.call("from_text", text=as_strings(batch))
         for row, tags, confidence in zip(*(outputs[name] for name in Tagged._fields), strict=True):
             length = sum(token != b"" for token in row)
             yield Tagged(
-                [_decode(token) for token in row[:length]],
-                [_decode(name) for name in tags[:length]],
+                [decoded(token) for token in row[:length]],
+                [decoded(name) for name in tags[:length]],
                 [float(value) for value in confidence[:length]],
             )
-
-
-def lattice(model: ExportModel, text: bytes, tokenized: bool = False) -> Lattice:
-    """Return the lattice of a text.
-
-    Args:
-        model: a tagger.
-        text: the text.
-        tokenized: whether the text is tokens separated by spaces.
-
-    Raises:
-        InputError: the export was written before taggers had the signature `lattice`, or a token lacks a column.
-    """
-    if "lattice" not in model.inputs:
-        raise InputError(f"{model.name}: this export has no signature `lattice`; train the model again to export it")
-    tokens = _split(text)
-    if not tokenized:
-        outputs = model.call("from_text", text=_strings([text]))
-        tokens = [token for token in outputs["tokens"][0] if token]
-    outputs = model.call("lattice", tokens=_strings([tokens or [b""]]))
-    return Lattice(
-        [_decode(token) for token in tokens],
-        [_decode(name) for name in outputs["names"][0]],
-        outputs["unary"][0, : len(tokens)],
-        outputs["pairwise"][0, : max(0, len(tokens) - 1)],
-    )
 
 
 def align(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Aligned]:
@@ -233,12 +189,12 @@ def align(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -
     """
     for batch in _pair_batches(texts, batch_size):
         source, target = (
-            _strings([b"" if _too_long(pair) else b" ".join(pair[side]) for pair in batch]) for side in (0, 1)
+            as_strings([b"" if _too_long(pair) else b" ".join(pair[side]) for pair in batch]) for side in (0, 1)
         )
         outputs = model.call("serving_default", source=source, target=target)
         rows = (outputs[name] for name in ("alignment", "forward", "reverse"))
         for pair, links, forward, reverse in zip(batch, *rows, strict=True):
-            words = [_decode(token) for token in pair[0]], [_decode(token) for token in pair[1]]
+            words = [decoded(token) for token in pair[0]], [decoded(token) for token in pair[1]]
             if _too_long(pair):
                 yield Aligned(*words, [], None, None)
             else:
@@ -265,7 +221,7 @@ def _pair_batches(texts: Iterable[bytes], batch_size: int) -> Iterator[list[Pair
             sides = text.split(b"|||")
             if len(sides) != 2:
                 raise InputError(f"text {line}: {len(sides) - 1} × |||, expected source ||| target")
-            pair = _split(sides[0]), _split(sides[1])
+            pair = split(sides[0]), split(sides[1])
             lengths = len(pair[0]), len(pair[1])
             if _too_long(pair):
                 print(
@@ -289,22 +245,22 @@ def _too_long(pair: Pair) -> bool:
 def classify(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Classified]:
     """Yield the label of each text, and the probability of every label."""
     for batch in batches(texts, batch_size):
-        outputs = model.call("serving_default", text=_strings(batch))
-        names = [_decode(label) for label in outputs["labels"][0]]
+        outputs = model.call("serving_default", text=as_strings(batch))
+        names = [decoded(label) for label in outputs["labels"][0]]
         for label, probabilities in zip(outputs["label"], outputs["probabilities"].tolist(), strict=True):
-            yield Classified(_decode(label), dict(zip(names, probabilities, strict=True)))
+            yield Classified(decoded(label), dict(zip(names, probabilities, strict=True)))
 
 
 def embed(model: ExportModel, texts: Iterable[bytes]) -> np.ndarray:
     """Return the sentence vectors of texts, `(texts, dim)`; `(0, 0)` without texts."""
-    vectors = [model.call("embed", text=_strings(batch))["vector"] for batch in batches(texts)]
+    vectors = [model.call("embed", text=as_strings(batch))["vector"] for batch in batches(texts)]
     return np.concatenate(vectors) if vectors else np.zeros((0, 0), np.float32)
 
 
 def score(model: ExportModel, texts: Iterable[bytes]) -> Iterator[Scored]:
     """Yield the log-probability of each text under a language model."""
     for batch in batches(texts):
-        outputs = model.call("score", text=_strings(batch))
+        outputs = model.call("score", text=as_strings(batch))
         for total, tokens, unknown in zip(*(outputs[name] for name in Scored._fields), strict=True):
             yield Scored(float(total), int(tokens), int(unknown))
 
@@ -312,9 +268,9 @@ def score(model: ExportModel, texts: Iterable[bytes]) -> Iterator[Scored]:
 def next_tokens(model: ExportModel, prompts: Iterable[bytes], count: int) -> Iterator[dict[str, float]]:
     """Yield the `count` most probable next tokens after each prompt, with their probabilities, in descending order."""
     for batch in batches(prompts):
-        outputs = model.call("next", prompt=_strings(batch), count=np.int32(count))
+        outputs = model.call("next", prompt=as_strings(batch), count=np.int32(count))
         for tokens, probabilities in zip(outputs["tokens"], outputs["probabilities"].tolist(), strict=True):
-            yield dict(zip(map(_decode, tokens), probabilities, strict=True))
+            yield dict(zip(map(decoded, tokens), probabilities, strict=True))
 
 
 def generate(model: ExportModel, prompts: Sequence[bytes], sampling: Sampling, seed: int) -> Iterator[str]:
@@ -336,15 +292,15 @@ def generate(model: ExportModel, prompts: Sequence[bytes], sampling: Sampling, s
     }
     for batch in batches(prompts):
         seeds = np.arange(seed, seed + len(batch), dtype=np.int64)
-        for text in model.call("generate", prompt=_strings(batch), seed=seeds, **settings)["text"]:
-            yield _decode(text)
+        for text in model.call("generate", prompt=as_strings(batch), seed=seeds, **settings)["text"]:
+            yield decoded(text)
         seed += len(batch)
 
 
 def beam_search(model: ExportModel, prompt: bytes, count: int, width: int) -> tuple[str, float]:
     """Return the most probable continuation that a beam of some width finds, and its log-probability in nats."""
-    outputs = model.call("beam", prompt=_strings([prompt]), count=np.int32(count), width=np.int32(width))
-    return _decode(outputs["text"][0]), float(outputs["log_probability"][0])
+    outputs = model.call("beam", prompt=as_strings([prompt]), count=np.int32(count), width=np.int32(width))
+    return decoded(outputs["text"][0]), float(outputs["log_probability"][0])
 
 
 def translate(
@@ -380,16 +336,16 @@ def translate(
 
 def _translations(model: ExportModel, texts: Sequence[bytes], search: Search | None) -> Iterator[list[Translated]]:
     if search is None:
-        for text in model.call("serving_default", text=_strings(texts))["text"]:
-            yield [Translated(_decode(text), 0.0, 0.0, [], [], [], None, [])]
+        for text in model.call("serving_default", text=as_strings(texts))["text"]:
+            yield [Translated(decoded(text), 0.0, 0.0, [], [], [], None, [])]
         return
     settings = {
         name: np.float32(value) if isinstance(value, float) else np.int32(value)
         for name, value in dataclasses.asdict(search).items()
     }
-    outputs = model.call("translate", text=_strings(texts), **settings)
+    outputs = model.call("translate", text=as_strings(texts), **settings)
     for row in range(len(texts)):
-        source = [_decode(piece) for piece in outputs["source_pieces"][row] if piece] if "attention" in outputs else []
+        source = [decoded(piece) for piece in outputs["source_pieces"][row] if piece] if "attention" in outputs else []
         yield [
             _translated(
                 {name: values[row][rank] for name, values in outputs.items() if name != "source_pieces"}, source
@@ -399,10 +355,10 @@ def _translations(model: ExportModel, texts: Sequence[bytes], search: Search | N
 
 
 def _translated(outputs: Mapping[str, Any], source: list[str]) -> Translated:
-    pieces = [_decode(piece) for piece in outputs["pieces"] if piece]
+    pieces = [decoded(piece) for piece in outputs["pieces"] if piece]
     attention = outputs["attention"][: len(pieces), : len(source)] if source else None
     return Translated(
-        _decode(outputs["text"]),
+        decoded(outputs["text"]),
         float(outputs["score"]),
         float(outputs["log_probability"]),
         pieces,
@@ -416,7 +372,7 @@ def _translated(outputs: Mapping[str, Any], source: list[str]) -> Translated:
 def score_translations(model: ExportModel, pairs: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[float, int]]:
     """Yield the log-probability of each translation given its text, in nats, and its number of subwords."""
     for batch in batches(pairs):
-        text, translation = (_strings([pair[side] for pair in batch]) for side in (0, 1))
+        text, translation = (as_strings([pair[side] for pair in batch]) for side in (0, 1))
         outputs = model.call("score", text=text, translation=translation)
         yield from zip(outputs["log_probability"].tolist(), outputs["tokens"].tolist(), strict=True)
 
@@ -433,14 +389,23 @@ def batches(items: Iterable[Item], size: int = BATCH) -> Iterator[list[Item]]:
         yield batch
 
 
-def _split(text: bytes) -> list[bytes]:
+def split(text: bytes) -> list[bytes]:
+    """Return the tokens of a text, separated by spaces."""
     return [token for token in text.split(b" ") if token]
 
 
-def _strings(values: Sequence[bytes] | Sequence[list[bytes]]) -> np.ndarray:
+def padded_tokens(texts: Sequence[bytes]) -> np.ndarray:
+    """Return the tokens of texts, separated by spaces, as `(texts, time)`, padded with `b""`."""
+    rows = [split(text) for text in texts]
+    width = max(1, *map(len, rows))
+    return as_strings([row + [b""] * (width - len(row)) for row in rows])
+
+
+def as_strings(values: Sequence[bytes] | Sequence[list[bytes]]) -> np.ndarray:
     """Return bytes as an array of objects; NumPy's own strings would lose trailing null bytes."""
     return np.array(values, object)
 
 
-def _decode(text: bytes) -> str:
+def decoded(text: bytes) -> str:
+    """Return bytes as text; what is not UTF-8 is replaced."""
     return text.decode("utf-8", "replace")

@@ -8,20 +8,23 @@ import numpy as np
 from trellis.components.errors import InputError
 from trellis.components.saved_model.versions import latest, read_metadata
 from trellis.components.types import FilePath
-from trellis.serve import inference
+from trellis.serve import entities, inference
+from trellis.serve.entities import Entity, Lattice, Reading
 from trellis.serve.export_model import Kind, LocalModel
-from trellis.serve.inference import Aligned, Classified, Lattice, Sampling, Scored, Search, Tagged, Translated
+from trellis.serve.inference import Aligned, Classified, Sampling, Scored, Search, Tagged, Translated
 
 Texts: TypeAlias = list[str] | tuple[str, ...]
 Answer = TypeVar("Answer")
 
 METHODS = {
-    Kind.TAGGER: ("tag", "lattice"),
+    Kind.TAGGER: ("tag", "entities", "n_best", "lattice"),
     Kind.ALIGNER: ("align",),
     Kind.CLASSIFIER: ("classify", "embed"),
     Kind.LANGUAGE_MODEL: ("generate", "score", "next"),
     Kind.TRANSLATOR: ("translate",),
 }
+
+_VERBS = {"entities": "find entities", "n_best": "give readings", "lattice": "show a lattice"}
 
 
 class Export:
@@ -55,7 +58,10 @@ class Export:
     @property
     def methods(self) -> tuple[str, ...]:
         """The names of the methods that this export has."""
-        return METHODS[self._model.kind]
+        # The signatures of these have their names; exports of older versions, and of other tags, lack some.
+        optional = {"entities", "n_best", "lattice"}
+        names = METHODS[self._model.kind]
+        return tuple(name for name in names if name not in optional or name in self._model.inputs)
 
     @overload
     def tag(self, texts: str, tokenized: bool = ...) -> Tagged: ...
@@ -71,6 +77,41 @@ class Export:
         self._require("tag")
         return _unwrap(texts, inference.tag(self._model, _encode(texts), tokenized))
 
+    @overload
+    def entities(self, texts: str, tokenized: bool = ..., threshold: float | None = ...) -> list[Entity]: ...
+    @overload
+    def entities(self, texts: Texts, tokenized: bool = ..., threshold: float | None = ...) -> list[list[Entity]]: ...
+    def entities(
+        self, texts: str | Texts, tokenized: bool = False, threshold: float | None = None
+    ) -> list[Entity] | list[list[Entity]]:
+        """Return the entities of a text, or of several, with their places and probabilities.
+
+        Args:
+            texts: a text, or several.
+            tokenized: whether texts are tokens separated by single spaces; places are those in the text.
+            threshold: keep entities of at least this probability; None: the threshold that the export was written with.
+
+        Raises:
+            InputError: its tags are not of entities, or it was written by a version of Trellis without this signature.
+        """
+        self._require("entities")
+        found = list(entities.entities(self._model, _encode(texts), tokenized, threshold))
+        return found[0] if isinstance(texts, str) else found
+
+    @overload
+    def n_best(self, texts: str) -> list[Reading]: ...
+    @overload
+    def n_best(self, texts: Texts) -> list[list[Reading]]: ...
+    def n_best(self, texts: str | Texts) -> list[Reading] | list[list[Reading]]:
+        """Return the most probable sequences of tags for a text, or for several, best first.
+
+        Raises:
+            InputError: the export was written by a version of Trellis without this signature.
+        """
+        self._require("n_best")
+        found = list(entities.n_best(self._model, _encode(texts)))
+        return found[0] if isinstance(texts, str) else found
+
     def lattice(self, text: str, tokenized: bool = False) -> Lattice:
         """Return the scores by which the tags of a text are chosen, for the functions of `trellis.lattice`.
 
@@ -82,7 +123,7 @@ class Export:
             InputError: the export was written by a version of Trellis without this signature.
         """
         self._require("lattice")
-        return inference.lattice(self._model, next(_encode(text)), tokenized)
+        return entities.lattice(self._model, next(_encode(text)), tokenized)
 
     @overload
     def classify(self, texts: str) -> Classified: ...
@@ -209,9 +250,10 @@ class Export:
         return found[0] if isinstance(texts, str) else found
 
     def _require(self, method: str) -> None:
-        if method not in self.methods:
+        if method not in METHODS[self._model.kind]:
             raise InputError(
-                f"{self.version}: {self._model.kind.value} cannot {method}; it has {', '.join(self.methods)}"
+                f"{self.version}: {self._model.kind.value} cannot {_VERBS.get(method, method)}; it has "
+                f"{', '.join(self.methods)}"
             )
 
 

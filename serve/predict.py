@@ -1,8 +1,10 @@
 """Tag, align or classify texts: `trellis predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
-Texts are arguments, or lines of standard input with `-`; with `--tokens` they are already split at spaces. A word
-aligner takes `source ||| target`, split at spaces, and prints links, `0-0 1-2`, one line per pair; a classifier prints
-the label and its probability. For language models see `trellis generate`.
+Texts are arguments, or lines of standard input with `-`; with `--tokens` they are already split at spaces. A tagger
+prints tokens with their tags, or with `--format` entities with their places and probabilities, CoNLL columns, JSON
+lines, or a page; `--threshold` keeps entities of at least a probability. A word aligner takes `source ||| target`,
+split at spaces, and prints links, `0-0 1-2`, one line per pair; a classifier prints the label and its probability. For
+language models see `trellis generate`.
 """
 
 import argparse
@@ -10,12 +12,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 
-from trellis.components.command import CommandParser, run_command
+from trellis.components.command import CommandParser, probability, run_command
 from trellis.components.errors import InputError
-from trellis.serve import inference
+from trellis.serve import inference, tagged_formats
 from trellis.serve.arguments import add_model_arguments, batch_size, open_model, read_texts
 from trellis.serve.export_model import ExportModel, Kind
-from trellis.serve.inference import Tagged
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_model_arguments(parser)
     parser.add_argument("text", nargs="+", help="a text, or - for lines of standard input")
     parser.add_argument("--json", action="store_true", help="print one JSON object per text, for machines")
+    parser.add_argument("--format", choices=tuple(tagged_formats.FORMATS), help="what a tagger prints (tokens)")
+    parser.add_argument(
+        "--threshold", type=probability, help="keep entities of at least this probability, instead of the export's own"
+    )
     parser.add_argument("--tokens", action="store_true", help="texts are tokens already, separated by single spaces")
     parser.add_argument(
         "--posteriors", action="store_true", help="with --json and a word aligner: probabilities of all links"
@@ -39,6 +44,15 @@ def _predict(options: argparse.Namespace) -> None:
         raise InputError(f"{options.export}: a translator; use trellis translate")
     if options.tokens and model.kind is not Kind.TAGGER:
         raise InputError(f"--tokens: {options.export} is {model.kind.value}; only a tagger takes tokens")
+    for option in ("format", "threshold"):
+        if getattr(options, option) is not None and model.kind is not Kind.TAGGER:
+            raise InputError(f"--{option}: {options.export} is {model.kind.value}; only a tagger has entities")
+    if options.format and options.json:
+        raise InputError(
+            f"--format {options.format}: not with --json, which has a format of its own; try --format jsonl"
+        )
+    if options.threshold is not None and options.format in (None, "tokens"):
+        raise InputError("--threshold: is for entities; add --format entities, conll, jsonl or html")
     if options.posteriors and model.kind is not Kind.ALIGNER:
         raise InputError(f"--posteriors: {options.export} is {model.kind.value}; only a word aligner has links")
     if options.posteriors and not options.json:
@@ -50,12 +64,13 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _tag(model: ExportModel, options: argparse.Namespace) -> Iterator[str]:
     texts, size = read_texts(options.text), batch_size(options.text)
+    if not options.json:
+        request = tagged_formats.Request(texts, options.tokens, options.threshold, size)
+        yield from tagged_formats.lines(model, options.format or "tokens", request)
+        return
     for tagged in inference.tag(model, texts, options.tokens, size):
-        if options.json:
-            confidence = [round(value, 4) for value in tagged.confidence]
-            yield _json(tokens=tagged.tokens, tags=tagged.tags, confidence=confidence)
-        else:
-            yield f"{readable(tagged)}\n"
+        confidence = [round(value, 4) for value in tagged.confidence]
+        yield _json(tokens=tagged.tokens, tags=tagged.tags, confidence=confidence)
 
 
 def _align(model: ExportModel, options: argparse.Namespace) -> Iterator[str]:
@@ -84,17 +99,6 @@ def _classify(model: ExportModel, options: argparse.Namespace) -> Iterator[str]:
 
 def _json(**values: object) -> str:
     return json.dumps(values, ensure_ascii=False)
-
-
-def readable(tagged: Tagged) -> str:
-    """Return three aligned columns: token, tag and confidence; a dot stands for the tag `O`."""
-    tokens = [token.replace("\t", " ") for token in tagged.tokens]
-    width = max((len(token) for token in tokens), default=0)
-    tag_width = max((len(tag) for tag in tagged.tags), default=0)
-    return "\n".join(
-        f"{token:<{width}}  {tag if tag != 'O' else '·':<{tag_width}}  {value:.2f}"
-        for token, tag, value in zip(tokens, tagged.tags, tagged.confidence, strict=True)
-    )
 
 
 if __name__ == "__main__":

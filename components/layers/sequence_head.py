@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from trellis.components.lattice import paths, spans
+from trellis.components.lattice import linear_chain, paths, spans
 from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_steps
 from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
@@ -109,6 +109,14 @@ class SequenceHead(keras.layers.Layer):
         """Return tags `(batch, k, time)` and scores `(batch, k)` of the `k` best paths."""
         emissions, transitions, start, end = self.potentials(emissions, constrained=True)
         return paths.k_best(emissions, lengths, transitions, start, end, k)
+
+    def readings(self, emissions: Emissions, lengths: Lengths, k: int) -> tuple[Tensor, Tensor]:
+        """Return tags `(batch, k, time)` and posterior probabilities `(batch, k)` of the `k` best paths."""
+        emissions, transitions, start, end = self.potentials(emissions, constrained=True)
+        tags, scores = paths.k_best(emissions, lengths, transitions, start, end, k)
+        # Not by `log_partition`, whose gradient of its own an export could not keep.
+        *_, total = linear_chain.expected_counts(emissions, lengths, transitions, start, end, jit_compile=False)
+        return tags, ops.exp(scores - total[:, None])
 
     def span_marginals(
         self, emissions: Emissions, lengths: Lengths, starts: Tensor, stops: Tensor, kinds: Tensor, segments: Segments

@@ -4,6 +4,8 @@ import tensorflow as tf
 
 from trellis.components.types import Strings
 
+APOSTROPHE = "’"  # read as '
+
 # The first alternative that matches wins; whatever none of them matches (white space) separates tokens.
 _TOKEN = "|".join(
     (
@@ -33,7 +35,7 @@ def tokenize(text: Strings, kind: str = "words") -> Strings:
         `(batch, time)` strings, padded with `""`, at least one time step wide.
     """
     if kind == "words":
-        text = tf.strings.regex_replace(text, "’", "'")
+        text = tf.strings.regex_replace(text, APOSTROPHE, "'")
         text = tf.strings.regex_replace(text, r"(?i)(\pL)(n't|'(?:s|re|ve|ll|d|m))\b", r"\1 \2 ")
         text = tf.strings.regex_replace(text, f"({_TOKEN})", r" \1 ")
     if kind == "characters":

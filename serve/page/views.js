@@ -58,6 +58,18 @@ export function entities(tags, labels) {
   return found;
 }
 
+/**
+ * Return the entities that the signature `entities` found in a row, as `entities` does, each with its probability; null
+ * if the model has no such signature.
+ */
+export function found(answer, row) {
+  if (answer === undefined) return null;
+  return Array.from({ length: answer.count[row] }, (_, index) => ({
+    type: answer.type[row][index], begin: answer.start_token[row][index], end: answer.end_token[row][index],
+    probability: answer.probability[row][index],
+  }));
+}
+
 /** Return the types of entities in an order that does not depend on the text, as far as the labels are known. */
 function typesOf(found, labels) {
   const known = labels.filter((label) => label !== "O").map((label) => BIO.exec(label)[2]);
@@ -71,8 +83,10 @@ function highlighted(text, tagged, found, types) {
   let end = 0;
   for (const entity of found) {
     const [from, to] = [places[entity.begin][0], places[entity.end - 1][1]];
-    const probability = Math.min(...tagged.confidence.slice(entity.begin, entity.end));
-    const mark = element("mark", { class: `entity hue-${types.indexOf(entity.type) % HUES}`, title: "the lowest probability of its tags" },
+    // Exports of older releases know the probabilities of tags alone.
+    const probability = entity.probability ?? Math.min(...tagged.confidence.slice(entity.begin, entity.end));
+    const title = entity.probability === undefined ? "the lowest probability of its tags" : "the probability of the entity";
+    const mark = element("mark", { class: `entity hue-${types.indexOf(entity.type) % HUES}`, title },
       source.slice(from, to), element("span", { class: "type" }, "\u00a0", element("b", {}, entity.type), `\u00a0${shown(probability)}`));
     parts.push(source.slice(end, from), varied(mark, "--sure", probability));
     end = to;
@@ -92,20 +106,26 @@ const tags = {
   fits: (signatures) => has(signatures, "from_text", ["text"], ["tokens", "tags", "confidence"]),
   fields: () => [{ name: "text", label: "Texts, one a line", kind: "text" }],
   examples: (model) => examplesOf(model, "from_text", "text"),
-  requests: ({ text }) => (lines(text).length ? [{ signature: "from_text", inputs: { text: lines(text) } }] : []),
-  draw({ from_text: answer }, { text }, { model }) {
+  requests({ text }, signatures) {
+    const texts = lines(text);
+    if (!texts.length) return [];
+    const ofEntities = { signature: "entities", inputs: { text: texts, threshold: texts.map(() => -1) } };
+    return [{ signature: "from_text", inputs: { text: texts } },
+      ...(has(signatures, "entities", ["text", "threshold"], ["count", "probability"]) ? [ofEntities] : [])];
+  },
+  draw({ from_text: answer, entities: sure }, { text }, { model }) {
     const labels = (Array.isArray(model.labels) ? model.labels : []).filter((label) => typeof label === "string");
     return lines(text).flatMap((line, row, all) => {
       const length = answer.tokens[row].filter((token) => token !== "").length;
       const tagged = { tokens: answer.tokens[row].slice(0, length), tags: answer.tags[row].slice(0, length), confidence: answer.confidence[row].slice(0, length) };
-      const found = entities(tagged.tags, labels);
-      if (found === null) {
+      const marked = found(sure, row) ?? entities(tagged.tags, labels);
+      if (marked === null) {
         const names = [...new Set([...labels, ...tagged.tags])];
         return [interlinear(tagged, (tag) => `hue-${names.indexOf(tag) % HUES}`)];
       }
-      const types = typesOf(found, labels);
+      const types = typesOf([...marked, ...entities(tagged.tags, labels)], labels);
       const hueOf = (tag) => (tag === "O" ? "outside" : `hue-${types.indexOf(BIO.exec(tag)[2]) % HUES}`);
-      return [highlighted(line, tagged, found, types),
+      return [highlighted(line, tagged, marked, types),
         element("details", { open: all.length === 1 }, element("summary", {}, "Every token"), interlinear(tagged, hueOf))];
     });
   },

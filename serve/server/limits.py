@@ -49,7 +49,7 @@ class Limits:
         values: `{name: limit}`, of `cells`, `rows`, and of inputs.
         characters: whether every character of a text is a token.
         pairs: whether a table of the tokens of two texts is computed.
-        beams: hypotheses of each row, where no input says how many.
+        beams: hypotheses or readings of each row, where no input says how many.
     """
 
     values: Mapping[str, int]
@@ -77,11 +77,12 @@ class Limits:
             values["rows"] = max(SCORES // vocabulary, FEWEST_ROWS)
         pairs = sum(spec.dtype == "string" for spec in signature.inputs.values()) > 1
         width = decoding.get("width", 1)
+        beams = 1 if pairs or not isinstance(width, int) or "width" in signature.inputs else width
         return cls(
             {**values, **options},
             "characters" in (unit, text.get("tokenizer") or data.get("tokenizer")),
             pairs,
-            1 if pairs or not isinstance(width, int) or "width" in signature.inputs else width,
+            max(beams, _readings(signature)),
         )
 
     def cost(self, inputs: Arrays) -> Cost:
@@ -178,6 +179,12 @@ def _one_byte_each(text: bytes) -> bytes:
     except UnicodeDecodeError:
         return text
     return text.translate(None, _CONTINUATIONS)
+
+
+def _readings(signature: Signature) -> int:
+    """Return how many sequences of tags a signature returns for each row, `tags (batch, readings, time)`."""
+    shape = signature.outputs["tags"].shape if "tags" in signature.outputs else None
+    return shape[1] if shape is not None and len(shape) == 3 and shape[1] > 0 else 1
 
 
 class Options:

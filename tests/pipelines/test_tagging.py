@@ -1,5 +1,6 @@
 """The tagging pipeline from files to a served SavedModel, on the sample corpus."""
 
+import csv
 import functools
 import json
 import os
@@ -27,8 +28,10 @@ from trellis.components.metrics.tagging_scores import entity_scores
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
 from trellis.components.saved_model.tagger_module import TaggerModule
+from trellis.components.text import tag_schemes
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import seeds, training
+from trellis.pipelines import entity_confidence, seeds, training
+from trellis.pipelines.entity_confidence import FoundEntities
 from trellis.pipelines.tagging import Tagging
 from trellis.pipelines.tracking import server_health
 
@@ -47,6 +50,7 @@ def trained(tmp_path_factory, database):
         folder / "run", "model.units=32", "trainer.epochs=10", "trainer.average=0.8", "optimizer.learning_rate=0.01",
         f"tracking.uri={uri}",
         f"export.dir={folder}/exports/it", "tracking.register=tagger", "schedule=cosine", "schedule.warmup=0.1",
+        "export.precision=0.9",
     )  # fmt: skip
     return folder, metrics, folder / "exports" / "it" / "1"
 
@@ -81,8 +85,9 @@ def test_run_folder_and_metrics(trained):
     found = segments.load(run_folder / "segments.npz")
     assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics["test/f1"])
     reports = {path.name for path in (run_folder / "reports").iterdir()}
-    pictures = {"confusion.png", "learning_curve.png"}
-    assert reports == {"per_type.csv", "predictions.test.conll", "errors.html", *pictures}
+    pictures = {"confusion.png", "learning_curve.png", "calibration.png"}
+    tables = {"per_type.csv", "calibration.csv", "precision_recall.csv"}
+    assert reports == {"predictions.test.conll", "errors.html", *tables, *pictures}
     gold, predicted = (conll.read(run_folder / "reports" / "predictions.test.conll", 0, column) for column in (1, 2))
     assert gold == conll.read(ROOT / "samples" / "ner" / "test.conll", 0, 1)
     scores = entity_scores(*([sentence.tags for sentence in sentences] for sentences in (gold, predicted)))
@@ -91,6 +96,43 @@ def test_run_folder_and_metrics(trained):
         assert re.fullmatch(r"Worst errors:? bilstm_crf · sample_ner · .*units=32 .* seed 1", title)
     rows = (run_folder / "reports" / "per_type.csv").read_text().splitlines()
     assert rows[0] == "type,precision,recall,f1,support" and {r.split(",")[0] for r in rows[1:]} >= {"PER", "LOC"}
+
+
+def test_probabilities_of_entities_are_calibrated_on_dev(trained):
+    folder, metrics, export = trained
+    for part in ("dev", "test"):
+        assert 0 <= metrics[f"{part}/calibration_error"] <= 1
+    assert metrics["dev/calibration_error"] < metrics["dev/calibration_error/uncalibrated"]
+    facts = json.loads((export / "assets.extra" / "metadata.json").read_text())
+    assert facts["calibration"]["temperature"] > 0 and "PER" in facts["calibration"]["types"]
+    with open(folder / "run" / "reports" / "calibration.csv", newline="") as file:
+        bins = list(csv.DictReader(file))
+    assert len(bins) == 10 and sum(int(row["entities"]) for row in bins) > 50
+    with open(folder / "run" / "reports" / "precision_recall.csv", newline="") as file:
+        curves = list(csv.DictReader(file))
+    assert {row["type"] for row in curves} >= {"all", "PER", "LOC"}
+
+
+def test_an_export_keeps_the_entities_that_reach_the_precision_on_dev(trained):
+    _, metrics, export = trained
+    facts = json.loads((export / "assets.extra" / "metadata.json").read_text())
+    assert metrics["dev/kept_precision"] >= facts["precision"] == 0.9 and 0 < facts["threshold"] < 1
+    dev = conll.read(ROOT / "samples/ner/dev.conll", 0, 1)
+    ask = functools.partial(load(export).signatures["token_entities"], tokens=padded(dev))
+    own, equal, every = (
+        {name: values.numpy() for name, values in ask(threshold=tf.fill([len(dev)], least)).items()}
+        for least in (-1.0, facts["threshold"], 0.0)
+    )
+    assert all((own[name] == equal[name]).all() for name in own)
+    assert 0 < own["count"].sum() < every["count"].sum()
+    kept = {
+        (row, own["type"][row][i].decode(), own["start_token"][row][i], own["end_token"][row][i])
+        for row, count in enumerate(own["count"])
+        for i in range(count)
+    }
+    gold = {(row, *entity) for row, sentence in enumerate(dev) for entity in tag_schemes.entities(sentence.tags)}
+    assert len(kept & gold) / len(kept) == pytest.approx(metrics["dev/kept_precision"])
+    assert len(kept & gold) / len(gold) == pytest.approx(metrics["dev/kept_recall"])
 
 
 def test_what_mlflow_has(trained):
@@ -536,6 +578,31 @@ def test_pos_scores_known_and_unknown_words_apart(write, tmp_path):
                   "export=off")  # fmt: skip
     assert {"test/accuracy", "test/accuracy_known", "test/accuracy_unknown"} <= set(metrics)
     assert "test/f1" not in metrics
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model=bow",), "export.precision=0.9: model=bow finds no entities"),
+        (("data=ud_english_ewt",), "export.precision=0.9: data.task=pos has no entities"),
+    ],
+)
+def test_a_precision_of_entities_needs_entities(tmp_path, overrides, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        run(tmp_path / "run", *overrides, "export.precision=0.9", "tracking=off")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_precision_that_dev_does_not_reach_is_said_and_nothing_is_dropped_without_entities(caplog):
+    correct = np.array([True, False])
+    found = FoundEntities(["A", "A"], np.array([0.5, 0.9]), correct, {"A": 2})
+    assert entity_confidence.calibrate(found, None).threshold == 0
+    threshold = entity_confidence.calibrate(found, 0.8).threshold
+    assert threshold == pytest.approx(0.5, abs=0.2) and "the highest precision there is 0.500" in caplog.text
+    nothing = FoundEntities([], np.zeros(0), np.zeros(0, bool), {"A": 2})
+    assert entity_confidence.calibrate(nothing, 0.8).threshold == 0
+    assert "no entities are found on dev" in caplog.text
+    assert entity_confidence.scores("dev", nothing, entity_confidence.calibrate(nothing, None)) == {}
 
 
 def test_a_failed_run_says_so_and_leaves_no_export(tmp_path, monkeypatch, database):

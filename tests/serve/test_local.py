@@ -372,6 +372,11 @@ def test_a_tagger_answers_texts_of_every_kind_over_both_protocols(several):
         shown = remote(made, {"text": [text]}, model="tagger", signature="from_text", timeout=60).outputs
         tags = [tag.decode() for tag in tf.make_ndarray(shown["tags"])[0]]
         assert tags == answer["predictions"][0]["tags"]
+        rows = {"signature_name": "entities", "instances": [{"text": encoded, "threshold": 0}]}
+        status, answer = made.predict(rows, "tagger")
+        inputs = {"text": [text], "threshold": np.zeros(1, np.float32)}
+        shown = remote(made, inputs, model="tagger", signature="entities", timeout=60).outputs
+        assert status == 200 and answer["predictions"][0]["start"] == tf.make_ndarray(shown["start"])[0].tolist()
         row = {"signature_name": "serving_default", "instances": [[encoded, "Oslo"]]}
         status, answer = made.predict(row, "tagger")
         shown = remote(made, {"tokens": [[text, b"Oslo"]]}, model="tagger", timeout=60).outputs

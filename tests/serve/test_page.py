@@ -263,6 +263,20 @@ def test_entities_are_highlighted_with_the_lowest_probability_of_their_tags(brow
     ]
 
 
+def test_entities_have_their_own_probabilities_where_the_export_knows_them(browser, server):
+    show(browser, server, "bilstm_crf")
+    tagged = {"tokens": [["Mary", "Smith"]], "tags": [["B-PER", "I-PER"]], "confidence": [[0.9, 0.75]]}
+    kept = {"count": [1], "type": [["PER"]], "start_token": [[0]], "end_token": [[2]], "probability": [[0.6789]]}
+    dropped = {name: [[value[0] and 0]] for name, value in kept.items()} | {"count": [0]}
+    view = "VIEWS.find(({kind}) => kind === 'tagger')"
+    for answer, marks in ((kept, ["Mary Smith\xa0PER\xa00.68"]), (dropped, [])):
+        answers = json.dumps({"from_text": tagged, "entities": answer})
+        call = f"draw({answers}, {{text: 'Mary Smith'}}, {{model: {{}}}})"
+        texts = "[...made[0].querySelectorAll('mark')].map((each) => each.textContent)"
+        drawn = f"import('./page/views.js').then(({{VIEWS}}) => {{ const made = {view}.{call}; return {texts}; }})"
+        assert browser.run(drawn) == marks
+
+
 def test_several_lines_are_several_texts(browser, server):
     show(browser, server, "bilstm_crf", text="Oslo\n\nLima is cold.\n")
     assert len(browser.run("[...document.querySelectorAll('#answer > .text')].map((each) => each.textContent)")) == 2
@@ -404,7 +418,7 @@ def test_requests_can_be_copied_as_curl_and_python(browser, server):
     command = shlex.split(codes["curl"])
     assert command[:2] == ["curl", "-d"] and command[3] == f"{server.rest}/v1/models/bilstm_crf:predict"
     answer = server.predict(json.loads(command[2]), "bilstm_crf")[1]["outputs"]
-    assert json.loads(codes["answer"])["from_text"] == answer
+    assert json.loads(codes["answer"].split("\n\n")[0])["from_text"] == answer
     printed = []
     exec(codes["python"], {"print": printed.append})
     assert printed[0]["tokens"].tolist() == answer["tokens"]
