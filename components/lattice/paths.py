@@ -7,6 +7,7 @@ algorithm); Scott 2002 (forward filtering, backward sampling); Bahl et al. 1974 
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -54,7 +55,9 @@ def k_best(
     """
     potentials = prepared(emissions, lengths, transitions, start, end)
     emissions, lengths, *chain = potentials
-    paths, exists = _k_best(*potentials, k)
+    paths, exists = compiled(_best_of(k), False)(*potentials)
+    paths = ops.reshape(paths, (ops.shape(emissions)[0], k, ops.shape(emissions)[1]))
+    exists = ops.reshape(exists, (ops.shape(emissions)[0], k))
     scores = [path_score(emissions, paths[:, rank], lengths, *chain) for rank in range(k)]
     scores = ops.stack(scores, axis=1)
     return paths, ops.where(exists & (scores > FORBIDDEN / 2), scores, -float("inf"))
@@ -183,13 +186,19 @@ def _walk_back(backwards: Tensor, lengths: Lengths, transitions: Transitions) ->
     return ops.concatenate([last[None], scan(trace, last, inputs, like=last)], axis=0)
 
 
+@functools.cache
+def _best_of(k: int) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return one function for each number of paths: `compiled` keeps a graph for each function."""
+    return functools.partial(_k_best, k=k)
+
+
 def _k_best(
     emissions: Emissions, lengths: Lengths, transitions: Transitions, start: TagScores, end: TagScores, k: int
 ) -> tuple[Tensor, Tensor]:
     """Search for paths `(batch, k, time)`, and report which exist, `(batch, k)`. A state is `tag * k + rank`."""
     scores = unary(emissions, lengths, start, end)
     matrices, varying = _by_next_tag(transitions, lengths), varies(transitions)
-    batch, tags = ops.shape(scores)[1], emissions.shape[-1]
+    batch, tags = ops.shape(scores)[1:]
     nowhere = ops.full((1, 1, k - 1), 10 * FORBIDDEN, dtype=scores.dtype)
     first = ops.concatenate([scores[0][:, :, None], ops.broadcast_to(nowhere, (batch, tags, k - 1))], axis=-1)
 

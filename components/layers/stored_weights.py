@@ -128,7 +128,7 @@ class _RestoringScope(keras.StatelessScope):
             return None
         graph = tf.compat.v1.get_default_graph()
         # The outermost function, not a loop inside it, which would restore the weight in each turn.
-        while graph.building_function and graph.outer_graph.building_function:
+        while graph.building_function and graph.outer_graph.building_function and id(graph) not in _restoring.get():
             graph = graph.outer_graph
         key = id(variable), id(graph)
         if key not in self.restored:
@@ -136,6 +136,22 @@ class _RestoringScope(keras.StatelessScope):
                 # Keeping the graph keeps others from getting its id.
                 self.restored[key] = weight.dense(), graph
         return self.restored[key][0]
+
+
+def restoring(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` for a `tf.function` that several others call: traced, it restores the weights that it reads.
+
+    Otherwise it would read what the first of its callers has restored, which the others do not have.
+    """
+
+    def traced(*arguments: Any) -> Any:
+        token = _restoring.set(_restoring.get() | {id(tf.compat.v1.get_default_graph())})
+        try:
+            return function(*arguments)
+        finally:
+            _restoring.reset(token)
+
+    return traced
 
 
 class StoredWeight(tf.Module):
@@ -179,5 +195,7 @@ class StoredWeight(tf.Module):
         return values if self.scale is None else values * scales(tf.convert_to_tensor(self.scale))
 
 
+# Ids of the graphs of `restoring` functions that are being traced.
+_restoring: contextvars.ContextVar[frozenset[int]] = contextvars.ContextVar("restoring", default=frozenset())
 # By the id of the variable that each stands for.
 _current: contextvars.ContextVar[dict[int, StoredWeight] | None] = contextvars.ContextVar("weights", default=None)

@@ -94,4 +94,4 @@ def best_segments(
 def widest(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Cut what `EntityReader.read` returns to the row with the most entities."""
     width = tf.maximum(tf.reduce_max(outputs["count"]), 1)
-    return {name: values if values.shape.rank == 1 else values[:, :width] for name, values in outputs.items()}
+    return {name: values if name == "count" else values[:, :width] for name, values in outputs.items()}

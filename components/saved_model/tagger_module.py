@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trellis.components.layers.stored_weights import restoring
 from trellis.components.metrics.calibration import Calibration
 from trellis.components.saved_model.entity_reader import EntityReader, widest
 from trellis.components.saved_model.export_module import ExportModule, Requests
@@ -64,8 +65,8 @@ class TaggerModule(ExportModule):
         text = [tf.TensorSpec([None], tf.string, name="text")]
         threshold = [tf.TensorSpec([None], tf.float32, name="threshold")]
         # All signatures call one function: the network is traced once.
-        self._emissions = tf.function(self._score, input_signature=tokens)
-        self.serving_default = tf.function(self._tag_tokens, input_signature=tokens)
+        self._emissions = tf.function(restoring(self._score), input_signature=tokens, autograph=False)
+        self.serving_default = tf.function(restoring(self._tag_tokens), input_signature=tokens, autograph=False)
         self.lattice = tf.function(self._score_tokens, input_signature=tokens)
         self.from_text = tf.function(batched(self._tag_text, _trim), input_signature=text)
         self.n_best = tf.function(batched(self._read_text, _trim), input_signature=text)
@@ -74,7 +75,8 @@ class TaggerModule(ExportModule):
             reader = EntityReader(segments(tags), calibration)
             self._reader: Callable[[], EntityReader] = lambda: reader
             places = [tf.TensorSpec([None, None], tf.int32)] * len(Offsets._fields)
-            self._entities = tf.function(self._find_entities, input_signature=[*tokens, *text, *threshold, *places])
+            of_texts = [*tokens, *text, *threshold, *places]
+            self._entities = tf.function(restoring(self._find_entities), input_signature=of_texts, autograph=False)
             self._of_entities = {
                 "entities": tf.function(batched(self._entities_of_text, widest), input_signature=[*text, *threshold]),
                 "token_entities": tf.function(self._entities_of_tokens, input_signature=[*tokens, *threshold]),
