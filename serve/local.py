@@ -88,7 +88,7 @@ def serve(options: argparse.Namespace) -> None:
 
             from trellis.serve.server.batches import Settings
             from trellis.serve.server.limits import Options
-            from trellis.serve.server.models import Models, labels_of
+            from trellis.serve.server.models import Models, collect_garbage, labels_of
             from trellis.serve.server.prometheus import Metrics
 
         # With one thread for each core, the operations of small requests would wait for those of a large one.
@@ -100,6 +100,7 @@ def serve(options: argparse.Namespace) -> None:
         models = Models(options.folder, settings, labels, options.poll, limits)
         stack.callback(models.stop)
         models.start()
+        collect_garbage()
         limits.check({name: versions[max(versions)].signatures for name, versions in models.served.items()})
         front = _FrontEnd(options, models, Metrics(), rest_socket, credentials)
         with _stop_signals() as stopped:

@@ -1,10 +1,12 @@
 """Folders of versions as they are found: copied in place, named otherwise, broken."""
 
+import gc
 import json
 import logging
 import shutil
 import urllib.error
 import urllib.request
+import weakref
 
 import grpc
 import pytest
@@ -15,7 +17,7 @@ from tests.serve.test_local import put
 from trellis.components.errors import InputError
 from trellis.components.saved_model.versions import latest, versions
 from trellis.serve.server.batches import Settings
-from trellis.serve.server.models import Models, labels_of
+from trellis.serve.server.models import Models, collect_garbage, labels_of
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +144,19 @@ def test_a_port_in_use_is_reported_before_models_are_loaded(tmp_path, capsys, mo
         for option, other in (("--rest-port", "--grpc-port"), ("--grpc-port", "--rest-port")):
             assert local.main([str(tmp_path), option, port, other, "0"]) == 2
             assert f"{option} {port}: cannot listen" in capsys.readouterr().err
+
+
+def test_garbage_of_unloaded_versions_is_collected_though_what_is_loaded_is_not_looked_at():
+    class Model:
+        def __init__(self):
+            self.itself = self
+
+    loaded = Model()
+    unloaded = weakref.ref(loaded)
+    collect_garbage()
+    assert gc.get_freeze_count()
+    del loaded
+    gc.collect()
+    assert unloaded() is not None
+    collect_garbage()
+    assert unloaded() is None
