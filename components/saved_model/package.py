@@ -96,7 +96,7 @@ def _exchanges(path: Path, module: ExportModule, texts: Sequence[Any]) -> list[_
     """Load the SavedModel and return its answers to batches of texts, for every signature."""
     loaded = tf.saved_model.load(str(path))
     exchanges = []
-    with _full_precision():
+    with _full_precision(), _unoptimized():
         for rows in BATCHES:
             # Each batch begins with another text, so that lengths differ.
             chosen = [texts[(rows + row) % len(texts)] for row in range(rows)]
@@ -111,6 +111,18 @@ def _exchanges(path: Path, module: ExportModule, texts: Sequence[Any]) -> list[_
                     )
                 )
     return exchanges
+
+
+@contextlib.contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Run graphs as they are: to optimize them takes seconds, and each is run a few times."""
+    former = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        disabled = former.get("disable_meta_optimizer", False)
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": disabled})
 
 
 @contextlib.contextmanager
