@@ -6,6 +6,7 @@ restore only the rows that are looked up.
 
 import contextlib
 import contextvars
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -144,10 +145,11 @@ def restoring(function: Callable[..., Any]) -> Callable[..., Any]:
     Otherwise it would read what the first of its callers has restored, which the others do not have.
     """
 
-    def traced(*arguments: Any) -> Any:
+    @functools.wraps(function)  # `tf.function` reads its signature
+    def traced(*arguments: Any, **named: Any) -> Any:
         token = _restoring.set(_restoring.get() | {id(tf.compat.v1.get_default_graph())})
         try:
-            return function(*arguments)
+            return function(*arguments, **named)
         finally:
             _restoring.reset(token)
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trellis.components.layers.stored_weights import restoring
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.text.tokenizer import tokenize
@@ -37,7 +38,7 @@ class ClassifierModule(ExportModule):
         self._labels, self._tokenizer = tf.constant(list(labels)), tokenizer
         text = [tf.TensorSpec([None], tf.string, name="text")]
         # Both signatures call one function: the model is traced once.
-        self._encode = tf.function(self._apply, input_signature=text)
+        self._encode = tf.function(restoring(self._apply), input_signature=text, autograph=False)
         self.serving_default = tf.function(batched(self._classify), input_signature=text)
         self.embed = tf.function(batched(self._embed), input_signature=text)
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from trellis.components import generation, transfer
+from trellis.components.layers.stored_weights import restoring
 from trellis.components.models.language_model import LanguageModel
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
@@ -68,7 +69,8 @@ class LanguageModelModule(ExportModule):
         prompt = tf.TensorSpec([None], tf.string, name="prompt")
         self.serving_default = tf.function(batched(self._continue), input_signature=[prompt])
         self.generate = tf.function(
-            self._generate,
+            restoring(self._generate),
+            autograph=False,
             input_signature=[
                 prompt,
                 tf.TensorSpec([None], tf.int64, name="seed"),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trellis.components.layers.stored_weights import restoring
 from trellis.components.models import decoding
 from trellis.components.models.encoder_decoder import EncoderDecoder
 from trellis.components.saved_model.export_module import ExportModule, Requests
@@ -79,8 +80,9 @@ class TranslatorModule(ExportModule):
         self.score = tf.function(self._checked(batched(self._score)), input_signature=[text, translation])
         # Traced once for all signatures that read given translations.
         self._force = tf.function(
-            lambda source, target: decoding.force(self._model(), source, target),
+            restoring(lambda source, target: decoding.force(self._model(), source, target)),
             input_signature=[tf.TensorSpec([None] * rank, tf.int32) for rank in (2, 3)],
+            autograph=False,
         )
         if self._attends:  # every function of a module is traced when it is saved
             self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
