@@ -18,11 +18,14 @@ class Entity(NamedTuple):
     Attributes:
         type: such as `PER`.
         text: the words as they are in the text.
-        start, end: where they are, in characters (Unicode code points).
+        start: where they begin, in characters (Unicode code points).
+        end: where they end; `text[start:end]` are the words.
         probability: that this entity, with this type and these boundaries, is right: the exact posterior, calibrated on
             the dev part.
-        start_token, end_token: which tokens they are, from 0.
-        start_byte, end_byte: where they are in UTF-8.
+        start_token: the first of their tokens, from 0.
+        end_token: the token after the last one.
+        start_byte: where they begin in UTF-8.
+        end_byte: where they end in UTF-8.
     """
 
     type: str
