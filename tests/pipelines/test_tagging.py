@@ -426,8 +426,10 @@ def test_a_sweep_over_seeds(tmp_path, database):
     (sweep,) = tmp_path.glob("multirun/*/*")
     again = python("-m", "trellis", "compare", sweep, cwd=tmp_path)
     assert again.stdout.strip().startswith(table.strip()) and "test/f1 beside model=hmm" in again.stdout
-    with pytest.raises(InputError, match="no finished runs"):
-        seeds.collect([tmp_path / "nothing"])
+    (tmp_path / "nothing").mkdir()
+    for folder, reason in (("nothing", "no finished runs"), ("nowhere", "no such folder")):
+        with pytest.raises(InputError, match=reason):
+            seeds.collect([tmp_path / folder])
 
 
 # what is wrong with the user's files and settings

@@ -12,6 +12,7 @@ from tests.pipelines.test_tagging import SMALL, load, served_tags
 from trellis.components.errors import InputError
 from trellis.components.readers import conll
 from trellis.pipelines import training
+from trellis.pipelines.tag_predictions import predictor
 from trellis.pipelines.tagging import Tagging
 from trellis.serve import predict
 
@@ -34,7 +35,8 @@ def test_constraints_leave_no_impossible_sequence(options, possible):
     model = task.build(encoded, task.batch(encoded))
     transitions = model.get_layer("head").transitions
     transitions.assign(np.random.default_rng(0).normal(size=transitions.shape))
-    predicted, _ = task._predictor(model, encoded)("dev")
+    names, batching = encoded.data.output_tags, task.config.batching
+    predicted = predictor(model, encoded.held_out, names, batching, with_entities=True)("dev", False).tags
     pairs = [pair for tags in predicted for pair in pairwise(("O", *tags))]
     assert any(b[0] == "B" for _, b in pairs)
     assert possible == (not any(b[0] == "I" and (a == "O" or a[2:] != b[2:]) for a, b in pairs))
