@@ -25,8 +25,8 @@ class Predictions(NamedTuple):
     Attributes:
         tags: the tags of each sentence.
         losses: the nats of the gold tags of each sentence; NaN where they have no probability.
-        posteriors: for each token of each sentence the probability of the entity that begins there; 0 for others, and
-            where they were not asked for.
+        posteriors: for each sentence, the probability of the entity that begins at each token; 0 where none begins, and
+            everywhere if they were not asked for.
     """
 
     tags: list[Tags]

@@ -88,8 +88,9 @@ def serve(options: argparse.Namespace) -> None:
 
             from trellis.serve.server.batches import Settings
             from trellis.serve.server.limits import Options
-            from trellis.serve.server.models import Models, collect_garbage, labels_of
+            from trellis.serve.server.models import Models, collect_garbage
             from trellis.serve.server.prometheus import Metrics
+            from trellis.serve.server.version_labels import labels_of
 
         # With one thread for each core, the operations of small requests would wait for those of a large one.
         tf.config.threading.set_inter_op_parallelism_threads(2 * max(os.cpu_count() or 1, 2))

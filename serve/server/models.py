@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from trellis.components.errors import InputError, first_line, one_line
+from trellis.components.errors import first_line, one_line
 from trellis.components.saved_model.package import WARM_UP
 from trellis.components.saved_model.versions import EXTRA, read_metadata, version_folders
 from trellis.components.types import FilePath
@@ -419,7 +419,7 @@ class Models:
 
 
 def collect_garbage() -> None:
-    """Collect garbage, and do not look at what is left again: requests would wait for a fifth of a second each time."""
+    """Collect garbage and freeze what is left: to look at it again would stall requests for a fifth of a second."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
@@ -432,24 +432,3 @@ def _files(folder: Path) -> Files:
     except OSError:
         return ()
     return tuple((str(path.relative_to(folder)), status.st_size, status.st_mtime_ns) for path, status in found)
-
-
-def labels_of(path: FilePath) -> dict[str, dict[str, int]]:
-    """Read the version labels of each model in a `models.config`, a text protobuf that TensorFlow Serving reads too.
-
-    Returns:
-        `{model: {label: version}}`.
-
-    Raises:
-        InputError: the file cannot be read or parsed.
-    """
-    from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
-
-    try:
-        config = text_format.Parse(Path(path).read_text("utf-8"), model_server_config_pb2.ModelServerConfig())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (UnicodeDecodeError, text_format.ParseError) as error:
-        raise InputError(f"{path}: not a models.config ({first_line(error, 200)})") from None
-    return {model.name: dict(model.version_labels) for model in config.model_config_list.config}

@@ -34,7 +34,7 @@ def fitted(text, order, **options):
 
 
 def probabilities(model, context, words):
-    """Return the probability of each of the words after all previous words of its line."""
+    """Return the probability of each word given all words before it in its line."""
     states = model.initial_states(1)
     contexts, _ = model.read(tf.constant([[END, *context]]), states)
     last = tf.repeat(contexts[:, -1], len(words), axis=0)

@@ -11,7 +11,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tests.pipelines.runs import ROOT, python
 from trellis.components.saved_model import package
-from trellis.serve.server.models import labels_of
+from trellis.serve.server.version_labels import labels_of
 
 SERVE = ROOT / "serve"
 INT, BOOL, TEXT, MESSAGE = (getattr(descriptor_pb2.FieldDescriptorProto, f"TYPE_{t}") for t in ["INT64", "BOOL", "STRING", "MESSAGE"])  # noqa: E501  # fmt: skip

@@ -17,7 +17,8 @@ from tests.serve.test_local import put
 from trellis.components.errors import InputError
 from trellis.components.saved_model.versions import latest, versions
 from trellis.serve.server.batches import Settings
-from trellis.serve.server.models import Models, collect_garbage, labels_of
+from trellis.serve.server.models import Models, collect_garbage
+from trellis.serve.server.version_labels import labels_of
 
 
 @pytest.fixture(scope="module")
