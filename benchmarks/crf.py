@@ -72,6 +72,8 @@ def with_tensorflow(library, mode):
             nothing = tf.zeros(len(transitions))
             return paths.viterbi(emissions, lengths, transitions, nothing, nothing, jit_compile=xla)[0]
     else:
+        # The peer, not the module of this name in this folder.
+        sys.path = [place for place in sys.path if Path(place or ".").resolve() != ROOT]
         import tensorflow_addons as tfa
 
         def likelihood(*arguments):
