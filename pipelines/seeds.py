@@ -134,16 +134,22 @@ def markdown(groups: Sequence[Group], title: str) -> str:
     return "\n\n".join(paragraphs)
 
 
+def _differences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+    """Return the overrides that all groups share, and for each group the others as one text."""
+    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
+    others = ([each for each in group.overrides if each not in common] for group in groups)
+    return common, [" ".join(overrides) or "(default)" for overrides in others]
+
+
 def _table(groups: Sequence[Group]) -> tuple[list[str], list[str], list[list[str]]]:
     """Return the overrides that all groups share, and the header and the rows of their table."""
-    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
+    common, labels = _differences(groups)
     several = any(len(group.metrics) > 1 for group in groups)
     columns = list(dict.fromkeys(key for group in groups for key in _shown(group.metrics)))
     rows = []
-    for group in groups:
-        differences = [each for each in group.overrides if each not in common]
+    for label, group in zip(labels, groups, strict=True):
         cells = [_mean(group.metrics, key) for key in columns]
-        rows.append([" ".join(differences) or "(default)", *cells, *([str(len(group.metrics))] if several else [])])
+        rows.append([label, *cells, *([str(len(group.metrics))] if several else [])])
     return common, ["settings", *columns, *(["runs"] if several else [])], rows
 
 
@@ -181,21 +187,6 @@ class SummarizeSweep(Callback):
         log_sweep(sweep._replace(pictures=sorted(folder.glob("*.png"))), configurations)
 
 
-def _share_segments(groups: Sequence[Group]) -> bool:
-    """Whether all runs were scored on the same segments."""
-    try:
-        comparison.compare(groups[0].folders, [])
-        return len({comparison.pooled(group.folders).digest for group in groups}) == 1
-    except InputError:
-        return False
-
-
-def _distinct(groups: Sequence[Group]) -> list[str]:
-    """Return what each group sets that others do not."""
-    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
-    return [" ".join(each for each in group.overrides if each not in common) or "(default)" for group in groups]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `trellis compare`; return its exit status."""
     parser = CommandParser("trellis compare", __doc__)
@@ -206,10 +197,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _compare(options: argparse.Namespace) -> None:
     groups = collect(options.runs)
     show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
-    # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
-    if len(groups) > 1 and (len(options.runs) > 1 or _share_segments(groups)):
+    if len(groups) < 2:
+        return
+    try:
         first, comparisons = comparison.compare(groups[0].folders, [group.folders for group in groups[1:]])
-        comparison.show(first, _distinct(groups), comparisons)
+    except InputError:
+        # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
+        if len(options.runs) > 1:
+            raise
+        return
+    _, labels = _differences(groups)
+    comparison.show(first, labels, comparisons)
 
 
 if __name__ == "__main__":

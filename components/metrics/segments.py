@@ -22,15 +22,16 @@ def _ratio(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else 0.0
 
 
-# What each number of a segment is, and the score that their sums give.
-SCORES: dict[str, tuple[tuple[str, ...], Callable[[Statistics], float]]] = {
-    "f1": (("correct", "predicted", "gold"), lambda sums: _ratio(2 * sums[0], sums[1] + sums[2])),
-    "accuracy": (("correct", "total"), lambda sums: _ratio(sums[0], sums[1])),
-    "perplexity": (("nats", "tokens"), lambda sums: float(np.exp(min(_ratio(sums[0], sums[1]), 700.0)))),
-    "aer": (
-        ("in_sure", "in_possible", "predicted", "sure"),
-        lambda sums: 1 - _ratio(sums[0] + sums[1], sums[2] + sums[3]) if sums[2] + sums[3] else 0.0,
-    ),
+# The score that the sums of the numbers of each segment give.
+SCORES: dict[str, Callable[[Statistics], float]] = {
+    # Correct, predicted and gold entities.
+    "f1": lambda sums: _ratio(2 * sums[0], sums[1] + sums[2]),
+    # Correct answers, and all.
+    "accuracy": lambda sums: _ratio(sums[0], sums[1]),
+    # Nats and tokens.
+    "perplexity": lambda sums: float(np.exp(min(_ratio(sums[0], sums[1]), 700.0))),
+    # Predicted links that are sure, those that are possible, all of them, and the sure links.
+    "aer": lambda sums: 1 - _ratio(sums[0] + sums[1], sums[2] + sums[3]) if sums[2] + sums[3] else 0.0,
 }
 
 
@@ -70,7 +71,7 @@ def score_of(name: str) -> Callable[[Statistics], float]:
         ValueError: there is no such score.
     """
     if name in SCORES:
-        return SCORES[name][1]
+        return SCORES[name]
     definition = DEFINITIONS.get(name)
     if definition is None:
         raise ValueError(f"{name}: no such score")

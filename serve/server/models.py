@@ -419,7 +419,7 @@ class Models:
 
 
 def collect_garbage() -> None:
-    """Collect garbage and freeze what is left: to look at it again would stall requests for a fifth of a second."""
+    """Collect garbage, then freeze the rest: collecting it again would stall requests for 0.2 seconds."""
     gc.unfreeze()
     gc.collect()
     gc.freeze()
