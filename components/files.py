@@ -47,14 +47,3 @@ def require_writable(folder: Path, key: str) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"{key}={folder}: cannot be written to ({error.strerror or error})") from None
-
-
-def is_alive(process: int) -> bool:
-    """Return whether a process of this machine is running."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

@@ -1,8 +1,8 @@
 """Schemas of the sections that every run has, whatever its task."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trellis.components.choices import StoredWeights
 from trellis.components.settings import (
@@ -107,3 +107,9 @@ class Export(Schema):
     )
     batching: bool = described("let the graph itself batch concurrent requests")
     verify: bool = described("load the export in a clean process and compare its answers before publishing it")
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.enabled and self.dir is None:
+            raise ValueError("export.dir=null: name a folder; export=off writes no export")
+        return self

@@ -14,8 +14,6 @@ import importlib.util
 import json
 import logging
 import math
-import os
-import socket
 import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +31,7 @@ from pydantic import Field
 
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import is_better
+from trellis.components.processes import this_process
 from trellis.components.settings import Count, Schema, described
 from trellis.pipelines import trial
 from trellis.pipelines.configuration import parse, plain
@@ -166,7 +165,7 @@ class OptunaSweeper(Sweeper):
             left = self.settings["trials"] - sum(each.state.is_finished() for each in study.trials)
             asked = [study.ask(space) for _ in range(min(self.settings["jobs"], left) - len(again))]
             for each in asked:
-                each.set_user_attr(trial.OWNER, f"{socket.gethostname()}:{os.getpid()}")
+                each.set_user_attr(trial.OWNER, this_process())
             batch: list[Any] = [*again, *asked]
             if not batch:
                 break

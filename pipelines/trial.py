@@ -3,11 +3,10 @@
 import functools
 import json
 import os
-import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from trellis.components.files import is_alive
+from trellis.components.processes import has_ended, this_process
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +56,7 @@ def report(score: float, epoch: int) -> None:
         return
     trial = _trial(os.environ[VARIABLE])
     if epoch == 1:
-        trial.set_user_attr(OWNER, f"{socket.gethostname()}:{os.getpid()}")
+        trial.set_user_attr(OWNER, this_process())
     trial.report(score, epoch)
     if trial.should_prune():
         trial.set_user_attr(PRUNED, epoch)
@@ -88,5 +87,5 @@ def pruner(name: str, warm_up: int) -> "optuna.pruners.BasePruner":
 
 def is_abandoned(trial: "optuna.trial.FrozenTrial") -> bool:
     """Whether the process of an unfinished trial has gone, on this machine."""
-    host, _, process = str(trial.user_attrs.get(OWNER, "")).rpartition(":")
-    return not process or (host == socket.gethostname() and not is_alive(int(process)))
+    owner = str(trial.user_attrs.get(OWNER, ""))
+    return not owner or has_ended(owner)

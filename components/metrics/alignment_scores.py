@@ -36,7 +36,11 @@ def link_scores(
     Returns:
         `{"aer", "precision", "recall", "f"}`; 0 where a denominator is 0.
     """
-    in_sure, in_possible, links, gold = link_counts(predicted, sure, possible).sum(axis=0).tolist()
+    return scores_of_counts(*link_counts(predicted, sure, possible).sum(axis=0).tolist())
+
+
+def scores_of_counts(in_sure: float, in_possible: float, links: float, gold: float) -> dict[str, float]:
+    """Return what `link_scores` returns, from sums of `link_counts`."""
     precision, recall = in_possible / links if links else 0.0, in_sure / gold if gold else 0.0
     total = precision + recall
     return {

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trellis.components.errors import InputError
+from trellis.components.metrics import alignment_scores, tagging_scores
 from trellis.components.metrics.translation import DEFINITIONS, translation_metric
 
 Statistics = NDArray[np.float64]
@@ -25,13 +26,13 @@ def _ratio(numerator: float, denominator: float) -> float:
 # The score that the sums of the numbers of each segment give.
 SCORES: dict[str, Callable[[Statistics], float]] = {
     # Correct, predicted and gold entities.
-    "f1": lambda sums: _ratio(2 * sums[0], sums[1] + sums[2]),
+    "f1": lambda sums: tagging_scores.precision_recall_f1(*sums.tolist())["f1"],
     # Correct answers, and all.
     "accuracy": lambda sums: _ratio(sums[0], sums[1]),
     # Nats and tokens.
     "perplexity": lambda sums: float(np.exp(min(_ratio(sums[0], sums[1]), 700.0))),
     # Predicted links that are sure, those that are possible, all of them, and the sure links.
-    "aer": lambda sums: 1 - _ratio(sums[0] + sums[1], sums[2] + sums[3]) if sums[2] + sums[3] else 0.0,
+    "aer": lambda sums: alignment_scores.scores_of_counts(*sums.tolist())["aer"],
 }
 
 

@@ -1,14 +1,43 @@
 """Scores of predicted tag sequences: entities as `conlleval` counts them, tokens, and known or unknown words."""
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
-from operator import eq
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from trellis.components.readers.sentence import Sentence
-from trellis.components.text.tag_schemes import entities, recognize
+from trellis.components.text.tag_schemes import Entity, entities, recognize
+
+
+class ComparedEntity(NamedTuple):
+    """An entity that is gold, predicted or both.
+
+    Attributes:
+        sentence: the index of its sentence.
+        entity: its type and place.
+        predicted: whether it is predicted.
+        gold: whether it is gold.
+    """
+
+    sentence: int
+    entity: Entity
+    predicted: bool
+    gold: bool
+
+    @property
+    def counts(self) -> tuple[bool, bool, bool]:
+        """Whether it is correct, predicted and gold, as `precision_recall_f1` counts them."""
+        return self.predicted and self.gold, self.predicted, self.gold
+
+
+def compared_entities(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> Iterator[ComparedEntity]:
+    """Yield each entity that is gold, predicted or both, once, in the order of the sentences; see `entity_scores`."""
+    scheme = recognize([*gold, *predicted])
+    for sentence, pair in enumerate(zip(gold, predicted, strict=True)):
+        gold_entities, predicted_entities = (set(entities(tags, scheme)) for tags in pair)
+        for entity in sorted(gold_entities | predicted_entities):
+            yield ComparedEntity(sentence, entity, entity in predicted_entities, entity in gold_entities)
 
 
 def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> dict[str, Any]:
@@ -27,46 +56,35 @@ def entity_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[st
     Raises:
         UnknownTagError: a tag is in no scheme, or not in that of the others.
     """
-    gold, predicted = list(gold), list(predicted)
-    scheme = recognize([*gold, *predicted])
-    correct: Counter[str] = Counter()
-    guessed: Counter[str] = Counter()
-    support: Counter[str] = Counter()
-    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        gold_entities, predicted_entities = set(entities(gold_tags, scheme)), set(entities(predicted_tags, scheme))
-        support.update(entity.kind for entity in gold_entities)
-        guessed.update(entity.kind for entity in predicted_entities)
-        correct.update(entity.kind for entity in gold_entities & predicted_entities)
+    counts: dict[str, np.ndarray] = {}
+    for compared in compared_entities(list(gold), list(predicted)):
+        counts.setdefault(compared.entity.kind, np.zeros(3, int))[:] += compared.counts
     types = {
-        kind: {**_precision_recall_f1(correct[kind], guessed[kind], support[kind]), "support": support[kind]}
-        for kind in sorted(support | guessed)
+        kind: {**precision_recall_f1(*of_kind), "support": of_kind[2]}
+        for kind, of_kind in ((kind, counts[kind].tolist()) for kind in sorted(counts))
     }
-    return {**_precision_recall_f1(correct.total(), guessed.total(), support.total()), "types": types}
+    return {**precision_recall_f1(*sum(counts.values(), np.zeros(3, int)).tolist()), "types": types}
 
 
 def entity_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
     """Return the correct, predicted and gold entities of each sentence, `(sentences, 3)`; see `entity_scores`."""
-    scheme = recognize([*gold, *predicted])
     counts = np.zeros((len(gold), 3))
-    for row, pair in enumerate(zip(gold, predicted, strict=True)):
-        gold_entities, predicted_entities = (set(entities(tags, scheme)) for tags in pair)
-        counts[row] = len(gold_entities & predicted_entities), len(predicted_entities), len(gold_entities)
+    for compared in compared_entities(gold, predicted):
+        counts[compared.sentence] += compared.counts
     return counts
 
 
 def token_counts(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> np.ndarray:
     """Return the correct tags and the tokens of each sentence, `(sentences, 2)`."""
     return np.array(
-        [(sum(map(eq, *pair)), len(pair[0])) for pair in zip(gold, predicted, strict=True)], np.float64
+        [(sum(a == b for a, b in zip(*tags, strict=True)), len(tags[0])) for tags in zip(gold, predicted, strict=True)],
+        np.float64,
     ).reshape(-1, 2)
 
 
 def token_accuracy(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]) -> float:
     """Return the share of tokens with the correct tag; 0 without tokens."""
-    correct = total = 0
-    for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        correct += sum(a == b for a, b in zip(gold_tags, predicted_tags, strict=True))
-        total += len(gold_tags)
+    correct, total = token_counts(list(gold), list(predicted)).sum(axis=0).tolist()
     return correct / total if total else 0.0
 
 
@@ -80,7 +98,7 @@ def tag_scores(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
         guessed.update(predicted_tags)
         correct.update(a for a, b in zip(gold_tags, predicted_tags, strict=True) if a == b)
     return {
-        tag: {**_precision_recall_f1(correct[tag], guessed[tag], support[tag]), "support": support[tag]}
+        tag: {**precision_recall_f1(correct[tag], guessed[tag], support[tag]), "support": support[tag]}
         for tag in sorted(support | guessed)
     }
 
@@ -118,7 +136,8 @@ def confusion(gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]])
     return pairs
 
 
-def _precision_recall_f1(correct: int, guessed: int, support: int) -> dict[str, float]:
+def precision_recall_f1(correct: float, guessed: float, support: float) -> dict[str, float]:
+    """Return `{"precision", "recall", "f1"}` of how many are correct, predicted and gold; 0 where one is undefined."""
     precision = correct / guessed if guessed else 0.0
     recall = correct / support if support else 0.0
     f1 = 2 * precision * recall / (precision + recall) if correct else 0.0

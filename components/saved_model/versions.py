@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trellis.components.errors import InputError
-from trellis.components.files import is_alive, require_writable
+from trellis.components.files import require_writable
+from trellis.components.processes import is_alive
 from trellis.components.types import JSON, FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64

@@ -3,14 +3,13 @@
 import importlib.metadata
 import logging
 import os
-import socket
 from pathlib import Path
 
 import yaml
 from omegaconf import DictConfig
 
 from trellis.components.errors import InputError, first_line
-from trellis.components.files import is_alive
+from trellis.components.processes import has_ended, this_process
 from trellis.components.quiet import captured_stderr
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.run_names import run_name, typed_overrides
@@ -83,7 +82,7 @@ class MLflowTracker(Tracker):
             raise InputError(f"tracking.uri={self.uri}: cannot be used ({str(error).splitlines()[0]})") from None
         self._close_orphans()
         self.run_id = self._resumed() or self._created()
-        self.client.set_tag(self.run_id, "trellis.process", f"{socket.gethostname()}:{os.getpid()}")
+        self.client.set_tag(self.run_id, "trellis.process", this_process())
 
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.experiment)
@@ -247,8 +246,7 @@ class MLflowTracker(Tracker):
     def _close_orphans(self) -> None:
         """Mark runs as KILLED if their process on this machine no longer exists (kill -9, power failure)."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
-            host, _, process = run.data.tags.get("trellis.process", "").rpartition(":")
-            if host == socket.gethostname() and process.isdigit() and not is_alive(int(process)):
+            if has_ended(run.data.tags.get("trellis.process", "")):
                 self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
                 self.client.set_terminated(run.info.run_id, "KILLED")
 

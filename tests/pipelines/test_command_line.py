@@ -118,6 +118,7 @@ def test_every_choice_of_a_sweep_is_checked():
         ("resume=maybe", r"resume=maybe: must be true or false"),
         ("+model.unit=3", r"model.unit: no such key"),
         ("model.name='my model'", r"model.name=my model: must be a name of letters, digits"),
+        ("export.dir=null", r"export.dir=null: name a folder; export=off writes no export"),
         ("batching.tokens=0", r"batching.tokens=0: must be"),
         ("data=conll", r"data.path: not given"),
         ("trainer.epochs=many", r"trainer.epochs=many: must be"),
