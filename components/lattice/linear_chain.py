@@ -52,22 +52,38 @@ def path_score(
     Raises:
         ValueError: the tags have another shape than the emissions; in a graph of unknown shapes, an error when it runs.
     """
-    emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
-    valid, size = valid_steps(emissions, lengths), emissions.shape[-1]
+    emissions, lengths, *chain = prepared(emissions, lengths, transitions, start, end)
     tags = shaped_as(ops.cast(tags, "int32"), emissions, ("sequences", "time steps"), "the tags")
+    return path_scores(emissions, tags[:, :, None], lengths, *chain)[:, 0]
+
+
+def path_scores(
+    emissions: Emissions,
+    tags: Tensor,
+    lengths: Lengths,
+    transitions: Transitions,
+    start: TagScores,
+    end: TagScores,
+) -> Tensor:
+    """Return the scores of several paths through each lattice, `(batch, paths)`; for potentials that are `prepared`.
+
+    Args:
+        tags: `(batch, time, paths)` int32.
+    """
+    valid, size = valid_steps(emissions, lengths)[:, :, None], emissions.shape[-1]
     tags = ops.where(valid, tags, 0)
-    steps = ops.take_along_axis(emissions, tags[:, :, None], axis=2)[:, :, 0]
+    steps = ops.take_along_axis(emissions, tags, axis=2)
     pairs = tags[:, :-1] * size + tags[:, 1:]
     if varies(transitions):
-        matrices = ops.reshape(transitions, (*ops.shape(pairs), size * size))
-        pairs = ops.take_along_axis(matrices, pairs[:, :, None], axis=2)[:, :, 0]
+        matrices = ops.reshape(transitions, (*ops.shape(pairs)[:2], size * size))
+        pairs = ops.take_along_axis(matrices, pairs, axis=2)
     else:
         pairs = ops.take(ops.reshape(transitions, (-1,)), pairs)
-    last = ops.take_along_axis(tags, ops.maximum(lengths - 1, 0)[:, None], axis=1)[:, 0]
+    last = ops.take_along_axis(tags, ops.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
     return (
         ops.sum(ops.where(valid, steps, 0.0), axis=1)
         + ops.sum(ops.where(valid[:, 1:], pairs, 0.0), axis=1)
-        + ops.where(lengths > 0, ops.take(start, tags[:, 0]) + ops.take(end, last), 0.0)
+        + ops.where(lengths[:, None] > 0, ops.take(start, tags[:, 0]) + ops.take(end, last), 0.0)
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from trellis.components.lattice.linear_chain import log_forward, marginals, path_score
+from trellis.components.lattice.linear_chain import log_forward, marginals, path_score, path_scores
 from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, valid_steps, varies
 from trellis.components.lattice.recursion import argmax, compiled, reverse, scan, use_xla
 from trellis.components.types import Emissions, Lengths, Seed, TagIds, TagScores, Tensor, TensorTree, Transitions
@@ -58,8 +58,7 @@ def k_best(
     paths, exists = compiled(_best_of(k), False)(*potentials)
     paths = ops.reshape(paths, (ops.shape(emissions)[0], k, ops.shape(emissions)[1]))
     exists = ops.reshape(exists, (ops.shape(emissions)[0], k))
-    scores = [path_score(emissions, paths[:, rank], lengths, *chain) for rank in range(k)]
-    scores = ops.stack(scores, axis=1)
+    scores = path_scores(emissions, ops.transpose(paths, (0, 2, 1)), lengths, *chain)
     return paths, ops.where(exists & (scores > FORBIDDEN / 2), scores, -float("inf"))
 
 
