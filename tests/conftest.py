@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
+# Graphs of tests run a few times each: optimizing them takes longer than it saves. `make train` and `make wheel` do.
+os.environ["TRELLIS_GRAPPLER"] = "0"
 
 from tests.browser import CHROMIUM  # noqa: E402
 from trellis.components.quiet import captured_stderr  # noqa: E402
@@ -35,8 +37,6 @@ def pytest_configure(config):
     # Two CPU devices, for what has to work over several replicas.
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    # Graphs of tests run a few times each: optimizing them takes longer than it saves. Other processes do optimize
-    # theirs.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)

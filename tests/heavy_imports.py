@@ -1,5 +1,7 @@
-"""Libraries that take seconds to import; none of our own modules."""
+"""Libraries that take seconds to import; none of our own modules. TensorFlow does not optimize graphs, see conftest.py."""
 
 import keras  # noqa: F401
 import mlflow  # noqa: F401
-import tensorflow  # noqa: F401
+import tensorflow
+
+tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

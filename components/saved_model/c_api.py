@@ -1,11 +1,15 @@
 """Run an export through TensorFlow's C API, without Python in TensorFlow: the way TensorFlow Serving loads it.
 
 usage: c_api.py EXPORT — answers the requests of its golden.json, one JSON object a line: outputs and milliseconds.
+
+With TRELLIS_GRAPPLER=0 in the environment, graphs run as they are stored. TensorFlow's graph optimizer, Grappler, takes
+most of the time of the first requests; tests that send only a few do without it.
 """
 
 import ctypes
 import importlib.util
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +23,9 @@ import numpy.typing as npt
 STRING, TSTRING_SIZE = 7, 24
 DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 10: np.bool_}
 DATA_TYPES = {np.dtype(dtype).name: data_type for data_type, dtype in DTYPES.items()}
+
+# A serialized `ConfigProto` with graph_options.rewrite_options.disable_meta_optimizer.
+WITHOUT_GRAPPLER = b"R\x05R\x03\x98\x01\x01"
 
 
 class Output(ctypes.Structure):
@@ -42,6 +49,9 @@ class Session:
         self.status = ctypes.c_void_p(self.tf.TF_NewStatus())
         self.graph = ctypes.c_void_p(self.tf.TF_NewGraph())
         tags, options = (ctypes.c_char_p * 1)(b"serve"), ctypes.c_void_p(self.tf.TF_NewSessionOptions())
+        if os.environ.get("TRELLIS_GRAPPLER") == "0":
+            self.tf.TF_SetConfig(options, WITHOUT_GRAPPLER, ctypes.c_size_t(len(WITHOUT_GRAPPLER)), self.status)
+            self._raise_on_error()
         session = self.tf.TF_LoadSessionFromSavedModel(
             options, None, str(export).encode(), tags, 1, self.graph, None, self.status
         )
