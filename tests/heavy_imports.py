@@ -1,4 +1,4 @@
-"""Libraries that take seconds to import; none of our own modules. TensorFlow does not optimize graphs, see conftest.py."""
+"""Libraries that take seconds to import; none of our own modules. Graphs are not optimized, see conftest.py."""
 
 import keras  # noqa: F401
 import mlflow  # noqa: F401
