@@ -16,6 +16,7 @@ from trellis.components.layers.both_devices import exporting
 from trellis.components.layers.stored_weights import Compressed
 from trellis.components.saved_model.c_api import encode_array
 from trellis.components.saved_model.export_module import ExportModule
+from trellis.components.saved_model.graph_reduction import reduce_graphs
 from trellis.components.saved_model.request_batching import batching_requests
 from trellis.components.saved_model.versions import EXTRA, METADATA, latest
 from trellis.components.types import JSON, FilePath
@@ -71,6 +72,7 @@ def write(
         if batching:
             stack.enter_context(batching_requests())
         module.save(path)
+    reduce_graphs(path)
     (path / EXTRA).mkdir(exist_ok=True)
     exchanges = _exchanges(path, module, texts)
     _write_warm_up(path / EXTRA / WARM_UP, name, exchanges)
