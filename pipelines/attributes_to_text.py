@@ -73,7 +73,7 @@ class AttributesToText(Translation):
         del keep
         settings, open_classes = self.config.text, self.plain("data")["open_classes"]
         source = AttributeVocabulary.of(data.sources["train"], open_classes)
-        abstract = tf.function(source.abstract, input_signature=[tf.TensorSpec([None], tf.string)] * 2)
+        abstract = tf.function(source.abstract, input_signature=[tf.TensorSpec([None], tf.string)] * 2, autograph=False)
         texts = {
             part: abstract(tf.constant(data.targets[part]), tf.constant(sources)).numpy().tolist()
             for part, sources in data.sources.items()

@@ -208,7 +208,7 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
         batching = self.config.batching
         cached: dict[str, list[Any]] = {}
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def classify(features: Any) -> Any:
             return tf.nn.softmax(model(features, training=False))
 

@@ -70,7 +70,7 @@ def predictor(
     # One graph for all shapes, as several threads ask for it at once.
     _, *signature = batches("dev").element_spec
 
-    @tf.function(input_signature=[*signature, tf.TensorSpec([], tf.bool)])
+    @tf.function(input_signature=[*signature, tf.TensorSpec([], tf.bool)], autograph=False)
     def decode(features: Any, gold: Any, posteriors: Any) -> Any:
         tags = model(features, training=False)
         # Gold tags that training never saw have no probability; such sentences have no loss.

@@ -383,8 +383,10 @@ def encoded_corpora(
 ) -> dict[str, ParallelCorpus]:
     """Return every part as ids."""
     strings = [tf.TensorSpec([None], tf.string)]
-    encode_source = tf.function(source.encode, input_signature=strings)
-    encode_target = encode_source if source is target else tf.function(target.encode, input_signature=strings)
+    encode_source = tf.function(source.encode, input_signature=strings, autograph=False)
+    encode_target = (
+        encode_source if source is target else tf.function(target.encode, input_signature=strings, autograph=False)
+    )
     return {
         part: ParallelCorpus(
             EncodedTexts.encode(texts, encode_source),

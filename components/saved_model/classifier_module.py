@@ -39,8 +39,8 @@ class ClassifierModule(ExportModule):
         text = [tf.TensorSpec([None], tf.string, name="text")]
         # Both signatures call one function: the model is traced once.
         self._encode = tf.function(restoring(self._apply), input_signature=text, autograph=False)
-        self.serving_default = tf.function(batched(self._classify), input_signature=text)
-        self.embed = tf.function(batched(self._embed), input_signature=text)
+        self.serving_default = tf.function(batched(self._classify), input_signature=text, autograph=False)
+        self.embed = tf.function(batched(self._embed), input_signature=text, autograph=False)
 
     def _apply(self, text: Strings) -> tuple[Tensor, Tensor]:
         """Return the scores of the classes `(batch, classes)` and the sentence vectors `(batch, dim)`."""

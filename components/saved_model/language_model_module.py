@@ -67,7 +67,7 @@ class LanguageModelModule(ExportModule):
             return tf.TensorSpec([], dtype, name=name)
 
         prompt = tf.TensorSpec([None], tf.string, name="prompt")
-        self.serving_default = tf.function(batched(self._continue), input_signature=[prompt])
+        self.serving_default = tf.function(batched(self._continue), input_signature=[prompt], autograph=False)
         self.generate = tf.function(
             restoring(self._generate),
             autograph=False,
@@ -81,10 +81,10 @@ class LanguageModelModule(ExportModule):
                 scalar("repetition", tf.float32),
             ],
         )
-        self.beam = tf.function(self._beam, input_signature=[prompt, scalar("count"), scalar("width")])
+        self.beam = tf.function(self._beam, input_signature=[prompt, scalar("count"), scalar("width")], autograph=False)
         text = tf.TensorSpec([None], tf.string, name="text")
-        self.score = tf.function(batched(self._score), input_signature=[text])
-        self.next = tf.function(self._next, input_signature=[prompt, scalar("count")])
+        self.score = tf.function(batched(self._score), input_signature=[text], autograph=False)
+        self.next = tf.function(self._next, input_signature=[prompt, scalar("count")], autograph=False)
 
     def _encode(self, texts: Strings) -> tuple[TokenIds, Lengths]:
         """Return the ids `(batch, time)` of texts after the boundary, padded on the right, and their lengths."""

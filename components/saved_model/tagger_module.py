@@ -67,9 +67,9 @@ class TaggerModule(ExportModule):
         # All signatures call one function: the network is traced once.
         self._emissions = tf.function(restoring(self._score), input_signature=tokens, autograph=False)
         self.serving_default = tf.function(restoring(self._tag_tokens), input_signature=tokens, autograph=False)
-        self.lattice = tf.function(self._score_tokens, input_signature=tokens)
-        self.from_text = tf.function(batched(self._tag_text, _trim), input_signature=text)
-        self.n_best = tf.function(batched(self._read_text, _trim), input_signature=text)
+        self.lattice = tf.function(self._score_tokens, input_signature=tokens, autograph=False)
+        self.from_text = tf.function(batched(self._tag_text, _trim), input_signature=text, autograph=False)
+        self.n_best = tf.function(batched(self._read_text, _trim), input_signature=text, autograph=False)
         self._of_entities: dict[str, Callable[..., dict[str, Any]]] = {}
         if calibration is not None:
             reader = EntityReader(segments(tags), calibration)
@@ -78,8 +78,12 @@ class TaggerModule(ExportModule):
             of_texts = [*tokens, *text, *threshold, *places]
             self._entities = tf.function(restoring(self._find_entities), input_signature=of_texts, autograph=False)
             self._of_entities = {
-                "entities": tf.function(batched(self._entities_of_text, widest), input_signature=[*text, *threshold]),
-                "token_entities": tf.function(self._entities_of_tokens, input_signature=[*tokens, *threshold]),
+                "entities": tf.function(
+                    batched(self._entities_of_text, widest), input_signature=[*text, *threshold], autograph=False
+                ),
+                "token_entities": tf.function(
+                    self._entities_of_tokens, input_signature=[*tokens, *threshold], autograph=False
+                ),
             }
 
     def _score(self, tokens: Strings) -> tuple[Emissions, Lengths]:

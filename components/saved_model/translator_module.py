@@ -71,13 +71,18 @@ class TranslatorModule(ExportModule):
         text, translation = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "translation"))
         seed = tf.TensorSpec([None], tf.int64, name="seed")
         settings_of_beam = scalars("width", "best", "count", "minimum", "no_repeat", "alpha", "coverage")
-        self.serving_default = tf.function(self._checked(batched(self._best)), input_signature=[text])
-        self.translate = tf.function(self._checked(self._translate), input_signature=[text, *settings_of_beam])
+        self.serving_default = tf.function(self._checked(batched(self._best)), input_signature=[text], autograph=False)
+        self.translate = tf.function(
+            self._checked(self._translate), input_signature=[text, *settings_of_beam], autograph=False
+        )
         self.sample = tf.function(
             self._checked(self._sample),
             input_signature=[text, seed, *scalars("count", "temperature", "top_k", "top_p")],
+            autograph=False,
         )
-        self.score = tf.function(self._checked(batched(self._score)), input_signature=[text, translation])
+        self.score = tf.function(
+            self._checked(batched(self._score)), input_signature=[text, translation], autograph=False
+        )
         # Traced once for all signatures that read given translations.
         self._force = tf.function(
             restoring(lambda source, target: decoding.force(self._model(), source, target)),
@@ -85,7 +90,7 @@ class TranslatorModule(ExportModule):
             autograph=False,
         )
         if self._attends:  # every function of a module is traced when it is saved
-            self.align = tf.function(self._checked(self._align), input_signature=[text, translation])
+            self.align = tf.function(self._checked(self._align), input_signature=[text, translation], autograph=False)
 
     # What differs between texts and attributes
 

@@ -59,7 +59,7 @@ class _VectorizedTokens:
         self._lengths = tf.constant(self.lengths)
         # One more entry, for padding.
         self._stream = tf.constant([*stream, len(indices)], tf.int32)
-        vectorize = tf.function(vectorizer, input_signature=[tf.TensorSpec([None], tf.string)])
+        vectorize = tf.function(vectorizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
         chunks = [[*indices, ""][i : i + _CHUNK] for i in range(0, len(indices) + 1, _CHUNK)]
         encoded = [vectorize(tf.constant(chunk)) for chunk in chunks]
         if "characters" in vectorizer.features:
