@@ -164,7 +164,12 @@ def test_dummy_rows_change_nothing(export):
 
 
 COMPRESSED = {
-    "bilstm_crf": ("model.units=16", "model.bidirectional=false", "limit.sentences=120"),
+    "bilstm_softmax": (
+        "model.units=16",
+        "model.bidirectional=false",
+        "model.characters.kind=none",
+        "limit.sentences=120",
+    ),  # fmt: skip
     "lstm_lm": ("model.units=16", "model.dim=16", "model.layers=1", "limit.sentences=120", "report.mixture=null"),
 }
 
@@ -232,7 +237,7 @@ def test_a_model_without_matrices_is_told_so_before_it_is_trained(tmp_path):
         assert not (tmp_path / name / "checkpoints").exists()
 
 
-JOINED = {"bilstm_crf": ("from_text", "n_best", "entities"), "lstm_lm": ("score",)}
+JOINED = {"bilstm_softmax": ("from_text", "n_best", "entities"), "lstm_lm": ("score",)}
 
 
 @pytest.fixture
