@@ -29,6 +29,7 @@ COMMANDS = {
     "predict": Command("trellis.serve.predict", "serve", "tag, align or classify texts with an export"),
     "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
     "translate": Command("trellis.serve.translate", "serve", "translate texts with the export of a translator"),
+    "convert": Command("trellis.serve.convert", "", "convert annotated texts between the formats of tools"),
     "search": Command("trellis.serve.search", "", "find the sentences of a file most similar to a query"),
     "project": Command("trellis.serve.project", "", "project labels to another language along word alignments"),
     "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC"),

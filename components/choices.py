@@ -10,6 +10,12 @@ Digits = Literal["keep", "zero"]
 Tokenizer = Literal["words", "whitespace", "spaces", "characters"]
 Unit = Literal["words", "characters"]
 
+AnnotationFormat = Literal[
+    "conll", "conllu", "word_tag", "csv", "huggingface", "spacy", "prodigy", "doccano", "label_studio", "brat"
+]
+OffsetUnit = Literal["code_points", "utf16"]
+Misfits = Literal["error", "snap", "drop"]
+
 Cell = Literal["rnn", "lstm", "gru"]
 Head = Literal["crf", "memm", "softmax"]
 Attention = Literal["additive", "general", "dot"]

@@ -135,7 +135,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     def read(self) -> TaggedData:
         """Read the sentences of each part."""
         data = self.plain("data")
-        files, parts = reading.tagged_sentences(data)
+        files, parts = reading.tagged_sentences(data, self.config.text.tokenizer)
         written = ""
         if self.entities:
             parts, scheme = tagged.in_bio2(files, parts)

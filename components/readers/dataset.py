@@ -23,7 +23,17 @@ USUAL_NAMES = {
 }
 NO_DATA = {"md", "pdf", "zip", "tar", "tgz", "py", "sh", "html", "png", "npz", "log", "readme", "license"}
 # The choice of `data` for files of the user's own, by their suffix.
-READ_BY = {".conll": "conll", ".conllu": "conllu", ".tsv": "labelled", ".csv": "labelled", ".source": "bitext"}
+READ_BY = {
+    ".ann": "annotated",
+    ".conll": "conll",
+    ".conllu": "conllu",
+    ".csv": "labelled",
+    ".json": "annotated",
+    ".jsonl": "annotated",
+    ".parquet": "annotated",
+    ".source": "bitext",
+    ".tsv": "labelled",
+}
 PACKAGE = "package://"
 TIMEOUT = 30  # seconds without a byte
 

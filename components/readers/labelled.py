@@ -1,8 +1,6 @@
 """Texts with one label each: `label ||| text` lines, TSV or CSV with a header, or one file or folder per class."""
 
-import csv
 import logging
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trellis.components.errors import InputError, nearest, quoted
-from trellis.components.readers import dataset
+from trellis.components.readers import dataset, tables
 from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.types import FilePath
 
@@ -61,7 +59,7 @@ def read(
         return _read_bars(path, encoding)
     if len(character) != 1:
         raise InputError(f"data.separator={separator}: must be {', '.join(SEPARATORS)}, or one character")
-    rows = _tsv_rows(path, encoding) if character == "\t" else _csv_rows(path, encoding, character)
+    rows = tables.tsv_rows(path, encoding) if character == "\t" else tables.csv_rows(path, encoding, character)
     return _read_table(path, rows, text, label, header, check)
 
 
@@ -78,26 +76,6 @@ def _read_bars(path: FilePath, encoding: str) -> list[Labelled]:
     return examples
 
 
-def _tsv_rows(path: FilePath, encoding: str) -> Iterator[tuple[int, list[str]]]:
-    return ((line_number, line.split("\t")) for line_number, line in read_lines(path, encoding) if not is_blank(line))
-
-
-def _csv_rows(path: FilePath, encoding: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    former = csv.field_size_limit(sys.maxsize)
-    lines = (line + "\n" for _, line in read_lines(path, encoding))
-    first_line = 1
-    try:
-        reader = csv.reader(lines, delimiter=separator, strict=True)
-        for row in reader:
-            if row:
-                yield first_line, row
-            first_line = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"{path}:{first_line}: not CSV ({error})") from None
-    finally:
-        csv.field_size_limit(former)
-
-
 def _read_table(
     path: FilePath,
     rows: Iterator[tuple[int, list[str]]],
@@ -111,7 +89,7 @@ def _read_table(
         for name in (text, label):
             if name not in first:
                 raise InputError(
-                    f"{path}: no column {name!r} in its first line; it has {_shown(first)} (data.columns "
+                    f"{path}: no column {name!r} in its first line; it has {tables.shown(first)} (data.columns "
                     "names them; data.header=false if no line does)"
                 )
         indices = [first.index(str(name)) for name in (text, label)]
@@ -143,13 +121,6 @@ def _index(key: str, column: str | int, width: int) -> int:
     if isinstance(column, bool) or not str(column).isdecimal() or int(column) >= max(width, 1):
         raise InputError(f"data.columns.{key}={column}: must be a number from 0 to {width - 1} with data.header=false")
     return int(column)
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Return names of columns, shortened: they may be texts."""
-    short = [" ".join(name[:31].split()) for name in names[:8]]
-    short = [name if len(name) <= 30 else f"{name[:27]}…" for name in short]
-    return (", ".join(short) + (f" and {len(names) - 8} more" if len(names) > 8 else "")) or "none"
 
 
 def read_classes(files: Mapping[str, FilePath], encoding: str = "utf-8") -> list[Labelled]:

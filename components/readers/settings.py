@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from trellis.components.choices import Case, Tokenizer, Unit
+from trellis.components.choices import AnnotationFormat, Case, Misfits, OffsetUnit, Tokenizer, Unit
 from trellis.components.settings import Count, CountOrZero, OpenSchema, Schema, Share, described, optional
 from trellis.components.text.settings import CASE, TOKENIZER
 
@@ -32,13 +32,23 @@ class Reader(OpenSchema):
     target: str = Field(
         alias="_target_", description="function that reads a file: path, **arguments → sentences or sentence pairs"
     )
-    word_column: int = optional("CoNLL: index of the word column; -1 is the last")
-    tag_column: int = optional("CoNLL: index of the tag column")
+    word_column: int | None = optional("CoNLL: index of the word column; -1 is the last")
+    tag_column: int | None = optional("CoNLL: index of the tag column")
     columns: dict[str, int] | list[str] | None = optional(
         "further columns for the template column(NAME): {NAME: index} for CoNLL, [NAME] for CoNLL-U"
     )
-    tag: str = optional("CoNLL-U: tag column: upos, xpos, feats, deprel, …")
-    separator: str = optional("separator of word and tag, or of the two sides of a sentence pair")
+    tag: str | None = optional(
+        "tag column: in CoNLL-U upos, xpos, feats, deprel, …; in other files its name; null: a usual one"
+    )
+    word: str | None = optional("word column of a table, or field of tokens; null: a usual one")
+    sentence: str | None = optional("sentence column of a table; null: a usual one")
+    names: list[str] | None = optional("names of tags that are numbers, from 0; null: as the file has them")
+    offsets: OffsetUnit | None = optional(
+        "what character offsets count: Unicode code points, as Python does, or UTF-16 units, as JavaScript does; null: "
+        "code points"
+    )
+    encoding: str | None = optional("encoding of the files: utf-8, latin-1, cp1252, …; null: utf-8")
+    separator: str | None = optional("separator of word and tag, or of the two sides of a sentence pair")
     source_column: CountOrZero = optional("sentence pairs in columns: index of the source column")
     target_column: CountOrZero = optional("sentence pairs in columns: index of the target column")
     gold_column: CountOrZero = optional("sentence pairs in columns: index of the column of links")
@@ -96,8 +106,18 @@ class Dataset(Schema):
 class TaggedSentences(Dataset):
     """Sentences with a tag for each token."""
 
-    files: dict[str, str] = described("file name of each part, with or without .gz")
+    files: dict[str, str] | None = described(
+        "file name of each part, with or without .gz; null: find them in data.path"
+    )
+    format: AnnotationFormat | None = optional("format of the files; null: recognize it")
     reader: Reader = described("how to read a file")
+    spans: Misfits = optional(
+        "spans of characters that begin or end inside of a token, or overlap: error; snap: extend them to whole "
+        "tokens; drop: leave them out; both keep the longest of those that overlap"
+    )
+    lines: bool = optional("true: each line of a text is a sentence; false: each text is")
+    split: Split | None = optional("split one file into parts by these shares of its texts or sentences")
+    split_seed: CountOrZero = optional("seed of the split")
     scheme: Literal["bio2", "iobes"] = described("tag scheme that the model learns; scores and exports use BIO2")
     max_length: Count | None = optional("maximum tokens; cut longer sentences, preferably after a full stop")
 

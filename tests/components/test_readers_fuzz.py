@@ -2,11 +2,13 @@
 
 import gzip
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from trellis.components.annotation import formats
 from trellis.components.errors import InputError
 from trellis.components.readers import bitext, conll, conllu, labelled, running_text, tagged, vectors, word_tag
 from trellis.components.text import tag_schemes
@@ -17,6 +19,9 @@ PIECES = [
     "\u3000\u2028\x85\x1c".encode(), b"# text = a\n", b"#", b"-DOCSTART- O\n", b"a B-X\n", b"a O\n", b"b\tI-X\n",
     b"c X-Y\n", b"a X PER\n", b"1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n", b"1-2\ta\t_\t_\t_\t_\t_\t_\t_\t_\n", b"2.1",
     b"a|O b|B-X", b"|||", b"a ||| b\n", b"text,label\n", b"text\tlabel\n", b'"', b'"a\nb",c\n', b",", b";", b"x\ty\n",
+    b'{"text": "a b", "entities": [[0, 1, "X"]]}\n', b'["a b", {"entities": [[2, 3, "X"], [0, 3, "Y"]]}]\n', b"[", b"]",
+    b'{"data": {"text": "a"}, "annotations": [{"result": []}]}', b'{"tokens": ["a"], "ner_tags": [0]}\n', b"{", b"}",
+    b"word,tag,sentence\n", b"a,O,1\n", b"T1\tX 0 1\ta\n", b"T2\tX 0 1;2 3\ta b\n", b"R1\tx\n", b"PAR1",
     b"0-0 1?2 3p4", b"1 1 1 S\n", b"0 0.5 -1e3\n", b"2 3\n", b"nan inf", "é€😀".encode(), b"word " * 50,
 ]  # fmt: skip
 FILES = st.one_of(
@@ -71,7 +76,25 @@ def divided_examples(**options):
     return reading
 
 
+def annotated(path):
+    """Read annotated texts as the pipeline does, with all spans that tags can express."""
+    path.with_suffix(".txt").write_text("a b\n")  # of the annotations of brat
+    texts = formats.read(path)
+    if path.suffix in (".ann", ".jsonl"):
+        for text in texts:
+            for span in getattr(text, "spans", ()):
+                assert 0 <= span.start <= span.end <= len(text.text) and span.label
+    found = formats.as_sentences(path, texts, "words", "snap")
+    # Documents of brat are files: tokens have no line.
+    return sentences(lambda _: [replace(s, lines=s.lines or [1] * len(s.tokens)) for s in found])(path)
+
+
 READERS = {
+    "a.jsonl": annotated,
+    "a.json": annotated,
+    "a.parquet": annotated,
+    "table.csv": annotated,
+    "brat.ann": annotated,
     "a.conll": sentences(conll.read),
     "b.conll": sentences(lambda path: conll.read(path, 0, 1, {"pos": -1})),
     "a.conllu": sentences(conllu.read),
@@ -110,6 +133,10 @@ def test_any_bytes_are_read_or_refused_in_one_line(tmp_path, name, content):
 
 
 SOUND = {
+    "a.jsonl": b'{"text": "a b", "spans": [{"start": 0, "end": 1, "label": "X"}], "answer": "accept"}\n' * 3,
+    "a.json": b'[\n{"id": 1, "data": {"text": "a b"}, "annotations": [{"result": [{"value": {"start": 0, "end": 1, '
+    b'"text": "a", "labels": ["X"]}}]}]}\n]\n',
+    "table.csv": b'Sentence #,Word,Tag\n1,a,B-X\n,"b,",O\n2,c,O\n',
     "a.conll": b"# id = 1\nEU B-ORG\nrejects O\n\nPeter B-PER\nBlack I-PER\n" * 3,
     "a.conllu": b"# text = a b\n1\ta\t_\tX\t_\t_\t_\t_\t_\t_\n2\tb\t_\tO\t_\t_\t_\t_\t_\t_\n\n" * 3,
     "a.txt": b"New|B-LOC York|I-LOC .|O\n" * 5,

@@ -8,7 +8,9 @@ import pytest
 import trellis
 from tests.pipelines.runs import configured, python
 from trellis.components.errors import InputError
+from trellis.pipelines import reading
 from trellis.pipelines.command_line import checked
+from trellis.pipelines.configuration import plain
 from trellis.pipelines.reading import FIRST, SETTLED, check_first_lines
 
 SENTENCES = "Mary B-PER\nsleeps O\n\n"
@@ -62,6 +64,62 @@ def test_what_depends_on_later_lines_is_left_to_the_run(tmp_path):
     (tmp_path / "train.target").write_text("a b\n" * 10)
     with pytest.raises(InputError, match=r"train\.\w+"):
         check_first_lines(configured("model=ibm1", "data=bitext", f"data.path={tmp_path}"))
+
+
+PAIR = '["Mary sleeps in Lima.", {"entities": [[0, 4, "PER"], [15, 19, "LOC"]]}]\n'
+WORDS = ("Mary", "sleeps", "in", "Lima", ".")
+
+
+def read_annotated(*overrides):
+    config = configured("data=annotated", *overrides)
+    check_first_lines(config)
+    return reading.tagged_sentences(plain(config.data), config.text.tokenizer)
+
+
+def test_annotated_texts_in_one_file_are_divided(tmp_path):
+    (tmp_path / "all.jsonl").write_text(PAIR * 20)
+    files, parts = read_annotated(f"data.path={tmp_path}/all.jsonl")
+    assert {part: len(sentences) for part, sentences in parts.items()} == {"train": 16, "dev": 2, "test": 2}
+    assert set(files.values()) == {tmp_path / "all.jsonl"}
+    assert (parts["dev"][0].tokens, parts["dev"][0].tags) == (WORDS, ("B-PER", "O", "O", "B-LOC", "O"))
+    lines = [sentence.lines[0] for sentences in parts.values() for sentence in sentences]
+    assert sorted(lines) == list(range(1, 21)) != lines
+    _, same = read_annotated(f"data.path={tmp_path}/all.jsonl")
+    assert [sentence.lines[0] for sentences in same.values() for sentence in sentences] == lines
+    _, whole = read_annotated(f"data.path={tmp_path}/all.jsonl", "text.tokenizer=whitespace", "data.spans=snap")
+    assert whole["dev"][0].tokens == ("Mary", "sleeps", "in", "Lima.")
+
+
+def test_each_part_of_annotated_data_may_have_another_format(tmp_path, caplog):
+    (tmp_path / "train.jsonl").write_text(PAIR * 10)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "a.txt").write_text("Mary sleeps in\nLima.\nIt rains.")
+    (tmp_path / "test" / "a.ann").write_text("T1\tPER 0 4\tMary\n")
+    _, parts = read_annotated(f"data.path={tmp_path}", "data.lines=true")
+    assert {part: len(sentences) for part, sentences in parts.items()} == {"train": 9, "dev": 1, "test": 3}
+    assert "no dev part; a share of 0.11 of the train part" in caplog.text
+    (tmp_path / "dev.conll").write_text(SENTENCES)
+    assert len(read_annotated(f"data.path={tmp_path}")[1]["train"]) == 10
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.path={}/broken.jsonl"], r"broken.jsonl:2: offset 99 of a span is outside of the text"),
+        (["data.path={}/one.jsonl"], r"one.jsonl: 1 texts are too few for train, dev, test"),
+        (["data.path={}/one.jsonl", "data.split=null"], r"one.jsonl: one file for all parts; data.split="),
+        (["data.path={}/nothing"], r"nothing: no train part in this folder; the folder has no files"),
+        (["data.path={}/one.jsonl", "data.format=conll", "data.reader.offsets=utf16"], r"offsets has no effect on"),
+        (["data.path={}/one.jsonl", "data.format=prodgy"], r"data.format=prodgy: must be conll, conllu, word_tag, csv"),
+        (["data.path={}", "data.spans=cut"], r"data.spans=cut: must be error, snap or drop"),
+    ],
+)
+def test_mistakes_in_annotated_data_are_answered_first(tmp_path, overrides, message):
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "one.jsonl").write_text(PAIR)
+    (tmp_path / "broken.jsonl").write_text(PAIR + PAIR.replace("19", "99"))
+    with pytest.raises(InputError, match=message):
+        checked(["data=annotated", *(each.format(tmp_path) for each in overrides)])
 
 
 def test_readers_of_the_users_own_are_not_run(tmp_path):
