@@ -39,7 +39,7 @@ COMMANDS = {
         "trellis.serve.score_translations", "train", "score translations: BLEU, chrF, TER, METEOR"
     ),
     "rescore": Command("trellis.serve.rescore", "train", "choose among translations by several models"),
-    "compare": Command("trellis.pipelines.seeds", "train", "summarize finished runs, with their spread over seeds"),
+    "compare": Command("trellis.pipelines.compare", "train", "compare finished runs: spread over seeds, paired tests"),
     "gradients": Command("trellis.pipelines.gradient_report", "train", "draw the gradient that reaches each time step"),
 }
 

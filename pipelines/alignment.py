@@ -19,8 +19,7 @@ from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
 from trellis.components.alignment.token_pairs import TokenPairs
 from trellis.components.errors import InputError
-from trellis.components.metrics.alignment_scores import link_counts, link_scores
-from trellis.components.metrics.segments import ScoredSegments, digest
+from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.saved_model.aligner_module import AlignerModule
@@ -28,7 +27,7 @@ from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
-from trellis.pipelines import alignment_reports, reading
+from trellis.pipelines import alignment_reports, reading, segment_statistics
 from trellis.pipelines.settings import AlignmentSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
@@ -271,8 +270,8 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
             if data.scored:
                 part = held_out_part(data.scored)
                 pairs = [data.pairs[row] for row in data.scored[part]]
-                gold = (f"{sorted(pair.sure or ())} {sorted(pair.possible or ())}" for pair in pairs)
-                segments = ScoredSegments(part, "aer", link_counts(*_compared(part, data, links)), digest(gold))
+                predicted = [links.get(row, set()) for row in data.scored[part]]
+                segments = segment_statistics.of_links(part, pairs, predicted, data.tokens)
             return AlignmentOutcome(metrics=metrics, segments=segments, links=links, posteriors=posteriors, align=align)
 
         return Evaluator(dev=dev, held_out=held_out)

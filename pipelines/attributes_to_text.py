@@ -99,6 +99,10 @@ class AttributesToText(Translation):
         """Return the share of attributes that texts put into words."""
         return {"coverage": attribute_coverage(zip(map(parse, sources), translations, strict=True))}
 
+    def source_words(self, text: str) -> list[str]:
+        """Return the attributes of a source."""
+        return [f"{name}[{value}]" for name, value in parse(text).items()]
+
     def longest(self, source: Any, count: int) -> Any:
         """Return the maximum length of a text, which does not depend on how many attributes there are."""
         del source

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.metrics import classification_scores
-from trellis.components.metrics.segments import ScoredSegments, digest
+from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
 from trellis.components.readers.labelled import Labelled
@@ -31,7 +31,7 @@ from trellis.components.text.batching import (
 from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
-from trellis.pipelines import classification_reports, reading
+from trellis.pipelines import classification_reports, reading, segment_statistics
 from trellis.pipelines.settings import ClassificationSections
 from trellis.pipelines.task import (
     Batches,
@@ -72,11 +72,15 @@ class EncodedTexts(Encoded):
         data: what was encoded.
         vectorizer: tokens to ids.
         corpora: every part.
+        tokens: the words of each text of the held-out parts.
+        known_words: those of the training part.
     """
 
     data: LabelledData
     vectorizer: TokenVectorizer
     corpora: Mapping[str, LabelledCorpus]
+    tokens: Mapping[str, Sequence[Sequence[str]]]
+    known_words: Collection[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +157,14 @@ class Classification(Task[LabelledData, EncodedTexts, ClassificationOutcome]):
             )
             for part, examples in data.parts.items()
         }
-        return EncodedTexts(words=vectorizer.words, data=data, vectorizer=vectorizer, corpora=corpora)
+        return EncodedTexts(
+            words=vectorizer.words,
+            data=data,
+            vectorizer=vectorizer,
+            corpora=corpora,
+            known_words={token for row in tokens.pop("train") for token in row},
+            tokens=tokens,
+        )
 
     def _tokenized(self, examples: Sequence[Labelled]) -> list[tuple[str, ...]]:
         """Return the tokens of each text, split in graph as the export does it."""
@@ -272,9 +283,10 @@ def _share_of_each_class(examples: Sequence[Labelled], limit: int) -> Sequence[L
 
 def _segments(part: str, encoded: EncodedTexts, probabilities: np.ndarray) -> ScoredSegments:
     """Return the statistics of the texts of a part."""
-    correct = probabilities.argmax(axis=1) == encoded.corpora[part].labels
-    gold = (example.label for example in encoded.data.parts[part])
-    return ScoredSegments(part, "accuracy", np.stack([correct, np.ones(len(correct))], axis=1), digest(gold))
+    corpus = encoded.corpora[part]
+    labels = [example.label for example in encoded.data.parts[part]]
+    right = probabilities.argmax(axis=1) == corpus.labels
+    return segment_statistics.of_texts(part, labels, right, encoded.tokens[part], encoded.known_words)
 
 
 def _scores(part: str, encoded: EncodedTexts, probabilities: np.ndarray, detail: bool) -> Metrics:

@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 
 from trellis.components import termination
 from trellis.components.errors import InputError
-from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
 from trellis.components.readers import running_text
@@ -23,7 +22,7 @@ from trellis.components.saved_model.language_model_module import LanguageModelMo
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
-from trellis.pipelines import gradient_report, language_modeling_reports, reading
+from trellis.pipelines import gradient_report, language_modeling_reports, reading, segment_statistics
 from trellis.pipelines.settings import LanguageModelingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
@@ -208,7 +207,9 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             if order and not isinstance(model, NGram) and not self.backwards:
                 metrics |= self._mixed(order, encoded, found)
             part = held_out_part(found)
-            segments = _segments(part, encoded.streams[part], found[part])
+            segments = segment_statistics.of_stream(
+                part, encoded.streams[part], found[part], encoded.streams["train"].ids
+            )
             return LanguageModelingOutcome(metrics=metrics, segments=segments, log_probabilities=found)
 
         return Evaluator(dev=lambda: _scores("dev", dev, score(dev)), held_out=held_out)
@@ -338,15 +339,6 @@ def mixture_weight(first: np.ndarray, second: np.ndarray, iterations: int = 50) 
         weight = float(np.exp(ours - np.logaddexp(ours, math.log(1 - weight) + second)).mean())
         weight = min(max(weight, 1e-6), 1 - 1e-6)
     return weight
-
-
-def _segments(part: str, stream: Stream, log_probabilities: np.ndarray) -> ScoredSegments:
-    """Return the statistics of the lines of a part."""
-    nats = -np.add.reduceat(log_probabilities, stream.lines)
-    lengths = np.diff([*stream.lines, len(stream)])
-    # Ids differ between vocabularies, and so do the words that are unknown; the text is the same if its lines are.
-    gold = map(str, [stream.characters, *lengths])
-    return ScoredSegments(part, "perplexity", np.stack([nats, lengths], axis=1), digest(gold))
 
 
 def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics:

@@ -1,13 +1,8 @@
-"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration, and how sure that is.
+"""Finished runs as a table, with mean ± standard deviation over the seeds of a configuration."""
 
-trellis compare multirun/2026-11-21/10-30-00 …
-"""
-
-import argparse
 import json
 import shlex
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +11,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 from rich.table import Table
+from yaml import YAMLError
 
-from trellis.components.command import CommandParser, run_command
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import HEADLINES, is_better
-from trellis.pipelines import comparison
-from trellis.pipelines.configuration import comparable
+from trellis.pipelines.configuration import comparable, first_line
 from trellis.pipelines.terminal import OutputConsole
 from trellis.pipelines.tracking.parent_run import Configuration, Sweep, log_sweep
 
@@ -51,23 +45,37 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
     """Return the finished runs below folders, grouped by their configuration apart from the seed.
 
     Raises:
-        InputError: a folder has none.
+        InputError: a folder has none, or one that cannot be read.
     """
     groups: dict[str, Group] = {}
+    seen: set[Path] = set()
     for folder in folders:
         finished = sorted(Path(folder).rglob("metrics.json"))
         if not finished:
             reason = "no finished runs here (no metrics.json)" if Path(folder).is_dir() else "no such folder"
             raise InputError(f"{folder}: {reason}")
         for path in finished:
-            config = comparable(OmegaConf.load(path.parent / ".hydra" / "config.yaml"))
-            config.pop("seed")
-            typed = (str(each).lstrip("+") for each in OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
-            overrides = [each for each in typed if not each.startswith(("seed=", "resume=", "hydra."))]
+            if path.resolve() in seen:
+                continue
+            seen.add(path.resolve())
+            config, overrides, metrics = _read(path.parent)
             group = groups.setdefault(json.dumps(config, sort_keys=True), Group(overrides, [], []))
             group.folders.append(path.parent)
-            group.metrics.append(json.loads(path.read_text()))
+            group.metrics.append(metrics)
     return list(groups.values())
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], list[str], Metrics]:
+    """Return the configuration of a finished run without its seed, its overrides, and its metrics."""
+    hydra = folder / ".hydra"
+    try:
+        config = comparable(OmegaConf.load(hydra / "config.yaml"))
+        typed = [str(override).lstrip("+") for override in OmegaConf.load(hydra / "overrides.yaml")]
+        metrics = json.loads((folder / "metrics.json").read_text())
+    except (OSError, ValueError, TypeError, YAMLError) as error:
+        raise InputError(f"{folder}: not a finished run ({first_line(error)})") from None
+    config.pop("seed", None)
+    return config, [each for each in typed if not each.startswith(("seed=", "resume=", "hydra."))], metrics
 
 
 def line(label: str, metrics: Sequence[Metrics]) -> str:
@@ -125,16 +133,21 @@ def show(groups: Sequence[Group], title: str) -> None:
 def markdown(groups: Sequence[Group], title: str) -> str:
     """Return what `show` prints as Markdown, with the best group first: MLflow shows the first rows of it only."""
     common, columns, rows = _table(groups)
-    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
-    table = [columns, [":---", *["---:"] * (len(columns) - 1)], *escaped]
-    paragraphs = [" ".join([title, *common]), "\n".join(f"| {' | '.join(row)} |" for row in table)]
+    paragraphs = [" ".join([title, *common]), markdown_table(columns, rows)]
     if len(groups) > 1 and (found := best(groups)):
         group, name = found
         paragraphs.insert(0, f"Best on dev ({name} {_dev_score(group, name):.4f}): `{_command(group)}`")
     return "\n\n".join(paragraphs)
 
 
-def _differences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown, its first column aligned to the left and the others to the right."""
+    escaped = [[text.replace("|", "\\|") for text in row] for row in rows]
+    table = [columns, [":---", *["---:"] * (len(columns) - 1)], *escaped]
+    return "\n".join(f"| {' | '.join(row)} |" for row in table)
+
+
+def label_differences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
     """Return the overrides that all groups share, and for each group the others as one text."""
     common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
     others = ([each for each in group.overrides if each not in common] for group in groups)
@@ -143,7 +156,7 @@ def _differences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
 
 def _table(groups: Sequence[Group]) -> tuple[list[str], list[str], list[list[str]]]:
     """Return the overrides that all groups share, and the header and the rows of their table."""
-    common, labels = _differences(groups)
+    common, labels = label_differences(groups)
     several = any(len(group.metrics) > 1 for group in groups)
     columns = list(dict.fromkeys(key for group in groups for key in _shown(group.metrics)))
     rows = []
@@ -185,30 +198,3 @@ class SummarizeSweep(Callback):
         ]
         sweep = summary(f"sweep {folder.parent.name} {folder.name}", groups, title)
         log_sweep(sweep._replace(pictures=sorted(folder.glob("*.png"))), configurations)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `trellis compare`; return its exit status."""
-    parser = CommandParser("trellis compare", __doc__)
-    parser.add_argument("runs", nargs="+", help="folders of runs or of sweeps")
-    return run_command(parser, _compare, parser.parse_args(arguments))
-
-
-def _compare(options: argparse.Namespace) -> None:
-    groups = collect(options.runs)
-    show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
-    if len(groups) < 2:
-        return
-    try:
-        first, comparisons = comparison.compare(groups[0].folders, [group.folders for group in groups[1:]])
-    except InputError:
-        # A sweep may be one over datasets; runs that are named one by one are meant to be compared.
-        if len(options.runs) > 1:
-            raise
-        return
-    _, labels = _differences(groups)
-    comparison.show(first, labels, comparisons)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

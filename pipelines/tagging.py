@@ -17,7 +17,7 @@ from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
 from trellis.components.metrics.calibration import Calibration
-from trellis.components.metrics.segments import ScoredSegments, digest
+from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
@@ -25,7 +25,7 @@ from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import entity_confidence, reading, tagging_reports
+from trellis.pipelines import entity_confidence, reading, segment_statistics, tagging_reports
 from trellis.pipelines.entity_confidence import FoundEntities
 from trellis.pipelines.settings import TaggingSections
 from trellis.pipelines.tag_predictions import Predictions, predictor
@@ -355,12 +355,9 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     def _segments(self, part: str, data: TaggedData, predicted: Sequence[Tags]) -> ScoredSegments:
         """Return the statistics of the sentences of a part."""
-        gold = [sentence.tags for sentence in data.parts[part]]
         if self.entities:
-            score, statistics = "f1", tagging_scores.entity_counts(gold, predicted)
-        else:
-            score, statistics = "accuracy", tagging_scores.token_counts(gold, predicted)
-        return ScoredSegments(part, score, statistics, digest(map(" ".join, gold)))
+            return segment_statistics.of_entities(part, data.parts[part], predicted, data.parts["train"])
+        return segment_statistics.of_tags(part, data.parts[part], predicted, known_words(data))
 
     def _score(self, part: str, data: TaggedData, predictions: Predictions, detail: bool) -> Metrics:
         sentences, (predicted, losses, _) = data.parts[part], predictions

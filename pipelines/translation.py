@@ -19,7 +19,6 @@ from trellis.components import termination
 from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.metrics.alignment_scores import link_scores
-from trellis.components.metrics.segments import ScoredSegments, digest
 from trellis.components.metrics.translation import corpus_scores, default_names, signatures, translation_metric
 from trellis.components.models import decoding
 from trellis.components.readers.bitext import SentencePair
@@ -30,7 +29,7 @@ from trellis.components.text.parallel_corpus import EncodedTexts, ParallelCorpus
 from trellis.components.text.subwords import UNKNOWN, Subwords, learn
 from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
-from trellis.pipelines import reading, translation_reports
+from trellis.pipelines import reading, segment_statistics, translation_reports
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 from trellis.pipelines.translation_settings import TranslationSections
 
@@ -298,11 +297,16 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             statistics = translation_metric(self.bleu, tokenized=self.tokenized).statistics(
                 translations[part], references
             )
-            gold = (text or "" for texts in references for text in texts)
-            segments = ScoredSegments(part, self.bleu, statistics, digest(gold))
+            sources = [self.source_words(text) for text in encoded.data.sources[part]]
+            known = {word for text in encoded.data.sources["train"] for word in self.source_words(text)}
+            segments = segment_statistics.of_translations(part, self.bleu, statistics, references, sources, known)
             return TranslationOutcome(metrics=metrics, segments=segments, translations=translations)
 
         return Evaluator(dev=dev, held_out=held_out)
+
+    def source_words(self, text: str) -> Sequence[str]:
+        """Return the words of a source, by which scores are broken down."""
+        return text.split()
 
     def longest(self, source: Any, count: int) -> Any:
         """Return the maximum length of the translation of each source, in graph."""

@@ -5,15 +5,16 @@ for each segment, so a significance test can resample segments without the texts
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trellis.components.errors import InputError
 from trellis.components.metrics import alignment_scores, tagging_scores
+from trellis.components.metrics.breakdown import Group
 from trellis.components.metrics.translation import DEFINITIONS, translation_metric
 
 Statistics = NDArray[np.float64]
@@ -44,12 +45,16 @@ class ScoredSegments(NamedTuple):
         score: the name of the score: of `SCORES`, or of a translation metric.
         statistics: the numbers of each segment, `(segments, numbers)`.
         digest: a hash of the gold answers: scores are comparable if it is the same.
+        groups: the same statistics divided by what was scored, in one way or several.
+        documents: the index of the document that each segment is in, `(segments,)`; None if documents are not known.
     """
 
     part: str
     score: str
     statistics: Statistics
     digest: str
+    groups: Sequence[Group] = ()
+    documents: NDArray[np.int64] | None = None
 
     @property
     def name(self) -> str:
@@ -81,7 +86,15 @@ def score_of(name: str) -> Callable[[Statistics], float]:
 
 def save(path: Path, segments: ScoredSegments) -> None:
     """Write segments to a file `.npz`."""
-    np.savez_compressed(path, **segments._asdict())
+    arrays: dict[str, Any] = {name: getattr(segments, name) for name in ("part", "score", "statistics", "digest")}
+    if segments.groups:
+        # One array for all groups, as a file of many small ones takes longer to read and write.
+        dimensions, names, sizes, statistics = zip(*segments.groups, strict=True)
+        arrays |= {"group_dimensions": dimensions, "group_names": names}
+        arrays |= {"group_sizes": np.stack(sizes), "group_statistics": np.stack(statistics)}
+    if segments.documents is not None:
+        arrays["documents"] = segments.documents
+    np.savez_compressed(path, **arrays)
 
 
 def load(path: Path) -> ScoredSegments:
@@ -97,8 +110,20 @@ def load(path: Path) -> ScoredSegments:
                 str(stored["score"]),
                 np.asarray(stored["statistics"], np.float64),
                 str(stored["digest"]),
+                _groups(stored),
+                np.asarray(stored["documents"], np.int64) if "documents" in stored else None,
             )
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; runs from before they could be compared have none") from None
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not statistics of segments ({' '.join(str(error).split())})") from None
+
+
+def _groups(stored: Any) -> list[Group]:
+    if "group_names" not in stored:
+        return []
+    arrays = (stored[f"group_{name}"] for name in ("dimensions", "names", "sizes", "statistics"))
+    return [
+        Group(str(dimension), str(name), np.asarray(sizes, np.int64), np.asarray(statistics, np.float64))
+        for dimension, name, sizes, statistics in zip(*arrays, strict=True)
+    ]

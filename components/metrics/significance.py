@@ -3,7 +3,7 @@
 Both tests take scores of whole corpora, so they work for metrics that are no means of segments, such as BLEU.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,9 +25,25 @@ class Bootstrap(NamedTuple):
         low: lower end of its 95 % confidence interval.
         high: upper end.
         p_value: two-sided: twice the share of resampled corpora in which the difference has the other sign, or is zero.
+        deviation: the standard deviation of the difference over resampled corpora.
     """
 
     difference: float
+    low: float
+    high: float
+    p_value: float
+    deviation: float
+
+
+class SeedTest(NamedTuple):
+    """The result of `seed_test`.
+
+    Attributes:
+        low: lower end of the 95 % confidence interval of the difference.
+        high: upper end.
+        p_value: two-sided.
+    """
+
     low: float
     high: float
     p_value: float
@@ -60,7 +76,42 @@ def paired_bootstrap(
     not_below = int((drawn >= -_TOLERANCE).sum())
     low, high = np.quantile(drawn, [0.025, 0.975])
     p_value = min(1.0, 2 * (min(not_above, not_below) + 1) / (samples + 1))
-    return Bootstrap(score(system.sum(axis=0)) - score(baseline.sum(axis=0)), float(low), float(high), p_value)
+    difference = score(system.sum(axis=0)) - score(baseline.sum(axis=0))
+    return Bootstrap(difference, float(low), float(high), p_value, float(drawn.std(ddof=1)))
+
+
+def seed_test(bootstrap: Bootstrap, baseline: Sequence[float], system: Sequence[float]) -> SeedTest:
+    """Compare two configurations that were trained with several seeds each.
+
+    Resampling segments asks whether these trained models would differ on other texts. Another seed gives another model,
+    so for a statement about configurations the variance over seeds is added: the standard error of the difference is
+    `sqrt(deviation² + s²/n + s'²/n')`, with the bootstrap's deviation for the segments and the sample variances `s²` of
+    the scores of `n` seeds. The test is Student's, with the degrees of freedom of Welch and Satterthwaite for the seeds
+    and infinitely many for the segments. Effects of a seed on single segments are in both terms, which errs on the safe
+    side.
+
+    Args:
+        bootstrap: compares the statistics of each segment, averaged over seeds.
+        baseline: the score of each seed of the baseline.
+        system: the score of each seed of the other configuration.
+
+    Raises:
+        ValueError: one of them has a single seed.
+    """
+    from scipy import stats
+
+    if min(len(baseline), len(system)) < 2:
+        raise ValueError(f"{len(baseline)} and {len(system)} seeds; at least two of each are needed")
+    of_seeds = [float(np.var(scores, ddof=1)) / len(scores) for scores in (baseline, system)]
+    variance = bootstrap.deviation**2 + sum(of_seeds)
+    if variance == 0:
+        return SeedTest(bootstrap.difference, bootstrap.difference, float(abs(bootstrap.difference) <= _TOLERANCE))
+    shares = sum(own**2 / (len(scores) - 1) for own, scores in zip(of_seeds, (baseline, system), strict=True))
+    distribution = stats.t(variance**2 / shares) if shares else stats.norm()
+    error = variance**0.5
+    margin = float(distribution.ppf(0.975)) * error
+    p_value = 2 * float(distribution.sf(abs(bootstrap.difference) / error))
+    return SeedTest(bootstrap.difference - margin, bootstrap.difference + margin, p_value)
 
 
 def paired_randomization(

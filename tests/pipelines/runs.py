@@ -38,6 +38,22 @@ def run(folder, *overrides):
     return json.loads((folder / "metrics.json").read_text())
 
 
+def check_segments(folder, metrics):
+    """What a run keeps for comparisons gives its score, and every way of dividing it adds up to the whole."""
+    import numpy as np
+    import pytest
+
+    from trellis.components.metrics import segments
+
+    found = segments.load(folder / "segments.npz")
+    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
+    dimensions = {group.dimension for group in found.groups}
+    assert len(dimensions) > 1
+    for dimension in dimensions:
+        sums = [group.statistics for group in found.groups if group.dimension == dimension]
+        np.testing.assert_allclose(np.sum(sums, axis=0), found.statistics, err_msg=dimension)
+
+
 def heading(page):
     """The title and the heading of a page, without tags."""
     import re

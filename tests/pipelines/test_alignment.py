@@ -8,11 +8,10 @@ import pytest
 import tensorflow as tf
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, configured, run
+from tests.pipelines.runs import ROOT, check_segments, configured, run
 from trellis.components.alignment import soft_alignments
 from trellis.components.errors import InputError
 from trellis.components.layers import ibm1
-from trellis.components.metrics import segments
 from trellis.components.readers import conll
 from trellis.components.readers.bitext import SentencePair
 from trellis.pipelines import alignment_reports
@@ -43,8 +42,7 @@ def trained(tmp_path_factory, database):
 def test_scores_and_metrics(trained):
     folder, metrics, _ = trained
     assert metrics["test/aer"] < 0.06
-    found = segments.load(folder / "run" / "segments.npz")
-    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
+    check_segments(folder / "run", metrics)
     assert metrics["train/epochs"] == 10
     assert set(metrics) > {"test/aer", "test/precision", "test/recall", "test/f", "train/loss"}
 

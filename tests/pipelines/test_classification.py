@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.pipelines.runs import ROOT, configured, heading, run
+from tests.pipelines.runs import ROOT, check_segments, configured, heading, run
 from trellis.components.errors import InputError
-from trellis.components.metrics import segments
 from trellis.components.models.classifier import SmoothedCrossentropy
 from trellis.components.readers import labelled
 from trellis.pipelines import settings
@@ -45,8 +44,7 @@ def test_the_sample_is_what_it_says():
 def test_scores(trained):
     folder, metrics, _ = trained
     assert metrics["test/accuracy"] > 0.85
-    found = segments.load(folder / "run" / "segments.npz")
-    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
+    check_segments(folder / "run", metrics)
     assert {"test/macro_f1", "test/loss", "test/f1/positive", "test/f1/negative", "dev/accuracy"} <= set(metrics)
 
 

@@ -9,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, configured, heading, run, run_killed
+from tests.pipelines.runs import ROOT, check_segments, configured, heading, run, run_killed
 from trellis.components.errors import InputError
-from trellis.components.metrics import segments
 from trellis.components.readers import running_text
 from trellis.pipelines import gradient_report
 from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
@@ -43,8 +42,7 @@ def test_metrics_are_those_of_every_token(trained):
     tokens = sum(len(line.split(" ")) + 1 for line in lines)
     characters = sum(len(line) + 1 for line in lines)
     nats = metrics["test/loss"] * tokens
-    found = segments.load(folder / "run" / "segments.npz")
-    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
+    check_segments(folder / "run", metrics)
     assert metrics["test/perplexity"] == pytest.approx(math.exp(metrics["test/loss"]))
     assert metrics["test/bits_per_token"] == pytest.approx(metrics["test/loss"] / math.log(2))
     assert metrics["test/nats_per_character"] == pytest.approx(nats / characters)

@@ -21,9 +21,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.util import event_pb2
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, configured, heading, python, run
+from tests.pipelines.runs import ROOT, check_segments, configured, heading, python, run
 from trellis.components.errors import InputError
-from trellis.components.metrics import segments
 from trellis.components.metrics.tagging_scores import entity_scores
 from trellis.components.readers import conll
 from trellis.components.saved_model import c_api
@@ -82,8 +81,7 @@ def test_run_folder_and_metrics(trained):
     assert metrics["test/f1"] > 0.3
     assert metrics["dev/best"] == metrics["dev/f1"]
     assert metrics["train/tokens_per_second"] > 0
-    found = segments.load(run_folder / "segments.npz")
-    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics["test/f1"])
+    check_segments(run_folder, metrics)
     reports = {path.name for path in (run_folder / "reports").iterdir()}
     pictures = {"confusion.png", "learning_curve.png", "calibration.png"}
     tables = {"per_type.csv", "calibration.csv", "precision_recall.csv"}

@@ -11,10 +11,9 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.pipelines.runs import ROOT, configured, run, run_killed
+from tests.pipelines.runs import ROOT, check_segments, configured, run, run_killed
 from trellis import load
 from trellis.components.errors import InputError
-from trellis.components.metrics import segments
 from trellis.components.metrics.translation import corpus_scores
 from trellis.pipelines import reading, settings
 from trellis.pipelines.attributes_to_text import AttributesToText
@@ -60,8 +59,7 @@ def test_reports_are_parallel_to_the_data(trained):
     )
     scores = corpus_scores([row["translation"] for row in rows], [lines("test.es")], tokenized=True)
     assert scores["bleu_tok_lc"] == pytest.approx(metrics["test/bleu_tok_lc"])
-    found = segments.load(folder / "run" / "segments.npz")
-    assert segments.score_of(found.score)(found.statistics.sum(axis=0)) == pytest.approx(metrics[found.name])
+    check_segments(folder / "run", metrics)
     assert "tok:none" in (folder / "run/reports/signatures.txt").read_text()
     assert (folder / "run/reports/attention.png").stat().st_size > 5000
 
