@@ -15,12 +15,22 @@ from omegaconf import DictConfig
 
 from trellis.components import termination
 from trellis.components.errors import InputError
+from trellis.components.models import arpa
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
 from trellis.components.readers import running_text
 from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
-from trellis.components.text.stream import BOUNDARY, UNKNOWN_WORD, Lines, Segments, Stream, vocabulary
+from trellis.components.text.stream import (
+    BOUNDARY,
+    LINE_ENDS,
+    UNKNOWN_WORD,
+    Lines,
+    Segments,
+    Stream,
+    spellings,
+    vocabulary,
+)
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports, reading, segment_statistics
 from trellis.pipelines.settings import LanguageModelingSections
@@ -37,9 +47,11 @@ class TextData(Data):
 
     Attributes:
         parts: documents of each part.
+        given: n-grams to use instead of counting, or None.
     """
 
     parts: Mapping[str, Documents]
+    given: arpa.Arpa | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +107,10 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
 
     def read(self) -> TextData:
         """Read the documents of each part."""
-        data = self.plain("data")
+        data, given = self.plain("data"), self._given()
         files, parts = reading.texts(data)
         parts = self.limited(parts, lambda documents, limit: [documents[0][:limit]])
-        known = self._vectorizer(parts["train"]).words
+        known = self._vectorizer(parts["train"], given).words
         if len(known) < 3:  # the end, and two to choose from
             shown = ", ".join(map(repr, known[1:])) or "none"
             raise InputError(f"data={data['name']}: too few words in its train part ({shown}); nothing to learn")
@@ -110,11 +122,34 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             files=files,
             description=f"{data['name']}: {', '.join(sizes)}; {len(known):,} kinds, line ends included",
             parts=parts,
+            given=given,
         )
 
-    def _vectorizer(self, documents: Documents, keep: Sequence[str] = ()) -> TokenVectorizer:
+    def _given(self) -> arpa.Arpa | None:
+        """Return the n-grams of `model.arpa`, and check that ARPA files fit what is trained."""
+        model, writes = self.config.model, self.config.report.arpa
+        if not model.get("arpa") and not writes:
+            return None
+        asked = "report.arpa=true" if writes else f"model.arpa={model.arpa}"
+        if "arpa" not in model:
+            raise InputError(f"{asked}: model={model.name} has no n-grams; use model=ngram")
+        if self.unit != "words" or not self.sentences:
+            raise InputError(
+                f"{asked}: ARPA models read words, each line on its own; set data.unit=words data.lines=sentences"
+            )
+        if not model.arpa:
+            return None
+        given = arpa.read(model.arpa)
+        if len(given.tables.log_probability) != model.order:
+            raise InputError(f"{model.arpa}: its order is {len(given.tables.log_probability)}; set model.order to it")
+        return given
+
+    def _vectorizer(self, documents: Documents, given: arpa.Arpa | None, keep: Sequence[str] = ()) -> TokenVectorizer:
         settings = self.config.text
         # A text that contains unknown words has been reduced to a vocabulary already.
+        if given:
+            words = [LINE_ENDS[self.unit], *given.words]
+            return TokenVectorizer(words, (), settings.case, settings.digits, features=("words",))
         fixed = any(UNKNOWN_WORD in line for lines in documents for line in lines)
         least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
         return vocabulary(documents, self.unit, settings.case, settings.digits, least, keep)
@@ -123,7 +158,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
 
     def encode(self, data: TextData, keep: Sequence[str] = ()) -> EncodedText:
         """Turn every part into ids."""
-        vectorizer = self._vectorizer(data.parts["train"], keep)
+        vectorizer = self._vectorizer(data.parts["train"], data.given, keep)
         streams = {
             part: Stream(documents, vectorizer, self.unit, self.backwards) for part, documents in data.parts.items()
         }
@@ -164,7 +199,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     def build(self, encoded: EncodedText, batches: Batches) -> keras.Model:
         """Build the language model."""
         del batches
-        options = self.model_options()
+        options = self.model_options("arpa")
         build = hydra.utils.get_class(options.pop("_target_"))
         try:
             model = build(encoded.size, boundary=BOUNDARY, **options)
@@ -172,6 +207,8 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             raise InputError(str(error)) from None
         stream = encoded.streams["train"]
         if isinstance(model, NGram):
+            if encoded.data.given:
+                model.assign(encoded.data.given.tables)
             self._count(model, stream)
         else:
             model.adapt(np.bincount(stream.ids, minlength=encoded.size))
@@ -293,6 +330,8 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             ),
             flow=None if diagnosis is None else {"name": model.name, **diagnosis},
         )
+        if self.config.report.arpa:
+            arpa.write(folder / "model.arpa", model, spellings(encoded.vectorizer))
 
     # Exporting
 

@@ -194,6 +194,7 @@ class LanguageReport(Schema):
     """Reports of language models."""
 
     mixture: Order | None = described("also report perplexity mixed with an n-gram model of this order; null: do not")
+    arpa: bool = described("model=ngram: write the model as reports/model.arpa, for KenLM, SRILM and others")
 
 
 class Diagnostics(Schema):

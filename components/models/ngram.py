@@ -1,7 +1,7 @@
 """N-gram language models: counted with NumPy, scored in graph, saved and exported like every other model."""
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import keras
 import numpy as np
@@ -10,11 +10,26 @@ import tensorflow as tf
 
 from trellis.components import choices
 from trellis.components.models.language_model import WindowLanguageModel
-from trellis.components.models.ngram_estimation import Level, Trie, add_k, count, kneser_ney, witten_bell
+from trellis.components.models.ngram_estimation import Level, Trie, add_k, count, kneser_ney, windows, witten_bell
 from trellis.components.types import JSON, Lengths, States, Tensor, TokenIds
 
 SMOOTHINGS = get_args(choices.Smoothing)
-_NEVER = -99.0  # log-probability of padding
+NEVER = -99.0  # log-probability of padding
+
+
+class Tables(NamedTuple):
+    """An n-gram model as sorted arrays.
+
+    Attributes:
+        keys: of n-grams of length 2, 3, …, ascending: the index of the first words × vocabulary + the last word,
+            `(entries,)` int64. The index of a single word is its id.
+        log_probability: of n-grams of length 1, 2, …, in nats, `(entries,)`.
+        log_backoff: of all but the longest: what is added for further words that are not listed, `(entries,)`.
+    """
+
+    keys: list[np.ndarray]
+    log_probability: list[np.ndarray]
+    log_backoff: list[np.ndarray]
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -55,6 +70,9 @@ class NGram(WindowLanguageModel):
         self.log_probability: list[Any] = []
         self.log_backoff: list[Any] = []
         self._trie: Trie | None = None
+        # Where `assign` has set the tables: contexts and tokens of the text of `adapt`.
+        self._text: tuple[np.ndarray, np.ndarray] | None = None
+        self._is_assigned = False
         self.built = True
         if entries is not None:
             self._add_tables(entries)
@@ -85,6 +103,19 @@ class NGram(WindowLanguageModel):
 
     # Estimation
 
+    def assign(self, tables: Tables) -> None:
+        """Take n-grams and their probabilities from elsewhere, instead of counting; `fit` then only scores the text."""
+        # A key that no n-gram has keeps a table from being empty.
+        keys = [each if len(each) else np.array([-1]) for each in tables.keys]
+        self.entries = [len(each) for each in keys]
+        self._add_tables(self.entries)
+        self._is_assigned = True
+        for variables, values in zip(
+            (self.keys, self.log_probability, self.log_backoff), (keys, *tables[1:]), strict=True
+        ):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value if len(value) else np.zeros(1))
+
     def adapt(self, ids: npt.ArrayLike, starts: npt.ArrayLike) -> None:
         """Count the n-grams of a text.
 
@@ -92,6 +123,9 @@ class NGram(WindowLanguageModel):
             ids: `(tokens,)`, without padding.
             starts: the index of the first token of each document; no n-gram crosses into the next document.
         """
+        if self._is_assigned:
+            self._text = windows(ids, starts, self.order, self.boundary)
+            return
         self._trie = count(ids, starts, self.order, self.vocabulary, self.boundary)
         self.entries = [len(level.keys) for level in self._trie.levels[1:]]
         self._add_tables(self.entries)
@@ -113,13 +147,26 @@ class NGram(WindowLanguageModel):
         The text is that of `adapt` and one pass over it is all, whatever `x` and `epochs` are.
         """
         del x, epochs, initial_epoch, verbose, shuffle
-        if self._trie is None:
+        if self._trie is None and self._text is None:
             raise ValueError("an n-gram model counts before it is fitted: call adapt(ids, starts) first")
         for callback in callbacks:
             callback.set_model(self)
             callback.on_train_begin()
             callback.on_epoch_begin(0)
-        levels = self._trie.levels
+        loss = self._estimate(self._trie.levels) if self._trie else self._text_loss(*self._text)  # type: ignore[misc]
+        for callback in callbacks:
+            callback.on_epoch_end(0, {"loss": loss})
+            callback.on_train_end()
+
+    def _text_loss(self, contexts: np.ndarray, tokens: np.ndarray) -> float:
+        size = 2**16
+        chunks = [slice(first, first + size) for first in range(0, len(tokens), size)]
+        return -sum(
+            float(tf.reduce_sum(self.token_log_probabilities(contexts[chunk], tokens[chunk]))) for chunk in chunks
+        ) / len(tokens)
+
+    def _estimate(self, levels: list[Level]) -> float:
+        """Turn counts into probabilities; return the loss."""
         if self.smoothing == "add_k":
             probabilities, backoffs = add_k(levels, self.vocabulary, self.k)
         elif self.smoothing == "witten_bell":
@@ -127,14 +174,9 @@ class NGram(WindowLanguageModel):
         else:
             probabilities, backoffs = kneser_ney(levels, self.vocabulary)
         for table, values in zip(self.log_probability, probabilities, strict=True):
-            table.assign(np.log(values, out=np.full(len(values), _NEVER), where=values > 0))
+            table.assign(np.log(values, out=np.full(len(values), NEVER), where=values > 0))
         for table, values in zip(self.log_backoff, backoffs, strict=True):
             table.assign(np.log(np.maximum(values, 1e-30)))
-        for callback in callbacks:
-            callback.on_epoch_end(0, {"loss": self._training_loss(levels)})
-            callback.on_train_end()
-
-    def _training_loss(self, levels: list[Level]) -> float:
         # The n-grams that each token ends: the longest ones, and shorter ones that begin a document.
         top = levels[-1]
         total, tokens = (top.counts * self.log_probability[-1].numpy()).sum(), top.counts.sum()
@@ -177,7 +219,7 @@ class NGram(WindowLanguageModel):
             node = self._find(length, context, targets)
             found = tf.gather(tf.convert_to_tensor(self.log_probability[length - 1]), tf.maximum(node, 0))
             result = tf.where(node >= 0, found, result + log_backoff)
-        return tf.where(targets == 0, _NEVER, result)
+        return tf.where(targets == 0, NEVER, result)
 
     def log_probabilities(self, features: Tensor) -> Tensor:
         """Return the log-probabilities of every id after contexts `(batch, order - 1)`: `(batch, vocabulary)`."""

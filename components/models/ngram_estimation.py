@@ -42,11 +42,7 @@ class Trie:
 def count(ids: npt.ArrayLike, starts: npt.ArrayLike, order: int, vocabulary: int, boundary: int) -> Trie:
     """Return the trie of n-grams up to `order`; the boundary precedes each document."""
     ids = np.asarray(ids, np.int64)
-    starts = np.asarray(starts, np.int64)
-    stream = np.insert(ids, starts, boundary)
-    begins = starts + np.arange(len(starts))
-    position = np.arange(len(stream))
-    position -= np.repeat(begins, np.diff(np.append(begins, len(stream))))  # 0: the boundary itself
+    stream, position = _with_boundaries(ids, starts, boundary)
     words = np.arange(vocabulary)
     # The empty n-gram is the suffix of every word.
     unigrams = Level(words, np.bincount(ids, minlength=vocabulary), np.zeros(0, np.int64), np.zeros(vocabulary, bool))
@@ -69,6 +65,21 @@ def count(ids: npt.ArrayLike, starts: npt.ArrayLike, order: int, vocabulary: int
             nodes = np.full(len(stream), -1)
             nodes[ends[sorted_from]] = np.repeat(np.arange(len(first)), counts)
     return Trie(levels)
+
+
+def windows(ids: npt.ArrayLike, starts: npt.ArrayLike, order: int, boundary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `order - 1` words before each token, `(tokens, order - 1)`, 0 before its document; and the tokens."""
+    stream, position = _with_boundaries(np.asarray(ids, np.int64), starts, boundary)
+    ends = np.flatnonzero(position)
+    offsets = np.arange(order - 1, 0, -1)
+    return np.where(position[ends, None] >= offsets, stream[ends[:, None] - offsets], 0), stream[ends]
+
+
+def _with_boundaries(ids: np.ndarray, starts: npt.ArrayLike, boundary: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids with the boundary before each document, and the position of each in it; 0 is the boundary."""
+    starts = np.asarray(starts, np.int64)
+    stream, begins = np.insert(ids, starts, boundary), starts + np.arange(len(starts))
+    return stream, np.arange(len(stream)) - np.repeat(begins, np.diff(np.append(begins, len(stream))))
 
 
 def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

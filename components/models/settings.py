@@ -256,6 +256,7 @@ class NGramLM(Model):
     order: Order = described("length of the n-grams")
     smoothing: Smoothing = described("kneser_ney (modified, interpolated), witten_bell, or add_k")
     k: Positive = described("add_k: constant added to each count")
+    arpa: str | None = described("ARPA file of a model to use instead of counting; its order must be model.order")
 
 
 # Classifiers

@@ -169,7 +169,7 @@ COMPRESSED = {
         "model.bidirectional=false",
         "model.characters.kind=none",
         "limit.sentences=120",
-    ),  # fmt: skip
+    ),
     "lstm_lm": ("model.units=16", "model.dim=16", "model.layers=1", "limit.sentences=120", "report.mixture=null"),
 }
 

@@ -342,3 +342,22 @@ def test_a_checkpoint_of_other_shapes(tmp_path):
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(InputError, match=r"kernel is \(24, 96\) there, \(24, 80\) in this model"):
         run(tmp_path / "run", *options, "model.units=20", "resume=true")
+
+
+def test_an_arpa_file_gives_the_scores_of_the_model_that_wrote_it(tmp_path):
+    common = ("limit.sentences=100", "tracking=off", "export=off")
+    options = (*common, "model=ngram", "model.order=3")
+    counted = run(tmp_path / "counted", *options, "report.arpa=true")
+    path = tmp_path / "counted" / "reports" / "model.arpa"
+    read = run(tmp_path / "read", *options, f"model.arpa={path}")
+    for name in ("train/loss", "dev/loss", "test/perplexity"):
+        assert read[name] == pytest.approx(counted[name], rel=1e-5)
+    for overrides, message in (
+        ((f"model.arpa={path}", "model.order=4"), r"model\.arpa: its order is 3; set model\.order to it"),
+        (("report.arpa=true", "data.lines=text"), "report.arpa=true: ARPA models read words, each line on its own"),
+        (("model.arpa=nowhere.arpa",), r"nowhere\.arpa: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(tmp_path / "wrong", *options, *overrides)
+    with pytest.raises(InputError, match=r"report\.arpa=true: model=maxent_lm has no n-grams; use model=ngram"):
+        run(tmp_path / "wrong", *common, "model=maxent_lm", "report.arpa=true")
