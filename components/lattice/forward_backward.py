@@ -4,7 +4,7 @@
 spaces.
 
 Messages are pairs `left, right` for each time step and tag. `left` is the weight of all paths up to and including the
-step, normalised to sum to one; `right` is the weight of all paths from the step on, its emission included, scaled such
+step, normalised to sum to one; `right` is the weight of all paths from the step on, including its emission, scaled such
 that `left[t] * exp(transition) * right[t + 1]` is the posterior of a pair of neighbouring tags.
 """
 
@@ -25,7 +25,8 @@ class Layout(abc.ABC):
     """The order of axes in which messages are kept.
 
     Attributes:
-        batch_axis, tags_axis: counted from the end, so that they hold with and without the time axis in front.
+        batch_axis: the batch axis, counted from the end, so that it is the same with and without a leading time axis.
+        tags_axis: the tag axis, counted in the same way.
     """
 
     batch_axis: int
@@ -91,7 +92,7 @@ class TagsLast(Layout):
 
 
 class BatchLast(Layout):
-    """`(time, tags, batch)`: for XLA, whose loops are vectors along the innermost axis, which few tags do not fill."""
+    """`(time, tags, batch)`: for XLA, which vectorizes along the innermost axis; few tags would not fill a vector."""
 
     batch_axis, tags_axis = -1, -2
 
@@ -150,7 +151,7 @@ def _infer(
         emitted, weights = space.from_log(arranged - top), space.from_log(matrices)
         left, scales, right = messages(space, layout, emitted, weights, lengths)
         right = space.divide(right, space.sum(space.multiply(left, right), axis=layout.tags_axis, keepdims=True))
-        # The recursion runs on through padding, where its values are unbounded.
+        # The recursion continues through padding, where its values are unbounded.
         right = ops.where(layout.mask(right, lengths), right, space.zero)
         return (
             ops.squeeze(space.to_log(scales) + top, axis=layout.tags_axis),
@@ -175,8 +176,8 @@ def _messages_in_turn(
         weights: transitions in the number space, `(tags, tags)` or `(time - 1, batch, tags, tags)`.
 
     Returns:
-        The normalised `left` messages; the factors that normalised them, with a tag axis of size 1; and what follows
-        each time step, up to a factor.
+        The normalised `left` messages; the factors that normalised them, with a tag axis of size 1; and the
+        weight of what follows each time step, up to a factor.
     """
     varying = varies(weights)
     turned = reverse(weights, ops.maximum(lengths - 1, 0)) if varying else weights
@@ -213,7 +214,7 @@ def _messages_in_parallel(
 
     The forward message at a time step is the first one times the product of all matrices (transition times emission) up
     to there, and products are associative (Blelloch 1990; Särkkä and García-Fernández 2021). That is `tags` times the
-    work of a walk, for machines on which the number of consecutive steps is what costs.
+    work of a walk; it pays on machines whose time goes into consecutive steps.
     """
     tags = ops.shape(emitted)[-1]
     # The identity matrix carries a message through padding unchanged.
@@ -255,7 +256,7 @@ def _expected_counts(
     *,
     layout: Layout,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradient of the log-partition times `upstream (batch,)` in each of the potentials.
+    """Return the gradient of the log-partition with respect to each potential, times `upstream (batch,)`.
 
     These are expected counts: of tags `(batch, time, tags)`, of pairs in the shape of the transitions, of first and of
     last tags `(tags,)`.
@@ -299,7 +300,7 @@ def _expected_counts(
     )
 
 
-# Objects of the module: `compiled` keeps one graph for each.
+# Defined once per module, because `compiled` keeps one graph for each function object.
 infer = functools.partial(_infer, layout=TAGS_LAST, messages=_messages_in_turn)
 infer_batch_last = functools.partial(_infer, layout=BATCH_LAST, messages=_messages_in_turn)
 infer_in_parallel = functools.partial(_infer, layout=TAGS_LAST, messages=_messages_in_parallel)

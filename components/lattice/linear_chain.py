@@ -25,10 +25,10 @@ from trellis.components.lattice.potentials import (
 from trellis.components.lattice.recursion import compiled, has_gpu, scan, use_xla
 from trellis.components.types import Emissions, Lengths, TagIds, TagScores, Tensor, TensorTree, Transitions
 
-# Up to so many tags XLA is faster with the batch in the innermost axis, see `forward_backward.BatchLast`.
+# With at most this many tags, XLA is faster with the batch in the innermost axis; see `forward_backward.BatchLast`.
 FEW_TAGS = 32
 
-# From so many time steps on, and up to so many tags, a GPU multiplies matrices instead of walking, see
+# With at least this many time steps and at most this many tags, a GPU multiplies matrices instead of walking; see
 # `forward_backward._messages_in_parallel`.
 PARALLEL_STEPS, PARALLEL_TAGS = 4096, 16
 
@@ -110,7 +110,7 @@ def log_partition(
 
     @ops.custom_gradient
     def partition(*potentials: Tensor) -> tuple[Tensor, Callable[..., tuple[Tensor, ...]]]:
-        # Without stop_gradient the loop inside would be differentiated too, and keep what that needs.
+        # Without stop_gradient the loop inside would be differentiated too, and would keep its intermediate values.
         emissions, *chain = map(ops.stop_gradient, potentials)
         total, *messages = infer(emissions, lengths, *chain)
 
@@ -168,7 +168,7 @@ def expected_counts(
     """Return how often a path contains each potential on average: the statistics of an E-step.
 
     Args:
-        weights: how often each sequence counts, `(batch,)`; None for once.
+        weights: the weight of each sequence, `(batch,)`; None: 1 for each.
 
     Returns:
         Counts of tags `(batch, time, tags)`; of transitions, in the shape of the transitions; of first and of last tags

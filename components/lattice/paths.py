@@ -139,7 +139,7 @@ def _viterbi(
 
     def best_arrivals(best: Tensor, matrix: Tensor) -> Tensor:
         if fused:
-            # Written out, XLA makes one loop of it that keeps nothing but the maximum.
+            # Unrolled, so that XLA fuses it into one loop that keeps only the maximum.
             arrivals = (best[:, tag, None] + matrix[..., tag, :] for tag in range(best.shape[1]))
             return functools.reduce(ops.maximum, arrivals)
         return ops.max(ops.expand_dims(best, axis + 1) + matrix, axis=axis)
@@ -187,14 +187,14 @@ def _walk_back(backwards: Tensor, lengths: Lengths, transitions: Transitions) ->
 
 @functools.cache
 def _best_of(k: int) -> Callable[..., tuple[Tensor, Tensor]]:
-    """Return one function for each number of paths: `compiled` keeps a graph for each function."""
+    """Return the same function object for the same number of paths: `compiled` keeps one graph for each."""
     return functools.partial(_k_best, k=k)
 
 
 def _k_best(
     emissions: Emissions, lengths: Lengths, transitions: Transitions, start: TagScores, end: TagScores, k: int
 ) -> tuple[Tensor, Tensor]:
-    """Search for paths `(batch, k, time)`, and report which exist, `(batch, k)`. A state is `tag * k + rank`."""
+    """Return the k best paths `(batch, k, time)`, and which exist, `(batch, k)`. A state is `tag * k + rank`."""
     scores = unary(emissions, lengths, start, end)
     matrices, varying = _by_next_tag(transitions, lengths), varies(transitions)
     batch, tags = ops.shape(scores)[1:]

@@ -40,11 +40,11 @@ def prepared(
 
 
 def shaped_as(values: Tensor, emissions: Emissions, axes: Sequence[str], name: str) -> Tensor:
-    """Return values, after checking that they have the first axes of the emissions; others would be broadcast.
+    """Return values after checking that their first axes are those of the emissions; a mismatch would be broadcast.
 
     Args:
         axes: a name for each axis.
-        name: of the values, for the message.
+        name: the name of the values, for the message.
 
     Raises:
         ValueError: an axis has another size; in a graph of unknown shapes, an error when it runs.

@@ -1,6 +1,6 @@
 """Posterior probabilities of labelled spans: runs of time steps that form one segment, such as an entity.
 
-Neighbouring tags decide where segments are: `continues[j][k]` says whether tag k after tag j goes on with the segment
+Neighbouring tags decide where segments are: `continues[j][k]` says whether tag k after tag j continues the segment
 of j, and `tag_kinds` has the kind of each tag, -1 for tags outside of segments. A segment of a kind over the time steps
 from `start` up to, not including, `stop` is a run of tags of that kind, each of which continues the one before it; its
 first tag continues nothing, and the tag after it does not continue it. `trellis.components.text.tag_schemes.segments`
@@ -36,7 +36,7 @@ def span_marginals(
     tag_kinds: Sequence[int],
     continues: Sequence[Sequence[bool]],
 ) -> Tensor:
-    """Return the posterior probability of each of some segments.
+    """Return the posterior probabilities of given segments.
 
     Args:
         starts, stops: the first time step of each segment and the one after its last, `(batch, spans)` integers.
@@ -45,7 +45,7 @@ def span_marginals(
         continues: booleans `(tags, tags)`: whether the tag [column] continues the segment of the tag [row] before it.
 
     Returns:
-        `(batch, spans)`; 0 for what can be no segment: empty, negative, beyond the sequence, or of an unknown kind.
+        `(batch, spans)`; 0 for spans that cannot be segments: empty, negative, beyond the sequence, of an unknown kind.
     """
     potentials = _stopped(emissions, lengths, transitions, start, end)
     starts, stops, kinds = (ops.cast(values, "int32") for values in (starts, stops, kinds))
@@ -253,11 +253,11 @@ def _all_span_marginals(
 
 
 def _later(values: Tensor, offset: int, fill: float) -> Tensor:
-    """Move `values (time, ...)` so that those of `offset` time steps later stand at each."""
+    """Shift `values (time, ...)`: each time step gets the value of `offset` time steps later."""
     return ops.concatenate([values[offset:], ops.full_like(values[:offset], fill)], axis=0)
 
 
 @functools.cache
 def _all_up_to(longest: int) -> Callable[..., Tensor]:
-    """Return one function for each length: `compiled` keeps a graph for each function."""
+    """Return the same function object for the same length: `compiled` keeps one graph for each."""
     return functools.partial(_all_span_marginals, longest=longest)

@@ -1,7 +1,7 @@
 """Exports of recurrent layers that run well wherever they are served: plain operations on CPU, cuDNN kernels on GPU.
 
-Keras chooses by the machine that traces, which would bind an export to the kind of machine that wrote it. Here the
-graph contains both implementations and chooses when it runs.
+Keras chooses when it traces, which would tie an export to the kind of machine that wrote it. Here the graph contains
+both implementations and chooses when it runs.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""The hidden Markov model as Keras layers: emission and transition probabilities that are counted, not descended to.
+"""The hidden Markov model as Keras layers: emission and transition probabilities, estimated by counting.
 
 Sources: Rabiner 1989 (Baum-Welch); Brants 2000 (suffixes for unknown words).
 """
@@ -47,7 +47,7 @@ class CountedTables(keras.layers.Layer):
             counts.assign(tf.zeros_like(counts))
 
     def maximize(self) -> None:
-        """M-step: set the tables to what makes the counted data most likely."""
+        """M-step: set the tables to the maximum-likelihood estimates given the counts."""
         raise NotImplementedError
 
 

@@ -1,7 +1,7 @@
 """Word translation probabilities learned by expectation-maximisation: IBM Model 1 (Brown et al. 1993).
 
 The layer counts in the E-step and divides in the M-step; there is no gradient. The later models (Model 2, fast_align,
-the HMM) have the same table and another model of positions, see `trellis.components.layers.positions`.
+the HMM) share this table and differ in their model of positions; see `trellis.components.layers.positions`.
 
 Sources: Brown et al. 1993; Riley and Gildea 2012 (variational Bayes); MacKay and Peto 1995 (hierarchical back-off).
 """
@@ -20,7 +20,7 @@ from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.layers.positions import Positions, Posteriors, Uniform, add_to, bincount
 from trellis.components.types import JSON, Tensor
 
-# XLA looks a value up by its id, and adds one, in a fifth of the time of TensorFlow's own operations.
+# XLA looks values up by id, and adds to them, in a fifth of the time of TensorFlow's own operations.
 COMPILED = os.environ.get("TRELLIS_XLA") != "0"
 
 
@@ -101,7 +101,7 @@ class IBM1(keras.layers.Layer):
             raise ValueError("strength and concentration must be at least 0")
         if strength and concentration:
             raise ValueError("back-off (strength) and a Dirichlet prior (concentration) exclude each other")
-        # One more entry at the end of each is for padding: it has no translation, and NULL generates it for sure.
+        # The last entry of each is for padding, which has no translation and which NULL generates with certainty.
         self.table, self.counts = self._add_table("table", pairs + 1), self._add_counts("counts", pairs + 1)
         self.null_table = self._add_table("null_table", words + 1)
         self.null_counts = self._add_counts("null_counts", words + 1)
@@ -122,7 +122,7 @@ class IBM1(keras.layers.Layer):
         return self.add_weight(shape=(size,), initializer="zeros", dtype=dtype, name=name, trainable=False, **options)
 
     def _add_counts(self, name: str, size: int) -> Any:
-        # Replicas add up what they count.
+        # Replicas sum their counts.
         return self._add_table(name, size, aggregation="sum")
 
     def adapt(self, words: ClassPairs, levels: Iterable[ClassPairs] = (), forward: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""Refuse Keras's `class_weight` where it would weigh something else than classes.
+"""Refuse Keras's `class_weight` where it would weigh anything but classes.
 
 Keras turns `class_weight` into one weight for each example before any model, layer or loss sees it. The class of an
 example is the index of the largest value on the last axis of its targets. For the tags `(batch, time)` of a sequence,

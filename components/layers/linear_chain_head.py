@@ -22,8 +22,8 @@ class LinearChainHead(SequenceHead):
         constraints: makes tag sequences impossible at decoding: `"bio"` or `"iobes"`, for which `tags` names the tags;
             or booleans `(tags, tags)`, True where tag [column] may follow tag [row].
         tags: the name of each tag, such as `["O", "B-PER", "I-PER"]`.
-        constrain_training: give impossible sequences no probability in training either; a mean loss of
-            impossible gold tags is an error then.
+        constrain_training: give impossible sequences no probability in training either; impossible gold tags are then
+            an error, unless the loss is not reduced.
 
     Attributes:
         scores_last_tag: whether the head has a score for the last tag.
@@ -153,7 +153,7 @@ class LinearChainHead(SequenceHead):
 
     def require_possible(self, losses: Tensor) -> None:
         if self.constrain_training:
-            # In graphs too: the loss of such a sequence would hide all the others.
+            # In graphs too: the huge loss of such a sequence would hide all others in the mean.
             checks = True if self.checks is None else self.checks
             require(losses < -FORBIDDEN / 2, "the constraints forbid the gold tags", checks)
 

@@ -25,8 +25,8 @@ class Posteriors(NamedTuple):
     """Posterior probabilities of links.
 
     Attributes:
-        cells: of each link, `(tokens, source)`.
-        null: of NULL for each generated word, in the shape of its values.
+        cells: the posterior of each link, `(tokens, source)`.
+        null: the posterior of NULL for each generated word.
         log_likelihood: nats of the whole batch.
         jumps: the HMM's expected number of jumps of each width, `(widths,)`.
     """
@@ -330,7 +330,8 @@ class _DenseView:
     """A batch as `(batch, generated words, choices)`.
 
     Attributes:
-        choices, lengths: the number of generating and of generated words of each sentence pair, `(batch,)`.
+        choices: the number of generating words of each sentence pair, `(batch,)`.
+        lengths: the number of generated words of each sentence pair, `(batch,)`.
     """
 
     def __init__(self, batch: DirectedBatch) -> None:

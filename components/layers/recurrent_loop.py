@@ -20,9 +20,8 @@ class Slopes(NamedTuple):
 
     Attributes:
         factors: the cell's own, for `Cell.pull`.
-        direct: from the last state (of two) or the only one to the same state one step earlier, elementwise; None if
-            there is no such way.
-        through: from the gates to the recurrent product; None where it is one.
+        direct: from the last of the states to the same state one step earlier, elementwise; None without such a path.
+        through: from the gates to the recurrent product; None if the factor is 1.
     """
 
     factors: tuple[Tensor, ...]

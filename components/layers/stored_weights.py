@@ -128,13 +128,13 @@ class _RestoringScope(keras.StatelessScope):
         if weight is None:
             return None
         graph = tf.compat.v1.get_default_graph()
-        # The outermost function, not a loop inside it, which would restore the weight in each turn.
+        # The outermost function, not a loop inside it, which would restore the weight in each iteration.
         while graph.building_function and graph.outer_graph.building_function and id(graph) not in _restoring.get():
             graph = graph.outer_graph
         key = id(variable), id(graph)
         if key not in self.restored:
             with graph.as_default():
-                # Keeping the graph keeps others from getting its id.
+                # Keep the graph alive: otherwise another one could get its id.
                 self.restored[key] = weight.dense(), graph
         return self.restored[key][0]
 
@@ -142,7 +142,7 @@ class _RestoringScope(keras.StatelessScope):
 def restoring(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` for a `tf.function` that several others call: traced, it restores the weights that it reads.
 
-    Otherwise it would read what the first of its callers has restored, which the others do not have.
+    Otherwise it would capture the values that its first caller restored, which its other callers cannot reach.
     """
 
     @functools.wraps(function)  # `tf.function` reads its signature

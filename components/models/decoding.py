@@ -11,11 +11,11 @@ from trellis.components.models.encoder_decoder import EncoderDecoder, Memory
 from trellis.components.text.subwords import BEGIN, END, PAD
 from trellis.components.types import Lengths, States, Tensor, TokenIds
 
-_SMALLEST = 1e-6  # attention that a source position counts as having had at least
+_SMALLEST = 1e-6  # lower bound of the attention to a source position, for its logarithm
 
 
 class Forced(NamedTuple):
-    """What a model makes of given targets.
+    """What a model computes for given targets.
 
     Attributes:
         log_probabilities: of each target token, `(batch, time)`, 0 at padding.
@@ -135,7 +135,7 @@ def sample(
     top_p: float | Tensor = 1.0,
     banned: Iterable[int] = (),
 ) -> TokenIds:
-    """Return sequences that are drawn from the model, `(batch, time)`; see `generation.sample`."""
+    """Sample sequences from the model, `(batch, time)`; see `generation.sample`."""
     begin = tf.fill([tf.shape(seeds)[0], 1], BEGIN)
     prompted = Prompted(model, *model.encode(source))
     return generation.sample(
@@ -153,7 +153,7 @@ def sample(
 
 
 def force(model: EncoderDecoder, source: Tensor, target: TokenIds) -> Forced:
-    """Return what a model makes of given targets.
+    """Return what a model computes for given targets.
 
     Args:
         source: as `EncoderDecoder.encode` takes it.

@@ -21,10 +21,10 @@ class Tables(NamedTuple):
     """An n-gram model as sorted arrays.
 
     Attributes:
-        keys: of n-grams of length 2, 3, …, ascending: the index of the first words × vocabulary + the last word,
+        keys: the keys of the n-grams of length 2, 3, …, ascending: index of the first words × vocabulary + last word,
             `(entries,)` int64. The index of a single word is its id.
-        log_probability: of n-grams of length 1, 2, …, in nats, `(entries,)`.
-        log_backoff: of all but the longest: what is added for further words that are not listed, `(entries,)`.
+        log_probability: the log-probabilities of the n-grams of length 1, 2, …, in nats, `(entries,)`.
+        log_backoff: for all but the longest: what is added for a next word that is not listed, `(entries,)`.
     """
 
     keys: list[np.ndarray]
@@ -144,7 +144,7 @@ class NGram(WindowLanguageModel):
     ) -> None:
         """Estimate the probabilities from the counts; the loss is that of the training text, in nats per token.
 
-        The text is that of `adapt` and one pass over it is all, whatever `x` and `epochs` are.
+        It always makes one pass over the text of `adapt`; `x` and `epochs` have no effect.
         """
         del x, epochs, initial_epoch, verbose, shuffle
         if self._trie is None and self._text is None:

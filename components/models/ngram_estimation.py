@@ -33,7 +33,7 @@ class Level:
 class Trie:
     """The n-grams of a text, by their length from 1 on.
 
-    A class of its own because Keras wraps the lists that a model has as attributes, and what is in them.
+    A class of its own, because Keras wraps lists that are attributes of a model, and their items.
     """
 
     levels: list[Level]
@@ -108,7 +108,8 @@ def kneser_ney(levels: list[Level], vocabulary: int) -> tuple[list[np.ndarray], 
     backoffs: list[np.ndarray] = []
     for index, level in enumerate(levels):
         if index + 1 < len(levels):
-            # The number of different words before an n-gram; at a document's start, where there is none, its count.
+            # The number of different words before an n-gram; its count at the start of a document, which nothing
+            # precedes.
             preceding = np.bincount(levels[index + 1].suffixes, minlength=len(level.keys))
             counts = np.where(level.initial, level.counts, preceding)
         else:

@@ -1,4 +1,4 @@
-"""A stack of recurrent layers, as taggers and classifiers have it."""
+"""The stack of recurrent layers of taggers and classifiers."""
 
 from collections.abc import Mapping
 

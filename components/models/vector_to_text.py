@@ -12,11 +12,11 @@ from trellis.components.types import States, TokenIds
 
 @keras.saving.register_keras_serializable("trellis")
 class VectorToText(EncoderDecoder):
-    """A decoder of texts about a vector: which attributes something has, as ids or, equally, as a multi-hot vector.
+    """A decoder of texts about something that is described by its attributes: ids or, equally, a multi-hot vector.
 
-    The sum of the embeddings of the attributes, that is the product of the multi-hot vector with a matrix, initializes
-    the decoder, and with attention it is part of the memory, at the end, after the embedding of each attribute. The
-    order of the attributes does not matter.
+    The sum of the embeddings of the attributes, which is the product of the multi-hot vector and a matrix, initializes
+    the decoder. With attention, the memory holds the embedding of each attribute and, last, this sum. The order of the
+    attributes does not matter.
 
     Args:
         vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.

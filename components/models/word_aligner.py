@@ -25,7 +25,7 @@ STAGES: dict[str, type[Positions]] = {"ibm1": Uniform, "ibm2": PositionTable, "f
 
 
 def batch_cells(iterations: Iterable[str], stepwise: float | None = None) -> int:
-    """Return the number of word pairs of a batch: many, but fewer to fit a lattice or to update often.
+    """Return the number of word pairs of a batch: large, but smaller to fit a lattice or to update often.
 
     Both numbers are products of small primes, see `CoOccurrence`.
     """
@@ -44,7 +44,7 @@ class WordAligner(keras.Model):
     Args:
         pairs, source_words, target_words: the number of co-occurring pairs and the sizes of the vocabularies.
         iterations: `{"ibm1": 5, "hmm": 5}`: which models to train in turn, each starting from the word translations of
-            the previous one, and for how many epochs; the last goes on without end.
+            the previous one, and for how many epochs; the last one takes all further epochs.
         agreement: count only links that both directions see (Liang, Taskar and Klein 2006).
         levels: `(pairs, source classes, target classes)` of each level of back-off, from coarse to fine.
         strength, concentration: see `IBM1`.
@@ -132,7 +132,7 @@ class WordAligner(keras.Model):
         return super().fit(x, callbacks=[_Iteration(), *(callbacks or ())], **kwargs)
 
     def _can_repeat(self, dataset: Any) -> bool:
-        """Return whether no call of several steps and no replica would get a batch of the next epoch."""
+        """Return whether no call of several steps, and no replica, would reach into the next epoch."""
         steps = int(dataset.cardinality()) if isinstance(dataset, tf.data.Dataset) else 0
         alone = self.distribute_strategy.num_replicas_in_sync == 1
         return bool(alone and steps > 0 and steps % self.steps_per_execution == 0)
@@ -178,7 +178,7 @@ class WordAligner(keras.Model):
         both = self._both_directions(batch)
         cells, null, nats, statistics = self._by_stage(lambda stage: self._expectation(both, stage))
         weighted = self._fade(self.stepwise) if self.stepwise else lambda counts: counts
-        # Outside of the branches, in which replicas could not wait for each other.
+        # Outside of the branches, because replicas cannot synchronize inside them.
         for directed, direction_cells, direction_null, values, (lexicon, *positions) in zip(
             both, cells, null, statistics, self.directions, strict=True
         ):

@@ -1,4 +1,4 @@
-"""What the signatures of a tagger say of entities."""
+"""Entities of tagged texts, in graph, for the signatures of taggers."""
 
 import tensorflow as tf
 
@@ -15,7 +15,7 @@ class EntityReader:
 
     Args:
         segments: how the tags form entities.
-        calibration: what makes a probability of a posterior, and the threshold of those that are kept.
+        calibration: turns posteriors into probabilities, and has the threshold of the entities to keep.
     """
 
     def __init__(self, segments: Segments, calibration: Calibration) -> None:
@@ -38,7 +38,7 @@ class EntityReader:
             emissions: `(batch, time, tags)`.
             lengths: `(batch,)`.
             text: the texts, `(batch,)`.
-            offsets: of their tokens.
+            offsets: the offsets of their tokens.
             threshold: `(batch,)`: keep entities of at least this probability; negative: the export's own threshold.
 
         Returns:
@@ -80,7 +80,7 @@ def best_segments(
     """Return the segments of tags, and the posterior probability of each, `(found,)`.
 
     Args:
-        head: what the tags are chosen by.
+        head: the head that chose the tags.
         emissions: `(batch, time, tags)`, real time steps first.
         lengths: `(batch,)`.
         tags: `(batch, time)`.

@@ -1,4 +1,4 @@
-"""Leave out of a SavedModel's functions what computes nothing new.
+"""Remove redundant nodes from the functions of a SavedModel.
 
 Tracing writes a constant for every index and every axis, asks for the same shape again and again, and keeps what no
 output needs: half of the nodes. TensorFlow drops them when it first runs a function, after each of its optimizers has
@@ -31,7 +31,7 @@ REPEATABLE = {
 
 
 def reduce_graphs(export: Path) -> None:
-    """Rewrite the functions of a SavedModel without nodes that nothing needs and nodes that repeat another one."""
+    """Remove unneeded and duplicate nodes from the functions of a SavedModel."""
     path = export / "saved_model.pb"
     model = SavedModel.FromString(path.read_bytes())
     for graph in model.meta_graphs:

@@ -117,7 +117,7 @@ def _exchanges(path: Path, module: ExportModule, texts: Sequence[Any]) -> list[_
 
 @contextlib.contextmanager
 def _unoptimized() -> Iterator[None]:
-    """Run graphs as they are: to optimize them takes seconds, and each is run a few times."""
+    """Run graphs without optimizing them, which takes seconds; each runs only a few times."""
     former = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:

@@ -42,7 +42,7 @@ class TaggerModule(ExportModule):
         vectorizer: the vectorizer it was trained with.
         tags: the tag to return for each tag id.
         tokenizer: how texts are split, see `trellis.components.text.tokenizer`.
-        calibration: for tags of entities, in BIO2: what makes probabilities of posteriors; None for other tags.
+        calibration: for tags of entities, in BIO2: turns posteriors into probabilities; None for other tags.
     """
 
     def __init__(

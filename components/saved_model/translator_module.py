@@ -62,7 +62,7 @@ class TranslatorModule(ExportModule):
         self.parameters = [variable.value for variable in model.variables]
         self._attends = model.attention is not None
         self._settings = dict(settings)
-        # What cannot be written is not generated.
+        # The unknown piece has no text, so it is never generated.
         self._banned = () if target.model.byte_fallback else (UNKNOWN,)
 
         def scalars(*names: str) -> list[tf.TensorSpec]:

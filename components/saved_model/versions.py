@@ -17,8 +17,8 @@ from trellis.components.processes import is_alive
 from trellis.components.types import JSON, FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64
-ASIDE = ".writing-"  # begins the names of folders that are being written: then the machine and the process
-FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))  # how a disk or a file is full
+ASIDE = ".writing-"  # prefix of folders that are being written; the machine and the process follow
+FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))  # messages for a full disk or file
 EXTRA = "assets.extra"  # folder in a version for files that do not belong to the graph
 METADATA = "metadata.json"  # one of them
 
@@ -103,7 +103,7 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine wrote that were killed meanwhile."""
+    """Remove unfinished folders of processes of this machine that were killed."""
     for aside in folder.glob(f"{ASIDE}{glob.escape(socket.gethostname())}-*-*"):
         process = aside.name.rsplit("-", 2)[1]
         if process.isdigit() and not is_alive(int(process)):
