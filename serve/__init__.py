@@ -1,4 +1,4 @@
-"""What runs after training: asking exports, serving them, taking them over from a registry."""
+"""What runs after training: querying exports, serving them, and promoting them from a registry."""
 
 if __name__ == "serve":  # `python -m serve.predict` in a clone, the name before there was a package
     from train import use_clone

@@ -17,15 +17,15 @@ class Entity(NamedTuple):
 
     Attributes:
         type: such as `PER`.
-        text: the words as they are in the text.
-        start: where they begin, in characters (Unicode code points).
-        end: where they end; `text[start:end]` are the words.
+        text: its words as they are in the text.
+        start: the offset of its first character, in Unicode code points.
+        end: the offset after its last character.
         probability: that this entity, with this type and these boundaries, is right: the exact posterior, calibrated on
             the dev part.
-        start_token: the first of their tokens, from 0.
-        end_token: the token after the last one.
-        start_byte: where they begin in UTF-8.
-        end_byte: where they end in UTF-8.
+        start_token: the index of its first token.
+        end_token: the index after its last token.
+        start_byte: the offset of its first byte in UTF-8.
+        end_byte: the offset after its last byte in UTF-8.
     """
 
     type: str
@@ -48,7 +48,7 @@ class Reading(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """The lattice of a text: what its tags are chosen by. The score of a path is the sum of both scores along it.
+    """The lattice of a text: the scores that its tags are chosen by. The score of a path is their sum along it.
 
     Attributes:
         tokens: the tokens of the text.
@@ -75,7 +75,7 @@ def entities(
     Args:
         model: a tagger of entities.
         texts: the texts.
-        tokenized: whether texts are tokens separated by single spaces; places are those in the text.
+        tokenized: whether texts are tokens separated by single spaces; offsets refer to the text as it is.
         threshold: keep entities of at least this probability; None: the threshold of the export.
         batch_size: the number of texts of a request.
 
@@ -106,7 +106,7 @@ def _entity(values: Mapping[str, Any], text: bytes) -> Entity:
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
-        # Bytes that are no character are one each in a Python string.
+        # Each byte that belongs to no character is one character of a Python string.
         start, end = (
             len(text[: places[name]].decode("utf-8", "surrogateescape")) for name in ("start_byte", "end_byte")
         )

@@ -73,9 +73,9 @@ class Translated(NamedTuple):
     Attributes:
         text: the translation.
         score: what translations of one text are ordered by.
-        log_probability: in nats.
+        log_probability: its log-probability in nats.
         pieces: its subwords, the end included.
-        piece_log_probabilities: of each of them.
+        piece_log_probabilities: the log-probability of each subword.
         source_pieces: the subwords of the source, the end included; empty without attention.
         attention: `(pieces, source pieces)`; None without attention.
         links: for each word the source word that was attended to most, `(source position, target position)`, from 0.

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--grpc-port", type=port, default=8500, help="0: any free port (8500)")
     parser.add_argument("--no-page", dest="page", action="store_false", help="without the page at / to try models")
     parser.add_argument("--config", type=Path, help="a models.config of TensorFlow Serving, for its version labels")
-    parser.add_argument("--poll", type=positive_float, default=1.0, help="seconds between looks at the folder (1)")
+    parser.add_argument("--poll", type=positive_float, default=1.0, help="seconds between scans of the folder (1)")
     parser.add_argument("--batch", type=positive_int, default=64, help="maximum rows of a batch (64)")
     parser.add_argument(
         "--queue", type=positive_int, default=4096, help="maximum rows that wait for a signature (4096)"

@@ -84,11 +84,11 @@ class Export:
     def entities(
         self, texts: str | Texts, tokenized: bool = False, threshold: float | None = None
     ) -> list[Entity] | list[list[Entity]]:
-        """Return the entities of a text, or of several, with their places and probabilities.
+        """Return the entities of a text, or of several, with their offsets and probabilities.
 
         Args:
             texts: a text, or several.
-            tokenized: whether texts are tokens separated by single spaces; places are those in the text.
+            tokenized: whether texts are tokens separated by single spaces; offsets refer to the text as it is.
             threshold: keep entities of at least this probability; None: the threshold that the export was written with.
 
         Raises:

@@ -1,7 +1,7 @@
 """Tag, align or classify texts: `trellis predict exports/bilstm_crf "Mary Smith flew from Oslo to Lima."`
 
 Texts are arguments, or lines of standard input with `-`; with `--tokens` they are already split at spaces. A tagger
-prints tokens with their tags, or with `--format` entities with their places and probabilities, CoNLL columns, JSON
+prints tokens with their tags, or with `--format` entities with their offsets and probabilities, CoNLL columns, JSON
 lines, or a page; `--threshold` keeps entities of at least a probability. A word aligner takes `source ||| target`,
 split at spaces, and prints links, `0-0 1-2`, one line per pair; a classifier prints the label and its probability. For
 language models see `trellis generate`.

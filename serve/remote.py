@@ -39,7 +39,7 @@ class RemoteModel(ExportModel):
 
 
 def _reason(error: ServingError | ValueError) -> str:
-    """Return why a server cannot be asked; of a connection that failed, the cause alone."""
+    """Return why a request failed; for a failed connection, only its cause."""
     if not isinstance(error, ServingError) or error.code != "UNAVAILABLE":
         return str(error)
     cause = re.sub(r"\[Errno -?\d+\] ", "", error.message).rpartition(": ")[2]

@@ -29,8 +29,8 @@ from trellis.serve import inference
 from trellis.serve.export_model import ExportModel, Kind, LocalModel
 
 FEATURES = ("forward", "reverse", "language_model", "words")
-STEPS = np.array([-0.5, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 0.5, 1.0])  # changes of a weight that are tried
-ROUNDS = 20  # of changes of every weight, at most
+STEPS = np.array([-0.5, -0.2, -0.1, -0.05, 0.05, 0.1, 0.2, 0.5, 1.0])  # changes to try for a weight
+ROUNDS = 20  # maximum passes over all weights
 
 
 class _Hypotheses(NamedTuple):
@@ -138,7 +138,7 @@ def best_of(rows: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         rows: which text each hypothesis is of, ascending.
-        scores: of the hypotheses.
+        scores: the scores of the hypotheses.
         count: the number of texts.
     """
     order = np.lexsort((np.arange(len(rows)), -scores, rows))
@@ -151,7 +151,7 @@ def best_of(rows: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
 def tuned(
     rows: np.ndarray, texts: Sequence[str], features: np.ndarray, references: Sequence[str], tokenized: bool
 ) -> tuple[np.ndarray, float, float]:
-    """Return the weights of features that give the best BLEU; and BLEU by the first feature alone, and with them.
+    """Return the weights that give the best BLEU; and the BLEU with the first feature alone, and with these weights.
 
     The weight of the first feature is 1. Weights are changed one at a time, by whatever step helps most, until none
     does.

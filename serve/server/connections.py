@@ -65,7 +65,7 @@ class BoundedConnection(H11Protocol):
         self._abort_later(BODY)
 
     def resume_writing(self) -> None:
-        """Go on: the client has read."""
+        """Resume writing: the client has read."""
         super().resume_writing()
         if self._aborting and not self.transport.is_closing():
             self._aborting.cancel()
@@ -84,7 +84,7 @@ class BoundedConnection(H11Protocol):
             self._await("")
 
     def _await(self, awaited: str, seconds: float | None = None) -> None:
-        """Wait for something from now on, unless it is awaited already; for nothing if `awaited` is empty."""
+        """Start to wait for something, unless it is awaited already; stop waiting if `awaited` is empty."""
         if awaited == self._awaited:
             return
         if self._timer:
@@ -110,7 +110,7 @@ class BoundedConnection(H11Protocol):
         self._abort_later()
 
     def _abort_later(self, seconds: float = LINGER) -> None:
-        """Drop the connection if it is not closed by then: a close waits until the client has read everything."""
+        """Drop the connection if it is still open by then: closing waits until the client has read everything."""
         if self._aborting:
             self._aborting.cancel()
         self._aborting = self.loop.call_later(seconds, self.transport.abort)

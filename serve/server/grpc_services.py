@@ -26,11 +26,11 @@ from trellis.serve.server.requests import Arrays, Refused, Spec, brief, check_ar
 
 log = logging.getLogger("serve.local")
 
-REQUESTS = 4_096  # requests at the same time, further ones are refused
-STREAMS = 128  # requests of a connection at the same time, further ones wait at the client
+REQUESTS = 4_096  # concurrent requests; further ones are refused
+STREAMS = 128  # concurrent requests of a connection; further ones wait at the client
 SMALL = 16 << 10  # bytes of a request that is parsed at once
 SMALL_ANSWER = 4_096  # values of an answer that is encoded at once
-RECEIVING, CROWDED = 10.0, 1.0  # seconds for the message of a request to arrive, and if many do not
+RECEIVING, CROWDED = 10.0, 1.0  # seconds for the message of a request to arrive; the same while many are arriving
 CROWD = 16  # messages that are arriving
 CONNECTION_AGE = 600.0  # seconds after which a client is asked to connect again, so that none can hold a connection
 STOPPING = 30.0  # seconds for the last answers

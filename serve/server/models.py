@@ -212,12 +212,12 @@ class Models:
         folder: the folder of models.
         settings: how requests are batched.
         labels: versions that are served too, under a label.
-        poll: seconds between looks at the folder.
+        poll: seconds between scans of the folder.
         options: limits that replace the default ones.
 
     Attributes:
         served: `{model: {version number: version}}`.
-        poll: seconds between looks at the folder.
+        poll: seconds between scans of the folder.
         largest: the maximum cells of a request to any signature.
     """
 
