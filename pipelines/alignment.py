@@ -33,7 +33,7 @@ from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, O
 
 log = logging.getLogger(__name__)
 
-# Pairs that are kept as words, for pictures and for trying the export, besides those with gold alignments.
+# Pairs to keep as words, for pictures and examples, besides those with gold alignments.
 EXAMPLES = 500
 
 Links = set[tuple[int, int]]  # {(source, target), …}
@@ -41,10 +41,10 @@ Links = set[tuple[int, int]]  # {(source, target), …}
 
 @dataclass(frozen=True, kw_only=True)
 class BitextData(Data):
-    """Sentence pairs, counted in rows from 0 over all parts; every part is trained on.
+    """Sentence pairs, with rows counted from 0 over all parts; every part is used for training.
 
     Attributes:
-        tokens: every pair as numbers.
+        tokens: every pair as ids.
         pairs: `{row: sentence pair}` of those with gold alignments and of a few others.
         scored: `{part: rows with gold alignments}`.
     """
@@ -58,9 +58,10 @@ class BackoffLevel(NamedTuple):
     """Classes of words, which rare words share their counts with.
 
     Attributes:
-        attribute: what puts words into classes, such as `prefix4`.
+        attribute: the attribute that defines the classes, such as `prefix4`.
         pairs: the pairs of classes that co-occur.
-        source_classes, target_classes: their names by id.
+        source_classes: the names of the source classes by id.
+        target_classes: the names of the target classes by id.
     """
 
     attribute: str
@@ -71,13 +72,13 @@ class BackoffLevel(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedBitext(Encoded):
-    """A bitext as batches of numbered word pairs.
+    """A bitext as batches of the ids of word pairs.
 
     Attributes:
         data: what was encoded.
         vocabularies: source and target words by id.
         co_occurrence: the batches, and the pairs of words that co-occur.
-        levels: of back-off, from coarse to fine.
+        levels: the levels of back-off, from coarse to fine.
     """
 
     data: BitextData
@@ -130,17 +131,17 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
 
     @property
     def epochs(self) -> int:
-        """The number of iterations: by default those of `model.iterations` together."""
+        """The number of iterations: by default the sum of `model.iterations`."""
         return int(self.config.trainer.epochs or sum(self.config.model.iterations.values()))
 
     def monitor(self, encoded: EncodedBitext) -> str:
-        """Return the score that is shown: of the gold alignments where dev has them."""
+        """Return the score to show: the error rate on dev if it has gold alignments, else the training loss."""
         return "dev/aer" if "dev" in encoded.data.scored else "train/loss"
 
     # Reading
 
     def read(self) -> BitextData:
-        """Number the tokens of every part, and of the datasets in `data.also`."""
+        """Read every part, and the datasets in `data.also`, as token ids."""
         data = self.plain("data")
         files: dict[str, Path] = {}
         pairs: dict[int, SentencePair] = {}
@@ -170,7 +171,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
         )
 
     def _folder(self) -> str | None:
-        """Return where batches are kept; None: in memory."""
+        """Return the folder for batches; None: keep them in memory."""
         folder: str | None = self.config.batching.folder
         if folder is not None and not (Path(folder).is_dir() and os.access(folder, os.W_OK)):
             raise InputError(f"batching.folder: {folder} cannot be written to")
@@ -179,7 +180,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     # Encoding and batching
 
     def encode(self, data: BitextData, keep: Sequence[str] = ()) -> EncodedBitext:
-        """Number the words of both sides, and their classes where the model backs off to these."""
+        """Give ids to the words of both sides and, if the model backs off to classes, to these."""
         del keep
         vocabularies, ids_of_tokens = zip(*(self._vocabulary(data.tokens, side) for side in (0, 1)), strict=True)
         chunks = (

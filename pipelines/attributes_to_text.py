@@ -29,7 +29,7 @@ class AttributesToText(Translation):
         AttributesToTextSections.sample,
     )
     headline = ("bleu_13a_lc", "bleu_13a", "chrf", "coverage", "perplexity")
-    # With dozens of references each.
+    # Each item has dozens of references.
     slow = frozenset({"ter", "chrfpp"})
 
     # Reading
@@ -69,7 +69,7 @@ class AttributesToText(Translation):
     # Encoding
 
     def encode(self, data: TranslationData, keep: Sequence[str] = ()) -> EncodedPairs:
-        """Number the attributes, put placeholders for names into texts, and learn subwords of them."""
+        """Give ids to the attributes, replace names in texts by placeholders, and learn subwords of the texts."""
         del keep
         settings, open_classes = self.config.text, self.plain("data")["open_classes"]
         source = AttributeVocabulary.of(data.sources["train"], open_classes)
@@ -109,7 +109,7 @@ class AttributesToText(Translation):
         return count
 
     def finished(self, texts: list[str], encoded: EncodedPairs, part: str) -> list[str]:
-        """Put names where their placeholders are."""
+        """Replace placeholders by the names that they stand for."""
         filled = _attributes(encoded).fill(tf.constant(texts), tf.constant(encoded.data.sources[part]))
         return [text.decode() for text in filled.numpy()]
 

@@ -66,7 +66,7 @@ class LabelledData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedTexts(Encoded):
-    """Labelled texts as numbers.
+    """Labelled texts as tensors.
 
     Attributes:
         data: what was encoded.

@@ -1,4 +1,4 @@
-"""How sure a tagger may be of its entities: their calibration on dev, and the threshold for a precision."""
+"""How reliable the entities of a tagger are: their calibration on dev, and the threshold for a precision."""
 
 import csv
 import logging
@@ -50,7 +50,7 @@ class FoundEntities:
         Args:
             sentences: with gold tags, in BIO2.
             predicted: the predicted tags of each sentence.
-            posteriors: for each token of each sentence the probability of the entity that begins there.
+            posteriors: the probability of the entity that begins at each token of each sentence.
         """
         bio2, gold = Scheme("BIO2"), Counter[str]()
         kinds, values, correct = [], [], []
@@ -72,7 +72,7 @@ class FoundEntities:
 
 
 def calibrate(dev: FoundEntities, precision: float | None) -> Calibration:
-    """Return scales that are fitted on dev, and the threshold that gives a precision there; 0 without one."""
+    """Fit a calibration on dev, with the threshold that gives a precision there; 0 without a precision."""
     fitted = calibration.fit(dev.kinds, dev.posteriors, dev.correct)
     if precision is None:
         return fitted
@@ -91,7 +91,7 @@ def calibrate(dev: FoundEntities, precision: float | None) -> Calibration:
 
 
 def scores(part: str, found: FoundEntities, calibrated: Calibration) -> Metrics:
-    """Return the calibration error of a part, and what its entities above the threshold reach."""
+    """Return the calibration error of a part, and precision and recall of its entities above the threshold."""
     if not len(found.posteriors):
         return {}
     probabilities = calibrated.probabilities(found.kinds, found.posteriors)
@@ -108,7 +108,7 @@ def scores(part: str, found: FoundEntities, calibrated: Calibration) -> Metrics:
 
 
 def facts(calibrated: Calibration, precision: float | None) -> dict[str, Any]:
-    """Return what the metadata of an export say of its probabilities."""
+    """Return the facts about probabilities for the metadata of an export."""
     return {
         "calibration": {
             **calibrated.scale._asdict(),

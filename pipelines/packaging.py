@@ -34,7 +34,7 @@ class Exporter:
             check_writable(config.export.dir)
 
     def compress(self, model: keras.Model) -> Compressed | None:
-        """Return the weights of a model as `export.weights` stores them; None where they stay as they are.
+        """Compress the weights of a model as `export.weights` says; return None if it leaves them unchanged.
 
         Raises:
             InputError: the model has no weights that can be stored in this way.
@@ -69,7 +69,7 @@ class Exporter:
         weights: Compressed | None,
         terminal: Terminal,
     ) -> None:
-        """Write an export to a folder, and verify it in a process of its own."""
+        """Write an export to a folder, and verify it in a separate process."""
         terminal.phase("exporting")
         config = self.config
         facts = {

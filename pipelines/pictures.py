@@ -34,7 +34,7 @@ def learning_curve(path: Path, history: Mapping[str, Sequence[tuple[int, float]]
 
 
 def confusions(path: Path, pairs: Mapping[tuple[str, str], int], meaning: str) -> None:
-    """Draw how often which class was taken for which.
+    """Draw how often each class was predicted as each other one.
 
     Args:
         pairs: `{(gold, predicted): count}`, 0 for pairs that it lacks.

@@ -37,7 +37,7 @@ TaggedPart = Sequence[AnnotatedText | Sentence]  # of one kind
 log = logging.getLogger(__name__)
 
 FIRST = 3000  # lines of each file that are read before anything else starts
-SETTLED = 2000  # of these, the lines whose errors do not depend on what follows
+SETTLED = 2000  # the first of these, whose errors do not depend on what follows
 READERS = ("trellis.components.readers.", "trellis.components.annotation.")
 
 
@@ -327,7 +327,7 @@ def sentence_pairs(
 
 
 def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a dataset with the dev and test parts that its folder has beside the training part.
+    """Return a dataset with the dev and test parts that are in the folder of its training part.
 
     The files of a part are named like those of train, except for the name of the part: `valid.de` beside `train.de`.
     """

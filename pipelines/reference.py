@@ -68,7 +68,7 @@ def _models(tree: Tree) -> Iterator[str]:
 
 
 def _differences(base: Mapping[str, object], other: Mapping[str, object]) -> list[str]:
-    """Return the defaults in which a model differs from another, but for its name."""
+    """Return the defaults in which a model differs from another, except its name."""
     return [
         f"`{key}={settings.shown(value)}`"
         for key, value in other.items()

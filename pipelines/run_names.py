@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-# Said elsewhere: by the rest of the name, or by the tags and files of the run.
+# These are in the rest of the name, or in the tags and files of the run.
 _LEFT_OUT = ("model", "data", "seed", "experiment", "resume", "tracking", "export", "hydra", "trainer.threads")
 
 

@@ -5,7 +5,7 @@ trellis train -m hydra/sweeper=optuna model.units='int(interval(50, 300))' model
 Values are written as for any sweep of Hydra: `choice(a, b)` or `a,b`, and `range(START, STOP, STEP)`. Only a search
 takes `interval(LOW, HIGH)`, `int(interval(LOW, HIGH))` for whole numbers, and `tag(log, …)` for a logarithmic scale.
 
-The study is a database in the folder of the sweep: an interrupted search goes on with `resume=true`, and several
+The study is a database in the folder of the sweep: `resume=true` continues an interrupted search, and several
 processes may work on one study.
 """
 
@@ -45,7 +45,7 @@ Direction = Literal["maximize", "minimize"]
 
 TARGET = "hydra_plugins.trellis.OptunaSweeper"  # conf/hydra/sweeper/optuna.yaml
 SPACE = "space"  # attribute of a study: what it searches
-FAILURES = 3  # a search ends if so many trials fail before one succeeds
+FAILURES = 3  # a search ends after this many failed trials without a success
 
 
 class SearchSettings(Schema):
@@ -71,7 +71,7 @@ def check(config: DictConfig, overrides: Sequence[str]) -> None:
         overrides: of the command line.
 
     Raises:
-        InputError: something cannot be.
+        InputError: a setting is invalid, or there is nothing to search.
     """
     from trellis.pipelines.settings import check_section
 
@@ -83,7 +83,7 @@ def check(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def written(params: Mapping[str, str]) -> list[str]:
-    """Return the settings to search that a file names as they are written on the command line."""
+    """Return the settings to search from a file in the form of the command line."""
     return [f"{key}={values}" for key, values in params.items()]
 
 
@@ -93,7 +93,7 @@ def divided(
     """Return the overrides that all trials share, and the distribution of each key that is searched.
 
     Raises:
-        InputError: a distribution cannot be.
+        InputError: a distribution is invalid.
     """
     fixed, space = [], {}
     for override in parse([*written(params), *overrides]):
@@ -134,7 +134,7 @@ class OptunaSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra provides, and make the launcher."""
+        """Keep what Hydra provides, and create the launcher."""
         self._context, self._config = hydra_context, config
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -143,7 +143,7 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run trials until the study has as many as asked for."""
         try:
-            # Trials that were interrupted resume, whatever the others do.
+            # Only interrupted trials resume.
             own = [argument for argument in arguments if not argument.startswith("resume=")]
             self._search(*divided(own, self.settings["params"]))
         except InputError as error:
@@ -153,7 +153,7 @@ class OptunaSweeper(Sweeper):
     def _search(self, fixed: Sequence[str], space: dict[str, "optuna.distributions.BaseDistribution"]) -> None:
         folder = Path(self._config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
-        # Launchers announce jobs with all their overrides, those that are meant for the job alone, too.
+        # Launchers announce jobs with all their overrides, including those that are internal.
         for launcher in ("hydra._internal.core_plugins.basic_launcher", "hydra_plugins.hydra_joblib_launcher._core"):
             logging.getLogger(launcher).setLevel(logging.WARNING)
         OmegaConf.save(self._config, folder / "multirun.yaml")  # as sweepers of Hydra do

@@ -26,9 +26,9 @@ class Group(NamedTuple):
     """Runs that differ in their seed alone.
 
     Attributes:
-        overrides: theirs, without the seed.
-        folders: of the runs.
-        metrics: of each run.
+        overrides: the overrides of the runs, without the seed.
+        folders: the folders of the runs.
+        metrics: the metrics of each run.
     """
 
     overrides: list[str]
@@ -85,7 +85,7 @@ def line(label: str, metrics: Sequence[Metrics]) -> str:
 
 
 def _shown(metrics: Sequence[Metrics]) -> list[str]:
-    """Return the scores that are shown, of test where there are any."""
+    """Return the names of the scores to show: those of test if there are any, else of dev."""
     part = "test" if any(key.startswith("test/") for key in metrics[0]) else "dev"
     return [f"{part}/{name}" for name in HEADLINES if any(f"{part}/{name}" in each for each in metrics)]
 
@@ -97,7 +97,7 @@ def _mean(metrics: Sequence[Metrics], key: str) -> str:
 
 
 def best(groups: Sequence[Group]) -> tuple[Group, str] | None:
-    """Return the group that is best on dev, and the score that says so; None where they share no score."""
+    """Return the group that is best on dev, and the name of the score that decides; None if they share no score."""
     for name in (f"dev/{name}" for name in HEADLINES):
         if all(name in run for group in groups for run in group.metrics):
             chosen = groups[0]

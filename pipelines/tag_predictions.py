@@ -1,4 +1,4 @@
-"""What a tagger predicts for whole parts of the data, in batches."""
+"""Predictions of a tagger for whole parts of the data, in batches."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ def predictor(
     batching: DictConfig,
     with_entities: bool,
 ) -> Callable[[str, bool], Predictions]:
-    """Return a function that predicts the tags of a part, and on request how probable its entities are.
+    """Return a function that predicts the tags of a part and, on request, the probabilities of its entities.
 
     Args:
         model: a tagger.

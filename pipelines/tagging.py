@@ -64,7 +64,7 @@ class TaggedData(Data):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSentences(Encoded):
-    """Tagged sentences as numbers.
+    """Tagged sentences as tensors.
 
     Attributes:
         data: what was encoded.
@@ -90,7 +90,7 @@ class TaggingOutcome(Outcome):
     Attributes:
         predictions: by part.
         entities: by part, the entities among them; empty without entities.
-        calibration: what makes probabilities of their posteriors; None without entities.
+        calibration: turns their posteriors into probabilities; None without entities.
     """
 
     predictions: Mapping[str, Predictions]
@@ -306,7 +306,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         return model
 
     def _constraints(self, when: str, tags: Sequence[str]) -> dict[str, Any]:
-        """Return the constraints that keep the head to the tag scheme, in decoding or also in training."""
+        """Return the constraints that make the head follow the tag scheme, in decoding or also in training."""
         model = self.config.model
         if not self.entities:
             raise InputError(f"model.constraints={when}: data.task=pos has no scheme that could rule out anything")
@@ -410,7 +410,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     def _package(
         self, model: keras.Model, encoded: EncodedSentences, calibration: Calibration | None, facts: Mapping[str, Any]
     ) -> Package:
-        # Words that bring their columns along are split at spaces alone.
+        # Words that come with columns are split at spaces alone.
         tokenizer = "spaces" if encoded.columns else self.config.text.tokenizer
         dev = encoded.data.parts["dev"]
         texts = [" ".join(_inputs(sentence, encoded.columns)) for sentence in dev]

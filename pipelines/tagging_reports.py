@@ -54,7 +54,7 @@ def write(
 
 
 def _types(rows: Sequence[Tags]) -> list[list[str]]:
-    """Return the entity type of each tag: whether it was B- or I- says little."""
+    """Return the entity type of each tag; B- and I- are not told apart."""
     return [[tag_schemes.split(tag)[1] or "O" for tag in tags] for tags in rows]
 
 

@@ -38,7 +38,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What was read.
+    """The data of a task as they were read.
 
     Attributes:
         files: the file of each part, `{"train": Path, …}`.
@@ -56,7 +56,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """Data as numbers.
+    """Data as ids and tensors.
 
     Attributes:
         words: the vocabulary of the word embeddings, in the order of ids; None where a model has none. It is stored
@@ -73,8 +73,8 @@ class Batches:
     Attributes:
         steps: batches of an epoch.
         tokens: tokens of an epoch, for the speed that is shown.
-        epoch_dataset: makes the dataset that `fit` iterates once an epoch. It takes a function that tells which epoch
-            it is, counted from 0, so that a resumed run sees the batches that the run before it would have seen.
+        epoch_dataset: makes the dataset that `fit` iterates once per epoch. It takes a function that returns the index
+            of the current epoch, so that a resumed run sees the batches that the interrupted run would have seen.
     """
 
     steps: int
@@ -89,7 +89,7 @@ class Outcome:
     Attributes:
         metrics: `{"dev/f1": …, "test/f1": …}`; a name with two slashes, `test/f1/PER`, is a detail.
         segments: the statistics of the segments of test, or of dev without one, for `trellis compare`; None if the
-            score of the task is no function of such statistics.
+            score of the task cannot be computed from such statistics.
     """
 
     metrics: Metrics
@@ -112,8 +112,8 @@ class Package:
         module: the model with its signatures.
         texts: inputs of several lengths, as `module.examples` takes them: warm-up requests and golden answers.
         facts: about the model, for its metadata: labels, sizes of vocabularies.
-        command: the subcommand of `trellis` that asks such an export.
-        example: an argument of it to try.
+        command: the subcommand of `trellis` that queries such an export.
+        example: an example argument for this command.
         request: a row that MLflow's model takes.
         response: columns of its answer, `{name: "string" | "number" | "strings" | "numbers"}`.
     """
@@ -133,8 +133,8 @@ class Loss:
 
     Attributes:
         of_batch: the loss of a batch; None where the model has its own training step.
-        of_epoch: a loss whose mean over the batches of an epoch is the mean over its examples, for optimizers that
-            take the whole epoch at once; None where there is none that is smooth in the weights.
+        of_epoch: a loss whose mean over the batches of an epoch is the mean over its examples, for optimizers that use
+            the whole epoch at once; None if the loss is not smooth in the weights.
     """
 
     of_batch: keras.losses.Loss | None = None
@@ -143,7 +143,7 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator(Generic[OutcomeT]):
-    """Scores one model with the weights that it has when it is asked, through functions that are compiled once.
+    """Scores a model with its current weights, through functions that are compiled once.
 
     Attributes:
         dev: scores on dev; called after each epoch.
@@ -167,13 +167,13 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
     Attributes:
         needs: what a model of this task learns from, for messages: "tagged sentences".
         accepts: the values of `data.task` whose datasets have that.
-        sample: a dataset of the package that has that.
+        sample: a sample dataset that has that.
         monitors: what `trainer.monitor` may be; `auto` is the first one.
         headline: the scores that the summary of a run shows, without their part; all of them if it is empty.
         embeds_words: whether its models have word vectors, which `init_from` can set.
         wide: whether most of the work is large matrix products, for which all cores take one operation together.
-        keeps_last: whether the model of the last epoch is the result, whatever dev says.
-        has_precision_dial: whether an export can drop answers that are not sure enough, see `export.precision`.
+        keeps_last: whether the result is the model of the last epoch, whatever its score on dev.
+        has_precision_dial: whether an export can drop answers below a probability, see `export.precision`.
 
     Raises:
         InputError: the data are of another kind, or `trainer.monitor` names a score that this task does not have.
@@ -222,7 +222,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
 
     @abc.abstractmethod
     def encode(self, data: DataT, keep: Sequence[str] = ()) -> EncodedT:
-        """Adapt the vocabularies on the training part and turn every part into numbers.
+        """Adapt the vocabularies on the training part and turn every part into tensors.
 
         Args:
             keep: words to know besides those of the training part.
@@ -237,7 +237,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         """Build the model, not compiled."""
 
     def loss(self, encoded: EncodedT, batches: Batches) -> Loss:
-        """Return what the model is compiled with; by default its own training step decides."""
+        """Return the loss to compile the model with; by default its own training step computes it."""
         del encoded, batches
         return Loss()
 
@@ -285,7 +285,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         return run_name(self.config, typed_overrides(reports.parent))
 
     def model_options(self, *others: str) -> dict[str, Any]:
-        """Return the section `model` without what does not concern the function that builds it.
+        """Return the section `model` without the keys that the function that builds it does not take.
 
         Args:
             others: further keys to leave out.

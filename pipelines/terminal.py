@@ -1,7 +1,7 @@
-"""What a person sees on standard error while a run goes on.
+"""Progress of a run on standard error.
 
-On a terminal, one live line names the phase that lasts, with its time, or shows a progress bar during training; lines
-that stay, such as one per epoch, scroll above it. Elsewhere only the lines that stay are printed. `train.log` has the
+On a terminal, one live line names the current phase with its time, or shows a progress bar during training; permanent
+lines, such as one per epoch, scroll above it. Elsewhere only the permanent lines are printed. `train.log` has the
 seconds of each phase.
 """
 
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 
 class StderrHandler(logging.StreamHandler):
-    """Writes to what `sys.stderr` is when something is logged, so that a line never lands inside the live one."""
+    """Writes to the `sys.stderr` of the moment, so that a logged line never lands inside the live one."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
     @property
     def stream(self) -> object:
-        """The present `sys.stderr`."""
+        """The current `sys.stderr`."""
         return sys.stderr
 
 
@@ -80,7 +80,7 @@ class Terminal:
             self._live = None
 
     def phase(self, name: str) -> None:
-        """Show that the run is at something else now: "reading", "exporting"."""
+        """Begin a phase of the run, such as "reading" or "exporting"."""
         termination.check()
         self._end_phase()
         self._phase, self._began = name, time.perf_counter()
@@ -93,11 +93,11 @@ class Terminal:
             self._phase = None
 
     def line(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a permanent line."""
         if self.is_live:
             self._console.print(text, soft_wrap=True, markup=False)
             return
-        # A run goes on where nobody can read its progress any more.
+        # A run continues even if nobody can read its progress any more.
         with contextlib.suppress(OSError):
             print(text, file=sys.stderr, flush=True)
 
@@ -106,7 +106,7 @@ class Terminal:
 
         Args:
             name: "epoch 3/30".
-            share: of all epochs that is done, for the bar and the time left.
+            share: the share of all epochs that is done, for the bar and the time left.
             text: loss, score and speed.
         """
         self._display.show_training(name, share, text)
@@ -162,5 +162,5 @@ class _Display:
 
 
 def headline(config: DictConfig, folder: Path) -> str:
-    """Return one line on what is about to run, and where it goes."""
+    """Return one line on what is about to run, and the folder of the run."""
     return f"{config.model.name} on {config.data.name}, seed {config.seed} → {os.path.relpath(folder)}"

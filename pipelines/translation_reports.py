@@ -1,4 +1,4 @@
-"""What a translator leaves for people: its translations beside the references, and pictures of attention."""
+"""Reports of a translator: translations beside their references, and pictures of attention."""
 
 import csv
 import warnings

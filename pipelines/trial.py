@@ -1,4 +1,4 @@
-"""The trial of a search that the present run is: where its scores go, and who ends it early."""
+"""The trial of a search that this run carries out: it reports scores to the study, which may end it early."""
 
 import functools
 import json
@@ -42,12 +42,12 @@ class Address(NamedTuple):
 
 
 def is_searching() -> bool:
-    """Whether the present run is a trial of a search."""
+    """Return whether this run is a trial of a search."""
     return VARIABLE in os.environ
 
 
 def report(score: float, epoch: int) -> None:
-    """Tell the study of the present trial a score on dev; do nothing outside a search.
+    """Report a score on dev to the study of this trial; do nothing outside a search.
 
     Raises:
         Pruned: trials with better scores after as many epochs make this one not worth going on with.
@@ -86,6 +86,6 @@ def pruner(name: str, warm_up: int) -> "optuna.pruners.BasePruner":
 
 
 def is_abandoned(trial: "optuna.trial.FrozenTrial") -> bool:
-    """Whether the process of an unfinished trial has gone, on this machine."""
+    """Return whether the process of an unfinished trial ran on this machine and has ended."""
     owner = str(trial.user_attrs.get(OWNER, ""))
     return not owner or has_ended(owner)

@@ -1,4 +1,4 @@
-"""MLflow's database where it is a file: one process makes it, and it is there whole or not at all."""
+"""MLflow's database where it is a file: one process creates it, atomically."""
 
 import glob
 import sys
@@ -10,10 +10,10 @@ PREFIX = "sqlite:///"
 
 
 def make(uri: str) -> None:
-    """Make the database that a URI names if it is a file that does not exist yet.
+    """Create the database that a URI names if it is a file that does not exist yet.
 
-    MLflow makes its tables in many steps, which take seconds. A process that ends in between would leave a database
-    that no run can use, and two processes would get in each other's way.
+    MLflow creates its tables in many steps, which take seconds. A process that ends in between would leave a database
+    that no run can use, and two processes would interfere with each other.
     """
     if not uri.startswith(PREFIX) or "?" in uri or sys.platform == "win32":
         return

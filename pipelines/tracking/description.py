@@ -1,4 +1,4 @@
-"""What describes a run to people who compare runs: its parameters, and a table of its scores."""
+"""The description of a run in MLflow: its parameters, and a table of its scores."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -12,7 +12,7 @@ from trellis.pipelines.run_names import is_below
 from trellis.pipelines.settings import unused_keys
 
 BEST = ("best", "best_epoch")  # the score that chose the epoch has a name of its own too
-# Said elsewhere: by the run's name, its dataset, its tags or the files of the run.
+# Recorded elsewhere: in the run's name, its dataset, its tags or its files.
 NOT_PARAMETERS = (
     *("tracking", "export", "pipeline", "batching.folder"),
     *("data.files", "data.path", "data.download", "data.licence"),

@@ -19,7 +19,7 @@ from trellis.pipelines.trial import Pruned
 
 @contextlib.contextmanager
 def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tracker]:
-    """Start the tracker that `tracking` names, and end it as the block ends.
+    """Start the tracker that `tracking` names; record how the block ends.
 
     Raises:
         SystemExit: status 130 after an interrupt, 143 after SIGTERM.

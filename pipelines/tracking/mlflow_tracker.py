@@ -22,11 +22,11 @@ from trellis.pipelines.tracking.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-CURVES = "epoch/"  # begins the names of metrics that have a value for each epoch
-VIEW = "trellis"  # names the state of MLflow's page of runs that its address asks for
+CURVES = "epoch/"  # prefix of the metrics that have a value for each epoch
+VIEW = "trellis"  # the name of the shared view of MLflow's page of runs, for its address
 # Without it MLflow opens an experiment on its pages for chat assistants.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-# What SQLite says where a disk is full, or a file or folder is read-only.
+# SQLite's messages for a full disk and for a read-only file or folder.
 DATABASE_ERRORS = (
     "database or disk is full", "attempt to write a readonly database", "unable to open database file", "disk I/O error"
 )  # fmt: skip
@@ -92,7 +92,7 @@ class MLflowTracker(Tracker):
         try:
             return str(self.client.create_experiment(self.experiment, place, tags=EXPERIMENT_TAGS))
         except self.mlflow.MlflowException:
-            # Another run of the same sweep was quicker.
+            # Another run of the same sweep created it meanwhile.
             return str(self.client.get_experiment_by_name(self.experiment).experiment_id)
 
     def _resumed(self) -> str | None:
@@ -120,7 +120,7 @@ class MLflowTracker(Tracker):
             **git_tags(),
             **version_tags(),
         }
-        # Known from now on, so that the run is marked FAILED if what follows fails.
+        # Set now, so that the run is marked FAILED if what follows fails.
         run_id = self.run_id = str(self.client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id)
         (self.folder / RUN_FILE).write_text(run_id)
         settings = {names.encoded(key): str(value)[:500] for key, value in parameters(self.config).items()}
@@ -129,7 +129,7 @@ class MLflowTracker(Tracker):
         return run_id
 
     def log_data(self, data: Data) -> None:
-        """Record the dataset with its digest and where it is from."""
+        """Record the dataset with its digest and its source."""
         from mlflow.data.http_dataset_source import HTTPDatasetSource
         from mlflow.data.meta_dataset import MetaDataset
         from mlflow.entities import DatasetInput, InputTag
@@ -220,7 +220,7 @@ class MLflowTracker(Tracker):
             log.warning("the run could not be marked %s (%s)", status, first_line(error))
 
     def problem(self, error: Exception) -> str | None:
-        """Return what is wrong with the database, such as a full disk."""
+        """Return the problem with the database, such as a full disk, in one line."""
         reason = next((each for each in DATABASE_ERRORS if each in str(error)), None)
         is_of_database = type(error).__module__.split(".")[0] in ("mlflow", "sqlalchemy", "sqlite3")
         return f"tracking.uri={self.uri}: cannot be written ({reason})" if reason and is_of_database else None

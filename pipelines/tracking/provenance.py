@@ -1,4 +1,4 @@
-"""What a run was made with: the commit and the versions of libraries."""
+"""Provenance of a run: the commit and the versions of libraries."""
 
 import importlib.metadata
 import subprocess

@@ -1,4 +1,4 @@
-"""Models that MLflow's registry knows by name."""
+"""Registered models of MLflow."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ def address(uri: str | None) -> str:
 
 
 def fetched(source: str, uri: str | None) -> str:
-    """Return a folder with what `source` names: a registered model, `models:/NAME@champion`, or a folder already.
+    """Return a folder with what `source` names: a registered model, `models:/NAME@champion`, or a folder.
 
     Raises:
         InputError: MLflow knows no such model.

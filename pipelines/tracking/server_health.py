@@ -21,7 +21,7 @@ def check(uri: str) -> None:
     try:
         urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=ANSWER_WITHIN).close()
     except urllib.error.HTTPError:
-        pass  # A refusal is an answer: what it means is MLflow's to say.
+        pass  # The server responds; MLflow reports what the error means.
     except (OSError, http.client.HTTPException) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
         reason = (cause.strerror if isinstance(cause, OSError) else None) or cause

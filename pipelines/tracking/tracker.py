@@ -24,7 +24,7 @@ class Tracker(abc.ABC):
         """Begin or resume the record of the run.
 
         Raises:
-            InputError: the place for records cannot be reached.
+            InputError: the server or database cannot be reached.
         """
 
     @abc.abstractmethod
@@ -68,11 +68,11 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def problem(self, error: Exception) -> str | None:
-        """Return what the user can mend, in one line, if an error is that of the place for records; None otherwise."""
+        """Return one line about an error of the server or database that the user can fix; None for other errors."""
 
     @abc.abstractmethod
     def description(self) -> str | None:
-        """Return where the record is, for people; None if there is none."""
+        """Return the location of the record, for people; None if there is none."""
 
     @abc.abstractmethod
     def command(self) -> str | None:
