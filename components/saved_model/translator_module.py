@@ -39,7 +39,7 @@ class TranslatorModule(ExportModule):
     (batch, time, source)` and `alignment (batch,)`.
 
     Words are separated by spaces. The translation of a text without words is empty. No translation has more subwords
-    than 1.5 × those of its text + 10.
+    than 1.5 × those of its text + 10, except in `sample`, where only `count` limits them.
 
     Args:
         model: a model of texts.
