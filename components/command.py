@@ -168,5 +168,6 @@ non_negative_int = _bounded(int, lambda value: value >= 0, "a whole number of at
 positive_int = _bounded(int, lambda value: value >= 1, "a whole number of at least 1")
 non_negative_float = _bounded(float, lambda value: 0 <= value < math.inf, "a number of at least 0")
 positive_float = _bounded(float, lambda value: 0 < value < math.inf, "a number above 0")
+rate = _bounded(float, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
 probability = _bounded(float, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
 port = _bounded(int, lambda value: 0 <= value <= 65535, "a port from 0 to 65535")

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias, get_args
 
 from trellis.components.annotation import brat, token_lines, token_lists, token_tables, tokens, tools
 from trellis.components.annotation.annotated_text import AnnotatedText
-from trellis.components.annotation.records import read_records, write_records
+from trellis.components.annotation.records import is_json, read_records, write_records
 from trellis.components.choices import AnnotationFormat, Misfits, OffsetUnit, Tokenizer
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
@@ -37,7 +37,6 @@ _SUFFIXES: dict[str, AnnotationFormat] = {
     ".iob": "conll",
     ".parquet": "huggingface",
 }
-_JSON = (".json", ".jsonl", ".ndjson")
 
 
 class _Reader(NamedTuple):
@@ -148,7 +147,7 @@ def recognize(path: FilePath, encoding: str = "utf-8") -> AnnotationFormat:
         return _SUFFIXES[suffix]
     lines = islice(read_lines(file, encoding), _LINES_LOOKED_AT)
     sample = [line for _, line in lines if not is_blank(line)]
-    if suffix in _JSON or (sample and sample[0].lstrip()[:1] in ("{", "[")):
+    if is_json(file) or (sample and sample[0].lstrip()[:1] in ("{", "[")):
         return _of_json(file, encoding)
     if sample and token_tables.is_header(sample[0]):
         return "csv"
@@ -204,7 +203,7 @@ def format_for(path: FilePath) -> AnnotationFormat:
         return _SUFFIXES[suffix]
     if name.endswith("/") or Path(name).is_dir():
         return "brat"
-    choices = "spacy, prodigy, doccano, label_studio or huggingface" if suffix in _JSON else ", ".join(FORMATS)
+    choices = "spacy, prodigy, doccano, label_studio or huggingface" if is_json(path) else ", ".join(FORMATS)
     raise InputError(f"{path}: which format? --to {choices}")
 
 
@@ -289,7 +288,7 @@ def _write_texts(
     if form == "brat":
         return _write_brat(path, texts)
     records = tools.records(texts, form, options.offsets)
-    _write_text(path, write_records(records, as_list=_suffix(path) == ".json"))
+    write_text(path, write_records(records, as_list=_suffix(path) == ".json"))
     return len(texts)
 
 
@@ -339,15 +338,15 @@ def _write_sentences(
         with atomic_write(path) as part:
             token_lists.write_parquet(part, sentences, field)
     elif form == "huggingface":
-        _write_text(path, write_records(token_lists.records(sentences, field), as_list=_suffix(path) == ".json"))
+        write_text(path, write_records(token_lists.records(sentences, field), as_list=_suffix(path) == ".json"))
     elif form == "csv":
         table = io.StringIO()
         token_tables.write(table, sentences)
-        _write_text(path, [table.getvalue()])
+        write_text(path, [table.getvalue()])
     elif form == "word_tag":
-        _write_text(path, token_lines.word_tag_lines(sentences, options.separator))
+        write_text(path, token_lines.word_tag_lines(sentences, options.separator))
     else:
-        _write_text(path, token_lines.conll_lines(sentences))
+        write_text(path, token_lines.conll_lines(sentences))
     return len(sentences)
 
 
@@ -355,7 +354,7 @@ def _are_entities(sentences: Sentences) -> bool:
     return any("O" in sentence.tags for sentence in sentences)
 
 
-def _write_text(path: Path, pieces: Iterable[str]) -> None:
+def write_text(path: Path, pieces: Iterable[str]) -> None:
     """Write a text file atomically, compressed if its name ends in `.gz`."""
     with atomic_write(path) as part, open(part, "wb") as stored:
         compressed = gzip.GzipFile("", "wb", fileobj=stored, mtime=0) if path.suffix == ".gz" else stored

@@ -49,6 +49,11 @@ def _is_whole(name: str, first: str, only: bool) -> bool:
     return only and isinstance(value, list) and not is_pair(value)
 
 
+def is_json(path: FilePath) -> bool:
+    """Return whether a file is JSON or JSON lines, by its name."""
+    return str(path).lower().removesuffix(".gz").endswith((".json", ".jsonl", ".ndjson"))
+
+
 def is_pair(value: Any) -> bool:
     """Return whether a value is a text with its annotations, as spaCy is trained from: `["text", {…}]`."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], dict)

@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Any
 
 from trellis.components.annotation.annotated_text import AnnotatedText, FoundSpan, FoundText, checked, utf16_offsets
-from trellis.components.annotation.records import Record, is_pair, read_records
+from trellis.components.annotation.records import Record, is_json, is_pair, read_records
 from trellis.components.choices import OffsetUnit
 from trellis.components.errors import InputError, quoted
 from trellis.components.readers import tables
+from trellis.components.readers.lines import is_blank, read_lines
 from trellis.components.types import JSON, FilePath
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ class _Written:
     tokens: Sequence[tuple[int, int]] | None
     token_texts: Sequence[str]
     id: str | int
+    score: float | None
 
 
 def read(path: FilePath, tool: str, encoding: str = "utf-8", unit: OffsetUnit = "code_points") -> list[AnnotatedText]:
@@ -83,13 +85,39 @@ def recognize(records: Iterable[Record]) -> str | None:
     return None
 
 
-def records(texts: Iterable[AnnotatedText], tool: str, unit: OffsetUnit = "code_points") -> Iterable[JSON]:
+def read_unlabelled(path: FilePath, encoding: str = "utf-8") -> list[AnnotatedText]:
+    """Read texts without spans: of records, the field `text` or the text of a task; of other files, each line.
+
+    Raises:
+        InputError: a record has no text; names the file and line.
+    """
+    found: list[tuple[FoundText, str, int]] = []
+    if is_json(path):
+        for record in read_records(path, encoding):
+            fields = {"text": record.value} if isinstance(record.value, str) else _fields(record)
+            inner = fields.get("data")
+            text = _only_text(inner, record.place) if isinstance(inner, dict) else _text_of(fields)
+            found.append((FoundText(text, (), None, fields.get("id")), record.place, record.line))
+    else:
+        for number, line in read_lines(path, encoding):
+            if not is_blank(line):
+                found.append((FoundText(line, ()), f"{path}:{number}", number))
+    return [checked(text, place, line) for text, place, line in found]
+
+
+def records(
+    texts: Iterable[AnnotatedText],
+    tool: str,
+    unit: OffsetUnit = "code_points",
+    scores: Sequence[float] | None = None,
+) -> Iterable[JSON]:
     """Yield a record for each text, as a tool writes it.
 
     Args:
         texts: the texts.
         tool: one of `TOOLS`.
         unit: what offsets count.
+        scores: of texts whose spans are suggestions, which the tool shows to be corrected; None: they are annotations.
     """
     for number, text in enumerate(texts, 1):
         place: Sequence[int] = utf16_offsets(text.text) if unit == "utf16" else range(len(text.text) + 1)
@@ -101,6 +129,7 @@ def records(texts: Iterable[AnnotatedText], tool: str, unit: OffsetUnit = "code_
                 None if text.tokens is None else [(place[start], place[end]) for start, end in text.tokens],
                 [text.text[start:end] for start, end in text.tokens or ()],
                 number if text.id is None else text.id,
+                None if scores is None else round(float(scores[number - 1]), 6),
             )
         )
 
@@ -187,7 +216,11 @@ def _write_spacy(written: _Written) -> JSON:
     record: JSON = {"text": written.text, "entities": [list(span) for span in written.spans]}
     if written.tokens is not None:
         record["tokens"] = [{"id": i, "start": start, "end": end} for i, (start, end) in enumerate(written.tokens)]
-    return record
+    return _scored(record, written)
+
+
+def _scored(record: JSON, written: _Written) -> JSON:
+    return record if written.score is None else {**record, "score": written.score}
 
 
 # Prodigy
@@ -225,6 +258,8 @@ def _write_prodigy(written: _Written) -> JSON:
         {"start": start, "end": end, "label": label, **_token_places(start, end, written.tokens)}
         for start, end, label in written.spans
     ]
+    if written.score is not None:  # no answer yet
+        return {**record, "meta": {"id": written.id, "score": written.score}}
     return {**record, "answer": "accept", "meta": {"id": written.id}}
 
 
@@ -266,7 +301,8 @@ def _find_doccano(fields: JSON, place: str) -> FoundText | str:
 
 
 def _write_doccano(written: _Written) -> JSON:
-    return {"id": written.id, "text": written.text, "label": [list(span) for span in written.spans]}
+    record = {"id": written.id, "text": written.text, "label": [list(span) for span in written.spans]}
+    return _scored(record, written)
 
 
 # Label Studio: JSON, and JSON-MIN, where each tag of the labelling configuration is a field
@@ -336,7 +372,10 @@ def _write_label_studio(written: _Written) -> JSON:
         }
         for number, ((start, end, label), surface) in enumerate(zip(written.spans, written.surfaces, strict=True), 1)
     ]
-    return {"id": written.id, "data": {"text": written.text}, "annotations": [{"result": result}]}
+    task: JSON = {"id": written.id, "data": {"text": written.text}}
+    if written.score is not None:
+        return {**task, "predictions": [{"score": written.score, "result": result}]}
+    return {**task, "annotations": [{"result": result}]}
 
 
 # In the order in which they are recognized.
