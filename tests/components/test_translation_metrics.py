@@ -184,7 +184,7 @@ def test_a_system_that_is_better_everywhere_is_significantly_better():
     metric = translation_metric("ter", tokenized=True)
     rows = [metric.statistics(each, references) for each in (baseline, references[0])]
     result = paired_bootstrap(metric.score, *rows, samples=200)
-    assert result == pytest.approx((-20, -20, -20, 2 / 201))
+    assert result == pytest.approx((-20, -20, -20, 2 / 201, 0))
     assert paired_randomization(metric.score, *rows, trials=200) == 1 / 201
 
 
