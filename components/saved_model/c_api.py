@@ -1,6 +1,7 @@
 """Run an export through TensorFlow's C API, without Python in TensorFlow: the way TensorFlow Serving loads it.
 
-usage: c_api.py EXPORT — answers the requests of its golden.json, one JSON object a line: outputs and milliseconds.
+usage: c_api.py EXPORT SIGNATURE… — answers the requests of its golden.json to these signatures, one JSON object a line:
+outputs and milliseconds.
 
 With TRELLIS_GRAPPLER=0 in the environment, graphs run as they are stored. TensorFlow's graph optimizer, Grappler, takes
 most of the time of the first requests; tests that send only a few do without it.
@@ -167,24 +168,24 @@ def decode_array(stored: Mapping[str, Any]) -> np.ndarray:
     return array.reshape(stored["shape"])
 
 
-def main(export: str) -> None:
-    """Print the answers of an export to its golden requests."""
+def main(export: str, *names: str) -> None:
+    """Print the answers of an export to its golden requests to some signatures."""
     extra = Path(export) / "assets.extra"
     signatures = json.loads((extra / "metadata.json").read_text())["signatures"]
-    requests = json.loads((extra / "golden.json").read_text())
+    requests = [each for each in json.loads((extra / "golden.json").read_text()) if each["signature"] in names]
     began = time.perf_counter()
     session = Session(export)
     print(json.dumps({"loading": time.perf_counter() - began}), flush=True)
     for request in requests:
         signature = signatures[request["signature"]]
         inputs = {signature["inputs"][name]["tensor"]: decode_array(value) for name, value in request["inputs"].items()}
-        names = list(request["outputs"])
+        outputs = list(request["outputs"])
         began = time.perf_counter()
-        outputs = session.run(inputs, [signature["outputs"][name]["tensor"] for name in names])
+        values = session.run(inputs, [signature["outputs"][name]["tensor"] for name in outputs])
         milliseconds = 1000 * (time.perf_counter() - began)
-        answer = {name: encode_array(output) for name, output in zip(names, outputs, strict=True)}
+        answer = {name: encode_array(output) for name, output in zip(outputs, values, strict=True)}
         print(json.dumps({"outputs": answer, "milliseconds": milliseconds}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
