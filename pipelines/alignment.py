@@ -217,7 +217,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     def batch(self, encoded: EncodedBitext) -> Batches:
         """Return the batches that `encode` made, in the same order for each epoch."""
         co_occurrence = encoded.co_occurrence
-        log.info("%d batches, %d pairs of words that meet", len(co_occurrence.batches), len(co_occurrence.words.source))
+        log.info("%d batches, %d co-occurring word pairs", len(co_occurrence.batches), len(co_occurrence.words.source))
         return Batches(
             steps=len(co_occurrence.batches),
             tokens=co_occurrence.tokens,

@@ -20,7 +20,7 @@ from trellis.components.metrics.significance import (
 )
 
 FILE = "segments.npz"  # in the folder of a run
-DOCUMENTS = 20  # so many are enough to resample them
+DOCUMENTS = 20  # minimum number to resample documents rather than segments
 TRIALS = 2000  # of approximate randomization
 
 

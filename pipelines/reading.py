@@ -112,7 +112,7 @@ def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[s
     if "dev" not in parts and "train" in parts and shares:
         kept = shares["train"] + shares["dev"]
         shares = {part: shares[part] / kept for part in ("train", "dev")}
-        log.warning("%s: no dev part; a share of %.2g of the train part is taken for it", files["train"], shares["dev"])
+        log.warning("%s: no dev part; a share of %.2g of the train part is used as dev", files["train"], shares["dev"])
         parts |= divided(parts["train"], shares, data["split_seed"], files["train"])
         files = {**files, "dev": files["train"]}
     return files, {part: parts[part] for part in files}
@@ -220,7 +220,7 @@ def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping
     if "dev" not in parts and "train" in parts and "dev" in shares:
         whole = shares["train"] + shares["dev"]
         shares = {part: shares[part] / whole for part in ("train", "dev")}
-        log.warning("%s: no dev part; a share of %.2g of the train part is taken for it", files["train"], shares["dev"])
+        log.warning("%s: no dev part; a share of %.2g of the train part is used as dev", files["train"], shares["dev"])
         parts |= labelled.divide(parts["train"], shares, data["split_seed"], str(files["train"]))
     return files, {part: parts[part] for part in dataset.PARTS if part in parts}
 

@@ -148,7 +148,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
     def _kept(self, pairs: int) -> np.ndarray:
         """Return which pairs stay in train where there is no dev part, `(pairs,)` booleans."""
         count = min(LARGEST_HELD_OUT, max(1, round(HELD_OUT * pairs)))
-        log.warning("data=%s: no dev part; %d pairs of train are taken for it", self.config.data.name, count)
+        log.warning("data=%s: no dev part; %d pairs of the train part are used as dev", self.config.data.name, count)
         return np.random.default_rng(self.config.seed).permutation(pairs) >= count
 
     # Encoding and batching
@@ -200,12 +200,12 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
         chosen = []
         for row, pair, is_kept in zip(data.rows, data.pairs["train"], kept, strict=True):
             if row >= len(posteriors):
-                raise InputError(f"guide.run={run}: it aligned {len(posteriors)} pairs, of other data than these")
+                raise InputError(f"guide.run={run}: it aligned other data: {len(posteriors)} pairs")
             found, words = posteriors[row], (len(pair.source), len(pair.target))
             if found is not None and found.shape != words:
-                shapes = " and ".join(f"{rows} × {columns}" for rows, columns in (words, found.shape))
+                here, there = (f"{rows} × {columns}" for rows, columns in (words, found.shape))
                 raise InputError(
-                    f"guide.run={run}: it aligned other data; pair {row + 1} here and there: {shapes} words"
+                    f"guide.run={run}: it aligned other data: pair {row + 1} has {there} words there and {here} here"
                 )
             if is_kept:
                 chosen.append(found)

@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MOST = 30  # groups of a dimension; the smallest ones are put together
+MOST = 30  # maximum groups of a dimension; the smallest ones are merged
 OTHERS = "others"
 
 
 class Group(NamedTuple):
-    """What is scored of one kind, such as the entities of one type.
+    """A part of what is scored, such as the entities of one type.
 
     Attributes:
         dimension: how the whole is divided, such as `entity type`.
-        name: the kind, such as `PER`.
+        name: which part it is, such as `PER`.
         sizes: how many gold entities, tokens or links of each segment are in the group, `(segments,)`.
         statistics: the numbers that the score is computed from, of this group alone, `(segments, numbers)`.
     """

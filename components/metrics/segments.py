@@ -24,7 +24,7 @@ def _ratio(numerator: float, denominator: float) -> float:
     return float(numerator / denominator) if denominator else 0.0
 
 
-# The score that the sums of the numbers of each segment give.
+# Each score as a function of the sums of the statistics over segments.
 SCORES: dict[str, Callable[[Statistics], float]] = {
     # Correct, predicted and gold entities.
     "f1": lambda sums: tagging_scores.precision_recall_f1(*sums.tolist())["f1"],
@@ -38,7 +38,7 @@ SCORES: dict[str, Callable[[Statistics], float]] = {
 
 
 class ScoredSegments(NamedTuple):
-    """The segments of a part, as a model does on them.
+    """The segments of a part, with how well a model does on each.
 
     Attributes:
         part: the part of the data, such as `test`.
@@ -88,7 +88,7 @@ def save(path: Path, segments: ScoredSegments) -> None:
     """Write segments to a file `.npz`."""
     arrays: dict[str, Any] = {name: getattr(segments, name) for name in ("part", "score", "statistics", "digest")}
     if segments.groups:
-        # One array for all groups, as a file of many small ones takes longer to read and write.
+        # One array for all groups: many small ones take longer to read and write.
         dimensions, names, sizes, statistics = zip(*segments.groups, strict=True)
         arrays |= {"group_dimensions": dimensions, "group_names": names}
         arrays |= {"group_sizes": np.stack(sizes), "group_statistics": np.stack(statistics)}
@@ -114,7 +114,7 @@ def load(path: Path) -> ScoredSegments:
                 np.asarray(stored["documents"], np.int64) if "documents" in stored else None,
             )
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; runs from before they could be compared have none") from None
+        raise InputError(f"{path}: no such file; runs of earlier versions have none: train again to compare") from None
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not statistics of segments ({' '.join(str(error).split())})") from None
 

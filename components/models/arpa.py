@@ -67,7 +67,7 @@ class _Reader:
         self._expect("\\end\\")
         words = list(self._ids)[len(_SPECIAL) :]
         if not words:
-            raise self._error("a model without words")
+            raise self._error("no words in this model")
         return Arpa(words, self._tables(sections, _FIRST + len(words)))
 
     def _expect(self, heading: str) -> None:
@@ -102,7 +102,7 @@ class _Reader:
             try:
                 values[index] = float(probability), float(backoff)
             except ValueError:
-                raise self._error(f"{probability} or {backoff} is no number") from None
+                raise self._error(f"{probability} or {backoff} is not a number") from None
             ids[index] = [self._id(word, length) for word in words]
             if BEGIN in words[1:] or END in words[:-1]:
                 raise self._error(f"{' '.join(words)}: nothing comes before {BEGIN} or after {END}")
@@ -117,7 +117,7 @@ class _Reader:
         word = UNKNOWN if word == "<UNK>" else word
         if length == 1:
             if word in self._ids and word not in _SPECIAL:
-                raise self._error(f"{word} is there twice")
+                raise self._error(f"{word} occurs twice")
             return self._ids.setdefault(word, len(self._ids))
         if word not in self._ids:
             raise self._error(f"{word} is not among the 1-grams")
@@ -135,7 +135,7 @@ class _Reader:
             order = np.argsort(keys, kind="stable")
             twice = np.flatnonzero(np.diff(keys[order]) == 0)
             if len(twice):
-                raise self._error("this n-gram is there twice", section.line_numbers[order[twice[0] + 1]])
+                raise self._error("this n-gram occurs twice", section.line_numbers[order[twice[0] + 1]])
             tables.keys.append(keys[order])
             tables.log_probability.append(section.log_probability[order])
             tables.log_backoff.append(section.log_backoff[order])
@@ -150,7 +150,7 @@ class _Reader:
             prefix = np.minimum(np.searchsorted(known, keys), max(len(known) - 1, 0))
             missing = np.flatnonzero(known[prefix] != keys) if len(known) else np.arange(len(keys))
             if len(missing):
-                raise self._error("the n-gram without its last word is not there", section.line_numbers[missing[0]])
+                raise self._error("the n-gram without its last word is missing", section.line_numbers[missing[0]])
         return prefix * vocabulary + section.ids[:, -1]
 
 

@@ -28,7 +28,7 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
     settings = plain(config.tracking)
     tracker: Tracker = hydra.utils.get_class(settings.pop("_target_"))(config, folder, **settings)
     try:
-        with termination.deferred(lambda: tracker.end("KILLED", "ended at once")):
+        with termination.deferred(lambda: tracker.end("KILLED", "ended immediately")):
             terminal.phase("starting the record of the run")
             tracker.start()
             yield tracker
@@ -36,7 +36,7 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
     except (KeyboardInterrupt, Terminated) as error:
         ended = Terminated(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
         tracker.end("KILLED", ended.word)
-        terminal.line(f"\n{ended.word}; the same command with resume=true goes on after the last whole epoch")
+        terminal.line(f"\n{ended.word}; the same command with resume=true continues after the last complete epoch")
         raise SystemExit(ended.status) from None
     except Pruned as error:
         tracker.end("KILLED", str(error))

@@ -247,7 +247,7 @@ class MLflowTracker(Tracker):
         """Mark runs as KILLED if their process on this machine no longer exists (kill -9, power failure)."""
         for run in self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'"):
             if has_ended(run.data.tags.get("trellis.process", "")):
-                self.client.set_tag(run.info.run_id, "trellis.reason", "its process was gone")
+                self.client.set_tag(run.info.run_id, "trellis.reason", "its process no longer exists")
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
 

@@ -142,7 +142,7 @@ class Services:
             self._arriving -= 1
 
     async def _off_loop(self, function: Callable[[], Answer], call: Call, large: bool) -> Answer:
-        """Return what a function returns, which would hold up the event loop if the request is large."""
+        """Return the result of a function; for a large request, run it outside of the event loop."""
         if not large:
             return function()
         return await asyncio.wait_for(asyncio.wrap_future(self._parser.submit(function)), call.seconds)
@@ -215,7 +215,7 @@ def _parse(kind: Any, message: bytes) -> Any:
     try:
         return kind.FromString(message)
     except DecodeError:
-        refuse(f"the message is no {kind.DESCRIPTOR.name}")
+        refuse(f"the message is not a {kind.DESCRIPTOR.name}")
 
 
 def _target(model_spec: Any) -> tuple[str, int | None, str | None]:

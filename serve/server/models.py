@@ -180,7 +180,7 @@ def _batching(signature: Signature) -> tuple[bool, list[str]]:
 
 
 class _State(NamedTuple):
-    """What became of a version.
+    """The outcome of loading a version.
 
     Attributes:
         name: a state of TensorFlow Serving, such as `AVAILABLE`.
@@ -198,7 +198,7 @@ class _Failure(NamedTuple):
 
     Attributes:
         files: the files it had then.
-        seen: the files it had when it was last looked at.
+        seen: the files it had at the last scan.
     """
 
     files: Files
@@ -259,7 +259,7 @@ class Models:
             try:
                 self.look()
             except Exception as error:
-                self._report("", f"{self._folder}: cannot be looked at ({first_line(error, 300)})")
+                self._report("", f"{self._folder}: cannot be scanned ({first_line(error, 300)})")
 
     def look(self) -> None:
         """Load new versions, and unload those that are no longer served."""
@@ -269,7 +269,7 @@ class Models:
                     self._update(folder.name, folder)
                 except Exception as error:
                     # Folders change while they are looked at; one model must not hold up the others.
-                    self._report(folder.name, f"{folder.name}: cannot be looked at ({first_line(error, 300)})")
+                    self._report(folder.name, f"{folder.name}: cannot be scanned ({first_line(error, 300)})")
                 else:
                     self._problems.pop(folder.name, None)
 
@@ -309,7 +309,7 @@ class Models:
         """Load and warm up a version; return whether it is served.
 
         A version that could not be loaded is tried again when its files have changed and then stayed the same between
-        two looks: it may have been copied in place, and not have been complete.
+        two scans: it may have been incomplete while it was copied into place.
         """
         files = _files(folder)
         failure = self._failed.get((name, number))

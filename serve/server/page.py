@@ -10,7 +10,7 @@ from trellis.serve.server.models import Models, Version
 from trellis.serve.server.requests import Refused, brief, plain
 
 FOLDER = "/page/"
-MODELS = "/page/models"  # what TensorFlow Serving has no address for: which models there are
+MODELS = "/page/models"  # the list of models, for which TensorFlow Serving has no address
 TYPES = {
     "html": b"text/html; charset=utf-8",
     "css": b"text/css; charset=utf-8",
@@ -31,7 +31,7 @@ LONGEST = 1_000  # characters of JSON of such a request
 
 
 class File(NamedTuple):
-    """What a path of the page answers: its media type and its bytes."""
+    """The answer to a path of the page: its media type and its bytes."""
 
     content_type: bytes
     content: bytes
@@ -54,7 +54,7 @@ class Page:
         }
 
     def find(self, method: str, path: str) -> File | None:
-        """Return what a path of the page answers; None if it is not a path of the page.
+        """Return the answer to a path; None if it is not a path of the page.
 
         Raises:
             Refused: the page has no such file, or the method is neither GET nor HEAD.

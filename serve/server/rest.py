@@ -42,7 +42,7 @@ METRICS = "/monitoring/prometheus/metrics"
 SMALL_BODY = 16 << 10  # bytes of a request that is parsed at once
 SMALL_ANSWER = 4_096  # values of an answer that is encoded at once
 HELD_BODIES = 8  # large bodies of the maximum size that may be in memory
-QUICK = 0.25  # seconds after which the server looks whether the client is still there
+QUICK = 0.25  # seconds after which the server checks whether the client is still connected
 
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/([^/:]+)|/labels/([^/:]+))?(?:(/metadata)|(:[a-z]+))?")
 
@@ -217,11 +217,11 @@ class Application:
             return await self._off_loop(lambda: _encode(answer(outputs, request.in_rows)), receive, deadline)
 
     async def _off_loop(self, function: Callable[[], Result], receive: Receive, deadline: float) -> Result:
-        """Return what a function returns that would hold up the event loop."""
+        """Run a function outside of the event loop, which it would block; return its result."""
         return await self._wait(asyncio.wrap_future(self._parser.submit(function)), receive, deadline)
 
     async def _wait(self, future: "asyncio.Future[Result]", receive: Receive, deadline: float) -> Result:
-        """Wait for a result; cancel it if the client goes or the deadline passes.
+        """Wait for a result; cancel it if the client disconnects or the deadline passes.
 
         Raises:
             Refused: the deadline has passed.
@@ -239,7 +239,7 @@ class Application:
                 reasons.append(Refused("DEADLINE_EXCEEDED", f"no answer within {self._deadline:g} s"))
             future.cancel()
 
-        # Most answers come sooner than it would pay to watch.
+        # Most answers arrive before it pays to watch the client.
         loop, left = asyncio.get_running_loop(), deadline - time.monotonic()
         timer = loop.call_later(min(QUICK, left), lambda: watchers.append(loop.create_task(watch())))
         try:

@@ -383,7 +383,7 @@ def test_sigkill_and_resume_from_the_command_line(tmp_path, database):
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     statuses = sorted((each.info.status, each.data.tags["trellis.reason"]) for each in client.search_runs(experiments))
-    assert statuses == [("KILLED", "its process was gone"), ("KILLED", "terminated")]
+    assert statuses == [("KILLED", "its process no longer exists"), ("KILLED", "terminated")]
 
     done = warm_python.python(*command, "resume=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -69,7 +69,7 @@ def test_a_folder_that_cannot_be_looked_at_is_reported_once(tmp_path, export, ca
     models = Models(tmp_path, Settings())
     for _ in range(3):
         models.look()
-    assert list(models.served) == ["good"] and caplog.text.count("bad: cannot be looked at") == 1
+    assert list(models.served) == ["good"] and caplog.text.count("bad: cannot be scanned") == 1
     models.stop()
 
 
