@@ -92,6 +92,6 @@ def draw_grids(path: Path, grids: Sequence[Grid]) -> None:
         axis.set_ylabel("target", fontsize=8)
     picture.suptitle("shade: posterior, square: predicted, dot: gold (hollow: possible)", fontsize=9)
     with warnings.catch_warnings():
-        # Scripts that none of the installed fonts has.
+        # Scripts that no installed font covers.
         warnings.filterwarnings("ignore", "Glyph")
         picture.savefig(path, dpi=110)

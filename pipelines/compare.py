@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--breakdown", action="store_true", help="show scores by type, length, seen and unseen words, …"
     )
     parser.add_argument("--html", metavar="FILE", help="write a page with all of it")
-    parser.add_argument("--mlflow", action="store_true", help="record the outcome as a run beside those compared")
+    parser.add_argument("--mlflow", action="store_true", help="record the outcome as a run in MLflow")
     return run_command(parser, _compare, parser.parse_args(arguments))
 
 
@@ -46,7 +46,7 @@ def _compare(options: argparse.Namespace) -> None:
     if options.html and not Path(options.html).absolute().parent.is_dir():
         raise InputError(f"--html: there is no folder {Path(options.html).parent}")
     groups = seeds.collect(options.runs)
-    seeds.show(groups, f"{sum(len(group.metrics) for group in groups)} runs:")
+    seeds.show(groups, seeds.title(groups))
     asked = next((f"--{name}" for name in ("breakdown", "html", "mlflow") if getattr(options, name)), None)
     if len(groups) < 2:
         if asked:
@@ -91,14 +91,14 @@ def row(difference: Difference) -> list[str]:
 def _show(compared: Comparison, labels: Sequence[str]) -> None:
     """Print the difference of each configuration to the baseline."""
     columns = [column.replace("p ", "p\n").replace("random", "random-\n") for column in COLUMNS]  # to save width
-    table = _table(f"{compared.name} beside {labels[0]}, {compared.units}:", columns)
+    table = _table(f"{compared.name}, difference from {labels[0]}, {compared.units}:", columns)
     for label, difference in zip(labels[1:], compared.differences, strict=True):
         table.add_row(escape(label), *row(difference))
     _print(table)
 
 
 def _show_breakdown(compared: Comparison, labels: Sequence[str]) -> None:
-    """Print a table for each way of dividing, with a star where the interval of a difference excludes zero."""
+    """Print a table for each dimension, with a star where the interval of a difference excludes zero."""
     for dimension in dict.fromkeys(group.dimension for group in compared.groups):
         table = _table(f"{compared.name} by {dimension}:", ("size", *labels))
         for group in compared.groups:
@@ -108,9 +108,9 @@ def _show_breakdown(compared: Comparison, labels: Sequence[str]) -> None:
                 table.add_row(escape(group.name), f"{group.size:,}", *scores)
         _print(table)
     for dimension in compared.undivided:
-        print(f"\nno scores by {dimension}: the runs divide it differently")
+        print(f"\nno scores by {dimension}: it differs between the runs")
     if compared.groups:
-        print(f"\n* the 95 % interval of the difference to {labels[0]} excludes zero")
+        print(f"\n* the 95 % interval of the difference from {labels[0]} excludes zero")
 
 
 def _table(title: str, columns: Sequence[str]) -> Table:
@@ -138,7 +138,10 @@ def _log(groups: Sequence[Group], compared: Comparison, labels: Sequence[str], p
         metrics |= {f"{compared.name}/{name}/{label}": value for name, value in values.items()}
     rows = [[label, *row(each)] for label, each in zip(labels[1:], compared.differences, strict=True)]
     description = "\n\n".join(
-        (f"{compared.name} beside {labels[0]}, {compared.units}", seeds.markdown_table(["settings", *COLUMNS], rows))
+        (
+            f"{compared.name}, difference from {labels[0]}, {compared.units}",
+            seeds.markdown_table(["settings", *COLUMNS], rows),
+        )
     )
     folders = [folder for group in groups for folder in group.folders]
     return log_comparison(f"comparison · {' · '.join(labels)}", description, metrics, page, folders)

@@ -25,12 +25,12 @@ TRIALS = 2000  # of approximate randomization
 
 
 class Difference(NamedTuple):
-    """A configuration beside the baseline.
+    """The difference of a configuration from the baseline.
 
     Attributes:
-        bootstrap: the difference to the baseline, its interval and p-value, for the trained models as they are.
+        bootstrap: the difference, its interval and p-value, for the trained models as they are.
         randomization: the p-value of approximate randomization, for the same.
-        seeds: the interval and p-value with the variance over seeds; None if one of both has a single run.
+        seeds: the interval and p-value with the variance over seeds; None if either has a single run.
     """
 
     bootstrap: Bootstrap
@@ -46,7 +46,7 @@ class GroupScores(NamedTuple):
         name: which part it is.
         size: how many gold entities, tokens or links it has.
         scores: of each configuration, from the statistics of all its seeds together.
-        differences: of each configuration but the first one, to the first one.
+        differences: of each configuration but the baseline, from the baseline.
     """
 
     dimension: str
@@ -58,7 +58,7 @@ class GroupScores(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Configurations beside the first of them, the baseline.
+    """Configurations compared with the first of them, the baseline.
 
     Attributes:
         name: the score, such as `test/f1`.
@@ -66,7 +66,7 @@ class Comparison:
         scores: of each configuration, the score of each of its runs.
         differences: of each configuration but the baseline.
         groups: the scores on each part of what was scored.
-        undivided: ways of dividing that differ between the runs, so that no scores can be shown.
+        undivided: dimensions whose groups differ between the runs, so that there are no scores by them.
     """
 
     name: str

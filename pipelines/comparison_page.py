@@ -29,7 +29,7 @@ def render(compared: Comparison, labels: Sequence[str], common: Sequence[str]) -
     """
     baseline = html.escape(labels[0])
     introduction = (
-        f"{html.escape(compared.name)} on {compared.units}. Differences are to the first configuration, "
+        f"{html.escape(compared.name)} on {compared.units}. Differences are from the first configuration, "
         f"<i>{baseline}</i>. Green: better, red: worse, and the 95 % interval excludes zero."
     )
     return page("Comparison", " · ".join([compared.name, *common]), introduction, _sections(compared, labels), _STYLE)
@@ -79,7 +79,7 @@ def _sections(compared: Comparison, labels: Sequence[str]) -> Iterable[str]:
 
 
 def _breakdown(compared: Comparison, labels: Sequence[str]) -> Iterable[str]:
-    """Yield a table for each way of dividing what was scored."""
+    """Yield a table for each dimension of the breakdown."""
     for dimension in dict.fromkeys(group.dimension for group in compared.groups):
         yield f"<h2>By {html.escape(dimension)}</h2>"
         rows = []
@@ -92,7 +92,7 @@ def _breakdown(compared: Comparison, labels: Sequence[str]) -> Iterable[str]:
                 rows.append(_row(group.name, f"{group.size:,}", f"{group.scores[0]:.4f}", *marked))
         yield _table((dimension, "size", *labels), rows)
     for dimension in compared.undivided:
-        yield f"<p>No scores by {html.escape(dimension)}: the runs divide it differently.</p>"
+        yield f"<p>No scores by {html.escape(dimension)}: it differs between the runs.</p>"
 
 
 def _table(columns: Sequence[str], rows: Sequence[str]) -> str:

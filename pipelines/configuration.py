@@ -49,7 +49,7 @@ class Tree:
         return [f"hydra.searchpath=[{','.join(quoted)}]"] if quoted else []
 
     def make_importable(self) -> None:
-        """Let `_target_`s name modules beside the user's configurations, or in the current folder."""
+        """Let `_target_`s name modules next to the user's configurations, or in the current folder."""
         for folder in (*(str(folder.parent) for folder in self.folders), str(Path.cwd())):
             if folder not in sys.path:
                 sys.path.append(folder)
@@ -97,7 +97,7 @@ class Tree:
             self.compose(chosen)
 
     def combinations(self, overrides: Sequence[str], multirun: bool = False) -> list[list[str]]:
-        """Return overrides without sweeps: each choice of each sweep once, beside the first choices of the others.
+        """Return overrides without sweeps: each choice of each sweep once, with the first choices of the others.
 
         Raises:
             InputError: an override cannot be read, or is a sweep where `multirun` is false.

@@ -150,7 +150,7 @@ def _thinned(curve: Sequence[Operating]) -> Sequence[Operating]:
 def _draw(
     path: Path, bins: Sequence[calibration.Bin], curves: Mapping[str, Sequence[Operating]], threshold: float
 ) -> None:
-    """Draw the reliability diagram beside precision and recall."""
+    """Draw the reliability diagram, and precision against recall."""
     picture, (left, right) = figure(1, 2, (9.0, 4.0))
     left.plot((0, 1), (0, 1), color="gray", linewidth=1, linestyle="--")
     filled = [each for each in bins if each.size]

@@ -112,6 +112,12 @@ def _dev_score(group: Group, name: str) -> float:
     return statistics.mean(run[name] for run in group.metrics)
 
 
+def title(groups: Sequence[Group]) -> str:
+    """Return `6 runs:`."""
+    count = sum(len(group.metrics) for group in groups)
+    return f"{count} run{'s' * (count != 1)}:"
+
+
 def show(groups: Sequence[Group], title: str) -> None:
     """Print a table with a row for each group, the best one on dev, and the command that repeats it."""
     console = OutputConsole(highlight=False)
@@ -191,10 +197,10 @@ class SummarizeSweep(Callback):
             groups = collect([folder])
         except InputError:
             return
-        title = f"{sum(len(group.metrics) for group in groups)} runs:"
-        show(groups, title)
+        heading = title(groups)
+        show(groups, heading)
         configurations = [
             Configuration(group.folders, group.metrics, line(group.label, group.metrics)) for group in groups
         ]
-        sweep = summary(f"sweep {folder.parent.name} {folder.name}", groups, title)
+        sweep = summary(f"sweep {folder.parent.name} {folder.name}", groups, heading)
         log_sweep(sweep._replace(pictures=sorted(folder.glob("*.png"))), configurations)

@@ -102,7 +102,7 @@ def of_texts(
 
 
 def of_stream(part: str, stream: Stream, log_probabilities: np.ndarray, training: np.ndarray) -> ScoredSegments:
-    """Return the statistics of the lines of a text: by the frequency of words, the place in a line, and its length.
+    """Return the statistics of the lines of a text: by the frequency of words, their position, and line length.
 
     Args:
         log_probabilities: of each token of the stream.
@@ -123,7 +123,7 @@ def of_stream(part: str, stream: Stream, log_probabilities: np.ndarray, training
     places = np.arange(len(stream)) - np.repeat(stream.lines, lengths) + 1
     groups = [
         *divided("occurrences in training", frequencies, [*FREQUENCIES.names, *special.values()]),
-        *divided("place in the line", list(POSITIONS(places)), POSITIONS.names),
+        *divided("position in the line", list(POSITIONS(places)), POSITIONS.names),
         *divided("line length", np.repeat(list(LENGTHS(lengths - 1)), lengths).tolist(), LENGTHS.names),
     ]
     documents = np.searchsorted(stream.documents, stream.lines, side="right") - 1

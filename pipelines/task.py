@@ -60,7 +60,7 @@ class Encoded:
 
     Attributes:
         words: the vocabulary of the word embeddings, in the order of ids; None where a model has none. It is stored
-            beside the checkpoints, for models that start from this one.
+            with the checkpoints, for models that start from this one.
     """
 
     words: Sequence[str] | None = None

@@ -1,4 +1,4 @@
-"""Reports of a translator: translations beside their references, and pictures of attention."""
+"""Reports of a translator: translations with their references, and pictures of attention."""
 
 import csv
 import warnings
@@ -56,6 +56,6 @@ def draw_attention(path: Path, sources: np.ndarray, targets: np.ndarray, attenti
         axis.set_ylabel("translation", fontsize=8)
     picture.suptitle("shade: attention to each source piece when a piece of the translation was generated", fontsize=9)
     with warnings.catch_warnings():
-        # Scripts that none of the installed fonts has.
+        # Scripts that no installed font covers.
         warnings.filterwarnings("ignore", "Glyph")
         picture.savefig(path, dpi=110)

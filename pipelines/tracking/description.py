@@ -11,7 +11,7 @@ from trellis.pipelines.configuration import comparable, flatten, plain
 from trellis.pipelines.run_names import is_below
 from trellis.pipelines.settings import unused_keys
 
-BEST = ("best", "best_epoch")  # the score that chose the epoch has a name of its own too
+BEST = ("best", "best_epoch")  # the score that chose the epoch is also logged under its own name
 # Recorded elsewhere: in the run's name, its dataset, its tags or its files.
 NOT_PARAMETERS = (
     *("tracking", "export", "pipeline", "batching.folder"),

@@ -144,7 +144,7 @@ class MLflowTracker(Tracker):
         self.client.set_tag(self.run_id, "trellis.data", data.description)
 
     def log_metrics(self, metrics: Metrics, step: int) -> None:
-        """Record scores at an epoch, as curves of their own: `epoch/dev/f1` beside the final `dev/f1`."""
+        """Record scores at an epoch as separate curves: `epoch/dev/f1`, where `dev/f1` is the final score."""
         for name, value in metrics.items():
             if name.startswith(("train/loss", "dev/")):
                 self.history.setdefault(name, []).append((step, value))

@@ -80,7 +80,7 @@ class Tracker(abc.ABC):
 
     @abc.abstractmethod
     def page(self) -> str | None:
-        """Return the address of a page with this run beside others; None if there is none."""
+        """Return the address of a page that shows this run among others; None if there is none."""
 
 
 class NullTracker(Tracker):

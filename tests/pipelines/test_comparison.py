@@ -47,7 +47,7 @@ def test_a_better_configuration_is_better_and_an_equal_one_is_not(write_run, cap
         write_run("c", rng.permutation(base), "model=bilstm_crf"),
     ]
     assert compare.main([str(run) for run in runs]) == 0
-    table = capsys.readouterr().out.split("test/accuracy beside model=hmm, 400 segments:")[1]
+    table = capsys.readouterr().out.split("test/accuracy, difference from model=hmm, 400 segments:")[1]
     better, equal = (next(line for line in table.splitlines() if model in line) for model in ("memm", "bilstm_crf"))
     assert float(better.split()[1]) > 0.1 and float(better.split()[-2].lstrip("<")) < 0.01
     assert float(equal.split()[1]) == 0 and float(equal.split()[-2]) > 0.05
@@ -134,7 +134,7 @@ def test_groups_that_runs_divide_differently_are_left_out(write_run, capsys):
         for model, kinds in {"hmm": ["a", "a", "b", "b"], "memm": ["a", "b", "b", "b"]}.items()
     ]
     assert compare.main([*runs, "--breakdown"]) == 0
-    assert "no scores by tag: the runs divide it differently" in capsys.readouterr().out
+    assert "no scores by tag: it differs between the runs" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_one_line(write_run, tmp_path, capsys):
@@ -160,7 +160,7 @@ def test_what_cannot_be_compared_is_one_line(write_run, tmp_path, capsys):
 def test_a_run_that_is_named_twice_counts_once(write_run, capsys):
     run = write_run("one", [1.0, 0.0], "model=hmm")
     assert compare.main([str(run), str(run.parent)]) == 0
-    assert "1 runs:" in capsys.readouterr().out
+    assert "1 run:" in capsys.readouterr().out
 
 
 def test_mlflow_gets_a_comparison_as_a_run_of_its_own(write_run, tmp_path, database, capsys):

@@ -65,7 +65,7 @@ def test_tokens_are_divided_by_their_frequency_and_place():
     assert sums(found, "occurrences in training") == {
         "2–10": (1, 1, 1), "11–100": (2, 2, 2), "unknown word": (1, 1, 1), "line end": (3, 3, 3),
     }  # fmt: skip
-    assert sums(found, "place in the line") == {"1": (3, 3, 3), "2–5": (4, 4, 4)}
+    assert sums(found, "position in the line") == {"1": (3, 3, 3), "2–5": (4, 4, 4)}
     assert found.documents.tolist() == [0, 0, 1] and found.statistics.tolist() == [[3, 3], [2, 2], [2, 2]]
 
 
