@@ -30,7 +30,7 @@ COMMANDS = {
     "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
     "translate": Command("trellis.serve.translate", "serve", "translate texts with the export of a translator"),
     "convert": Command("trellis.serve.convert", "", "convert annotated texts between the formats of tools"),
-    "label": Command("trellis.serve.label", "serve", "order texts by what a label would teach"),
+    "label": Command("trellis.label", "train", "suggest texts to label, and forecast how many it takes"),
     "search": Command("trellis.serve.search", "", "find the sentences of a file most similar to a query"),
     "project": Command("trellis.serve.project", "", "project labels to another language along word alignments"),
     "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC"),

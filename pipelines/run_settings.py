@@ -34,6 +34,7 @@ class Limit(Schema):
     """Less data, for a quick try."""
 
     sentences: Count | None = described("use only this many examples of each part; null: all")
+    train: Share | None = described("taggers: use this share of the training sentences, drawn at random; null: all")
     overfit: bool = described("use the training examples as dev and test too")
 
 

@@ -109,6 +109,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     )
     embeds_words = True
     has_precision_dial = True
+    grows = True
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 from omegaconf import DictConfig
 
@@ -172,6 +173,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         headline: the scores that the summary of a run shows, without their part; all of them if it is empty.
         embeds_words: whether its models have word vectors, which `init_from` can set.
         wide: whether most of the work is large matrix products, for which all cores take one operation together.
+        grows: whether its training part can be a share of the whole, see `limit.train`.
         keeps_last: whether the result is the model of the last epoch, whatever its score on dev.
         has_precision_dial: whether an export can drop answers below a probability, see `export.precision`.
 
@@ -186,6 +188,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
     headline: ClassVar[tuple[str, ...]] = ()
     embeds_words: ClassVar[bool] = False
     wide: ClassVar[bool] = False
+    grows: ClassVar[bool] = False
     keeps_last: ClassVar[bool] = False
     has_precision_dial: ClassVar[bool] = False
 
@@ -195,6 +198,9 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         asked = config.trainer.monitor
         if asked != "auto" and asked not in self.monitors:
             raise InputError(f"trainer.monitor={asked}: model={config.model.name} has {', '.join(self.monitors)}")
+        share = config.limit.get("train")
+        if share is not None and not self.grows:
+            raise InputError(f"limit.train={share:g}: has no effect on model={config.model.name}; use limit.sentences")
         precision = config.export.get("precision")
         if precision is not None and not self.has_precision_dial:
             raise InputError(
@@ -305,7 +311,8 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         parts: Mapping[str, Sequence[Item]],
         first: Callable[[Sequence[Item], int], Sequence[Item]] | None = None,
     ) -> dict[str, Sequence[Item]]:
-        """Return the parts as `limit` has them: the first examples, and with `overfit` those of train everywhere.
+        """Return the parts as `limit` has them: the first examples, a share of train drawn at random, and with
+        `overfit` the examples of train everywhere.
 
         Args:
             first: takes a number of examples from a part; by default the first ones.
@@ -317,6 +324,12 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         limit = self.config.limit.sentences
         if limit is not None:
             parts = {part: (first or (lambda items, n: items[:n]))(items, limit) for part, items in parts.items()}
+        share = self.config.limit.get("train")
+        if share is not None:
+            # Of larger shares, smaller ones are a part.
+            order = np.random.default_rng(self.config.seed).permutation(len(parts["train"]))
+            rows = sorted(order[: max(1, round(share * len(order)))])
+            parts = {**parts, "train": [parts["train"][row] for row in rows]}
         if self.config.limit.overfit:
             parts = dict.fromkeys(parts, parts["train"])
         return dict(parts)

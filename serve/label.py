@@ -1,6 +1,6 @@
 """What to label next: `trellis label suggest exports/bilstm_crf texts.jsonl -o tasks.json --to label_studio`
 
-`suggest` orders texts by how unsure the tagger is of them, the most unsure first, and writes them with the entities
+Orders texts by how unsure the tagger is of them, the most unsure first, and writes them with the entities
 that it finds, to be corrected. Instead of an export, the folder of its run may be named. Texts are JSON or JSON lines
 with a field `text`, tasks of Label Studio, or lines of a text file; of equal texts, the first one is kept. What is
 compared (--by), exactly, over all sequences of tags:
@@ -46,8 +46,7 @@ class Suggestion(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
-    parser = CommandParser("trellis label", __doc__)
-    parser.add_argument("action", choices=("suggest",), help="what to do")
+    parser = CommandParser("trellis label suggest", __doc__)
     add_model_arguments(parser)
     parser.add_argument("texts", help="file of texts without labels")
     parser.add_argument("-o", "--output", help="file to write, .json or .jsonl, or .gz of these (standard output)")

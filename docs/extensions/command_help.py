@@ -9,6 +9,7 @@ from docutils.parsers.rst import Directive
 from sphinx.application import Sphinx
 
 from trellis.__main__ import COMMANDS
+from trellis.label import ACTIONS
 
 
 class CommandHelp(Directive):
@@ -20,7 +21,8 @@ class CommandHelp(Directive):
         for name, command in COMMANDS.items():
             section = nodes.section(ids=[f"trellis-{name}"])
             section += nodes.title("", f"trellis {name}")
-            text = _help(name, "--help")
+            pages = [[name], *([name, action] for action in (ACTIONS if name == "label" else ()))]
+            text = "\n\n\n".join(_help(*page, "--help") for page in pages)
             section += nodes.literal_block(text, text, language="text")
             extra = f" It needs the extra {command.extra}." if command.extra else ""
             section.insert(1, nodes.paragraph("", f"{command.help[0].upper()}{command.help[1:]}.{extra}"))

@@ -7,7 +7,7 @@ import pytest
 
 import trellis
 from trellis.components.annotation import formats
-from trellis.serve.label import main
+from trellis.label import main
 
 TEXTS = [
     "Mary Smith flew from Oslo to Lima .",
@@ -59,7 +59,6 @@ def test_texts_come_in_the_order_of_the_measure_with_what_the_model_finds(tagger
         ("suggest nowhere broken.jsonl", "broken.jsonl:1: the text is missing, expected a string"),
         ("suggest nowhere texts.jsonl --diversity 1", "--diversity: '1' must be a number of at least 0 and below 1"),
         ("suggest nowhere texts.jsonl --by chance", "--by: invalid choice: 'chance'"),
-        ("sugest nowhere texts.jsonl", "action: invalid choice: 'sugest'"),
         ("suggest run texts.jsonl", "run: the export of this run is not in exports/x; name an export"),
     ],
 )
@@ -75,4 +74,11 @@ def test_a_mistake_is_one_line(texts, write, monkeypatch, capsys, arguments, mes
         status = stopped.code
     said = capsys.readouterr()
     assert status == 2 and said.out == "" and said.err.count("\n") == 1
-    assert said.err.startswith(f"trellis label: error: {message}")
+    assert said.err.startswith(f"trellis label suggest: error: {message}")
+
+
+def test_a_misspelt_action_is_answered_with_the_nearest(capsys):
+    assert main(["sugest", "x"]) == 2
+    assert capsys.readouterr().err == "trellis label: error: sugest: no such action; did you mean suggest?\n"
+    assert main(["--help"]) == 0
+    assert "trellis label forecast data=" in capsys.readouterr().out

@@ -1,0 +1,36 @@
+"""What and how much to label: `trellis label suggest` and `trellis label forecast`.
+
+  trellis label suggest EXPORT TEXTS     orders texts by what a label would teach, for annotation tools
+  trellis label forecast data=… …        says how many more sentences a score needs
+
+trellis label suggest --help and trellis label forecast --help explain each.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from trellis.components.command import output, report_error
+from trellis.components.errors import nearest
+
+ACTIONS = {"suggest": "trellis.serve.label", "forecast": "trellis.pipelines.forecast"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run an action; return its exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help"):
+        with output("trellis label"):
+            print(__doc__, end="")
+        return 0
+    if name not in ACTIONS:
+        meant = f"did you mean {nearest(name, ACTIONS)}?" if name else "trellis label suggest or trellis label forecast"
+        report_error("trellis label", f"{name or 'what'}: no such action; {meant}")
+        return 2
+    status: int = importlib.import_module(ACTIONS[name]).main(arguments[1:])
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
