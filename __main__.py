@@ -26,6 +26,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "train": Command("trellis.pipelines.command_line", "train", "train, track and export a model"),
+    "launch": Command("trellis.pipelines.launch", "train", "train with several processes of this machine"),
     "predict": Command("trellis.serve.predict", "serve", "tag, align or classify texts with an export"),
     "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
     "translate": Command("trellis.serve.translate", "serve", "translate texts with the export of a translator"),

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from trellis.components import termination
+from trellis.components import cluster, termination
 from trellis.components.command import output, prepare_streams, report_error
 from trellis.components.errors import InputError, nearest
 from trellis.components.files import require_writable
@@ -147,18 +147,37 @@ def checked(arguments: list[str]) -> list[str]:
         _explain(tree.compose(overrides), topic)
         raise SystemExit(0)
     resumed: list[str] = []
-    if tree.compose(combinations[0]).resume and not options.cfg:
+    first = tree.compose(combinations[0])
+    worker = 0 if options.cfg else _worker(first, options.multirun)
+    if first.resume and not options.cfg and worker == 0:
         resumed = _where_it_stopped(overrides, tree, options.multirun)
     if not options.cfg:
         # Hydra makes the folder, and answers a full disk with a traceback.
         run = tree.compose(combinations[0], hydra=True).hydra
         key, folder = ("hydra.sweep.dir", run.sweep.dir) if options.multirun else ("hydra.run.dir", run.run.dir)
+        if worker > 0:
+            overrides = [each for each in overrides if not each.startswith(f"{key}=")]
+            folder = cluster.folder_of_worker(folder, worker)
+            resumed = [f"{key}={folder}"]
         require_writable(Path(folder), key)
         if options.multirun:
             _check_sweeper(tree, run, overrides)
     if options.multirun:
         overrides = tree.for_sweep(overrides)
     return [*flags, *overrides, *tree.overrides, *resumed]
+
+
+def _worker(config: DictConfig, multirun: bool) -> int:
+    """Return the index of this process among the workers that train together, 0 if it trains alone.
+
+    Raises:
+        InputError: `TF_CONFIG` is wrong, or the run is a sweep.
+    """
+    if config.trainer.strategy == "none":
+        return 0
+    if multirun:
+        raise InputError(f"-m: not with trainer.strategy={config.trainer.strategy}; start one run after the other")
+    return cluster.from_environment().index
 
 
 def _whole_interval(overrides: Sequence[str], error: InputError) -> str:

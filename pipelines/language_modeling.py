@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from omegaconf import DictConfig
 
-from trellis.components import termination
+from trellis.components import termination, workers
 from trellis.components.errors import InputError
 from trellis.components.models import arpa
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
@@ -179,7 +179,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
                 "%d segments of %d rows of %d %s", len(segments.inputs), self._rows(stream), batching.length, self.unit
             )
             return Batches(
-                steps=len(segments.inputs), tokens=len(stream), epoch_dataset=lambda epoch: segments.dataset()
+                steps=len(segments.inputs), tokens=len(stream), epoch_dataset=lambda epoch: segments.training_dataset()
             )
         lines = Lines(stream)
         buckets = Buckets(lines.lengths, batching.tokens, batching.max_shapes)
@@ -213,7 +213,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         else:
             model.adapt(np.bincount(stream.ids, minlength=encoded.size))
             if self.carries:
-                model.carry(self._rows(stream))
+                model.carry(workers.share_size(self._rows(stream)))
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 

@@ -14,14 +14,14 @@ import keras
 import tensorflow as tf
 from omegaconf import DictConfig
 
-from trellis.components import transfer
+from trellis.components import transfer, workers
 from trellis.components.command import DISK_ERRORS
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.metrics import segments
 from trellis.components.quiet import silence_retracing
 from trellis.components.training import checkpoints
-from trellis.pipelines import comparison, summary, training
+from trellis.pipelines import comparison, distribution, summary, training
 from trellis.pipelines.packaging import Exporter
 from trellis.pipelines.pretraining import Pretraining
 from trellis.pipelines.task import Metrics, Task
@@ -64,16 +64,29 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
     Raises:
         InputError: something that the user gave is wrong.
     """
-    if config.resume and (folder / "metrics.json").exists():
-        print(f"{folder} is finished already", flush=True)
-        return Result(json.loads((folder / "metrics.json").read_text()), folder, None, None)
     task_class: type[Task[Any, Any, Any]] = hydra.utils.get_class(config.pipeline._target_)
     _prepare_process(config, task_class.wide)
+    with workers.lost_workers_named():
+        finished = workers.from_chief(lambda: _finished(config, folder))
+        if finished is not None:
+            print(f"{folder} is finished already", flush=True)
+            return Result(finished, folder, None, None)
+        return _run(distribution.of_this_worker(config), task_class, folder, terminal)
+
+
+def _finished(config: DictConfig, folder: Path) -> Metrics | None:
+    """Return the metrics of a run that is to be resumed, if it came to its end."""
+    path = folder / "metrics.json"
+    metrics: Metrics | None = json.loads(path.read_text()) if config.resume and path.exists() else None
+    return metrics
+
+
+def _run(config: DictConfig, task_class: type[Task[Any, Any, Any]], folder: Path, terminal: Terminal | None) -> Result:
     task = task_class(config)
     exporter = Exporter(config)
 
     with terminal or Terminal() as terminal, tracked(config, folder, terminal) as tracker, _disk_errors(folder):
-        terminal.line(f"on {_devices()}")
+        terminal.line(f"on {_devices()}{distribution.place()}")
         terminal.phase("reading")
         data = task.read()
         log.info("%s", data.description)
@@ -83,14 +96,15 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         terminal.phase("encoding")
         encoded = task.encode(data, keep=pretraining.words)
         batches = task.batch(encoded)
-        if encoded.words is not None:
+        if encoded.words is not None and workers.is_chief():
             with atomic_write(folder / transfer.VOCABULARY) as part:
                 part.write_text(_as_json(encoded.words))
 
         terminal.phase("building the model")
         model = task.build(encoded, batches)
         exporter.compress(model)  # fails now rather than after training
-        before = task.diagnose(model, encoded)
+        distribution.require_same(data, batches, model)
+        before = task.diagnose(model, encoded) if workers.is_chief() else None
         callbacks = pretraining.apply(model, encoded)
         callbacks += training.board(config, folder / "tensorboard", batches.steps)
         training.compile_model(model, task.loss(encoded, batches), config, batches.steps, task.epochs)
@@ -106,6 +120,9 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
             model, batches, evaluator.dev, policy, place, tracker, terminal, config.resume, callbacks
         )
 
+        if not workers.is_chief():
+            terminal.phase("waiting for worker 0")
+            return Result(distribution.final(metrics), folder, None, model)
         terminal.phase("scoring")
         checkpoints.load_best_weights(model, place)
         weights = exporter.compress(model)
@@ -136,6 +153,7 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
             if export:
                 terminal.phase("logging the model")
                 tracker.log_model(export, package, policy.monitor, score)
+        distribution.final(metrics)
     summary.show(config, metrics, folder, tracker, export, package, task.headline, weights)
     return Result(metrics, folder, export, model)
 
@@ -150,7 +168,7 @@ def _devices() -> str:
 
 
 def _prepare_process(config: DictConfig, wide: bool) -> None:
-    """Set threads, seed and precision.
+    """Set threads, seed and precision, and wait for the other workers.
 
     Args:
         wide: whether one operation uses all cores, rather than two operations at a time.
@@ -165,6 +183,7 @@ def _prepare_process(config: DictConfig, wide: bool) -> None:
         tf.config.threading.set_inter_op_parallelism_threads(threads.inter_op or max(2, cores))
     except RuntimeError:
         log.info("TensorFlow is running already: trainer.threads has no effect")
+    distribution.join(config)
     keras.backend.clear_session()
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.model.precision)

@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
         f"trellis.train needs {error.name}, which is not installed: pip install 'trellis-sequence[train]'"
     ) from error
 
+from trellis.components import cluster
 from trellis.components.quiet import captured_stderr
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def train(*overrides: str, config_dirs: Iterable[str | Path] = (), folder: str |
     validate(settings)
     check_first_lines(settings)
     config = tree.compose(opened, hydra=True)
-    place = Path(folder or config.hydra.run.dir)
+    index = 0 if settings.trainer.strategy == "none" else cluster.from_environment().index
+    place = Path(cluster.folder_of_worker(str(folder or config.hydra.run.dir), index))
     (place / ".hydra").mkdir(parents=True, exist_ok=True)
     with open_dict(config):
         config.hydra.runtime.output_dir = str(place.absolute())

@@ -76,9 +76,13 @@ class Trainer(Schema):
     average: Rate | None = described(
         "decay of a moving average of the weights, which is scored and kept; null: no average"
     )
-    steps_per_call: Count = described("training steps per call of the graph")
+    steps_per_call: Count = described("training steps per call of the graph; always 1 with several workers")
     tensorboard: bool = described("write TensorBoard logs to the folder tensorboard of the run")
     profile: Profile | None = described("training steps to profile, for TensorBoard; null: none")
+    strategy: Literal["none", "multi_worker"] = described(
+        "multi_worker: this process trains together with those that TF_CONFIG names, each on its share of every batch"
+    )
+    connect_timeout: Positive = described("seconds to wait for the other workers at the start")
     threads: Threads = described("threads of TensorFlow")
 
 

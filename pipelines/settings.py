@@ -40,11 +40,14 @@ class Sections(Schema):
 
     Attributes:
         needs, accepts, sample: as in `trellis.pipelines.task.Task`.
+        distributes: whether several workers can train a model together: its batches are divided among them, and its
+            loss is over the rows of all of them, see `trellis.components.workers`.
     """
 
     needs: ClassVar[str]
     accepts: ClassVar[tuple[str, ...]]
     sample: ClassVar[str]
+    distributes: ClassVar[bool] = False
 
 
 def check_kind(config: DictConfig, needs: str, accepts: Sequence[str], sample: str) -> None:
@@ -86,6 +89,7 @@ class TaggingSections(Sections):
     needs = "tagged sentences"
     accepts = ("ner", "pos")
     sample = "sample_ner"
+    distributes = True
 
     text: TaggingText = described("text preprocessing")
     batching: TaggingBatching = described("batches")
@@ -112,6 +116,7 @@ class ClassificationSections(Sections):
     needs = "labelled texts"
     accepts = ("classes",)
     sample = "sample_sentiment"
+    distributes = True
 
     text: ClassificationText = described("text preprocessing")
     batching: ClassificationBatching = described("batches")
@@ -209,6 +214,7 @@ class LanguageModelingSections(Sections):
     needs = "running text"
     accepts = ("language",)
     sample = "sample_text"
+    distributes = True
 
     text: LanguageText = described("text preprocessing")
     batching: LanguageBatching = described("batches")
@@ -328,6 +334,16 @@ def validate(config: DictConfig) -> None:
     for key, schema in others.items():
         if schema is not None and key in values:
             check_section(schema, values[key], f"{key}.")
+    _check_strategy(config, task, others["model"])
+
+
+def _check_strategy(config: DictConfig, task: type[Schema] | None, model: type[Schema] | None) -> None:
+    """Raise InputError where `trainer.strategy` does not suit the model."""
+    strategy = config.trainer.strategy
+    task_distributes = task is not None and issubclass(task, Sections) and task.distributes
+    model_distributes = model is None or not issubclass(model, Model) or model.distributes
+    if strategy != "none" and not (task_distributes and model_distributes):
+        raise InputError(f"trainer.strategy={strategy}: model={config.model.name} is trained by one process alone")
 
 
 def check_section(schema: type[Schema], values: Any, prefix: str) -> None:

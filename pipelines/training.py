@@ -1,6 +1,7 @@
 """Training: the optimizer, the epochs, and which checkpoint is kept."""
 
 import contextlib
+import functools
 import json
 import logging
 import statistics
@@ -15,10 +16,10 @@ import hydra
 import keras
 from omegaconf import DictConfig
 
-from trellis.components import termination
+from trellis.components import termination, workers
 from trellis.components.errors import InputError
 from trellis.components.metrics.direction import is_better
-from trellis.components.training import checkpoints
+from trellis.components.training import checkpoints, data_parallel
 from trellis.components.training.lbfgs import LBFGS
 from trellis.components.training.profile import Profile
 from trellis.pipelines import trial
@@ -62,7 +63,10 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
         optimizer = optimizer_class(**settings)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
-    steps_per_call = min(config.trainer.steps_per_call, steps)
+    # TensorFlow cannot sum over workers in the loop that Keras makes of several steps.
+    steps_per_call = min(config.trainer.steps_per_call, steps) if workers.count() == 1 else 1
+    if workers.count() > 1 and objective is not None:
+        model.train_step = functools.partial(data_parallel.train_step, model)
     model.compile(optimizer, loss=objective, steps_per_execution=steps_per_call, jit_compile=False)
     # A first step that has to create these variables would be traced twice.
     optimizer.build(model.trainable_variables)
@@ -116,6 +120,9 @@ def fit(
 ) -> Metrics:
     """Train until the last epoch or until patience runs out; leave `best.keras` in the folder of checkpoints.
 
+    Where several workers train together, the chief scores and writes, and all take the decisions that follow from its
+    scores.
+
     Args:
         score_dev: called after each epoch.
         resume: go on from the checkpoint in the folder, if there is one.
@@ -126,7 +133,9 @@ def fit(
     Raises:
         InputError: the loss is not finite, or the checkpoint cannot be used.
     """
-    state = checkpoints.restore(model, folder) if resume else None
+    state = workers.from_chief(lambda: checkpoints.restore(model, folder) if resume else None)
+    workers.copy_from_chief(checkpoints.variables_of(model))
+    workers.vary_dropout(model.variables)
     watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, _progress(state, folder / checkpoints.LAST))
     if state is not None:
         terminal.line(f"resuming after epoch {watch.first_epoch} of {policy.epochs}")
@@ -260,13 +269,14 @@ class EpochEnd(keras.callbacks.Callback):
             **{f"train/{name}": float(value) for name, value in logs.items() if name != "loss"},
         }
         with averaged_weights(self.model) if self.policy.averaged else contextlib.nullcontext():
-            metrics |= self.score_dev()
+            metrics |= workers.from_chief(self.score_dev)
             self._keep(metrics[self.policy.monitor], epoch)
         self.progress.epochs.append(metrics)
         self.terminal.line(f"epoch {epoch + 1}/{self.policy.epochs}  {self._line(loss, tokens_per_second)}")
         self.tracker.log_metrics(metrics, step=epoch + 1)
         log.info("epoch %d: %s", epoch + 1, json.dumps(metrics))
-        checkpoints.save(self.model, self.folder, asdict(self.progress))
+        if workers.is_chief():
+            checkpoints.save(self.model, self.folder, asdict(self.progress))
         trial.report(metrics[self.policy.monitor], epoch + 1)
         logs |= metrics  # for the callbacks that follow
         if self.progress.waited >= self.policy.patience:
@@ -277,7 +287,8 @@ class EpochEnd(keras.callbacks.Callback):
         progress, policy = self.progress, self.policy
         if policy.keeps_last or progress.best is None or is_better(score, progress.best, policy.monitor):
             progress.best, progress.best_epoch, progress.waited = score, epoch + 1, 0
-            checkpoints.save_best(self.model, self.folder)
+            if workers.is_chief():
+                checkpoints.save_best(self.model, self.folder)
         else:
             progress.waited += 1
 

@@ -73,6 +73,7 @@ class TranslationSections(Sections):
     needs = "sentence pairs"
     accepts = ("alignment",)
     sample = "sample_translation"
+    distributes = True
 
     text: TranslationText = described("text preprocessing")
     batching: TranslationBatching = described("batches")
@@ -87,6 +88,7 @@ class AttributesToTextSections(Sections):
     needs = "attributes with texts"
     accepts = ("attributes",)
     sample = "sample_attributes"
+    distributes = True
 
     text: SubwordText = described("text preprocessing")
     batching: TranslationBatching = described("batches")

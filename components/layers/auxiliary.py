@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.layers.word_softmax import WordSoftmax
 from trellis.components.types import JSON, Shape, Tensor, TokenIds
 
@@ -42,7 +43,8 @@ class AuxiliaryLanguageModel(keras.layers.Layer):
             for softmax, half, targets in zip(self.softmaxes, halves, (next_words, previous_words), strict=False):
                 weights = tf.cast((targets != 0) & (words != 0), tf.float32)
                 nats = -softmax.token_log_probabilities(half, targets, training)
-                self.add_loss(self.weight * tf.reduce_sum(nats * weights) / tf.maximum(tf.reduce_sum(weights), 1.0))
+                count = tf.maximum(workers.total(tf.reduce_sum(weights)), 1.0)
+                self.add_loss(self.weight * tf.reduce_sum(nats * weights) / count)
         return states
 
     def compute_output_shape(self, states_shape: Shape, words_shape: Shape) -> Shape:

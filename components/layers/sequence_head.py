@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from trellis.components import workers
 from trellis.components.lattice import linear_chain, paths, spans
 from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_steps
 from trellis.components.lattice.recursion import argmax
@@ -235,7 +236,8 @@ def _rolled(values: Tensor, first: Tensor | None, back: bool = False, axis: int 
 class NegativeLogLikelihood(keras.losses.Loss):
     """Negative log-likelihood of the gold tags under the model's `SequenceHead`, in nats per sequence.
 
-    Sequences without a real time step (the dummy rows that fill a batch) count neither in the sum nor in the mean.
+    Sequences without a real time step (the dummy rows that fill a batch) count neither in the sum nor in the mean. The
+    mean is over the sequences of all workers that train together.
 
     Args:
         reduction: `"mean"` over sequences (weighted by `sample_weight`), `"sum"`, or `"none"`.
@@ -307,7 +309,8 @@ class NegativeLogLikelihood(keras.losses.Loss):
         total = ops.sum(losses * weights)
         if self.reduction == "sum":
             return total
-        mean = ops.divide_no_nan(total, ops.sum(weights) if self.sequences is None else self.sequences)
+        count = workers.total(ops.sum(weights)) if self.sequences is None else self.sequences
+        mean = ops.divide_no_nan(total, count)
         # Replicas sum their gradients; dividing makes that a mean, as Keras's own losses do.
         return mean / _replicas()
 

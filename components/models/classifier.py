@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from trellis.components import workers
 from trellis.components.layers.auxiliary import AuxiliaryLanguageModel
 from trellis.components.layers.pooling import Pooling
 from trellis.components.layers.stored_weights import Embedding
@@ -73,7 +74,8 @@ class SmoothedCrossentropy(keras.losses.Loss):
         share: the part of each label that is spread evenly over all classes, at least 0 and below 1; 0 is the ordinary
             cross-entropy.
 
-    Labels are class ids `(batch,)`, scores are logits `(batch, classes)`.
+    Labels are class ids `(batch,)`, scores are logits `(batch, classes)`. The mean over a batch is over the rows of all
+    workers that train together.
     """
 
     def __init__(self, share: float, name: str = "smoothed_crossentropy", **kwargs: Any) -> None:
@@ -81,6 +83,13 @@ class SmoothedCrossentropy(keras.losses.Loss):
         if not 0.0 <= share < 1.0:
             raise ValueError(f"share={share}: must be at least 0 and below 1")
         self.share = share
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        mean = super().__call__(y_true, y_pred, sample_weight)
+        if workers.count() == 1:
+            return mean
+        rows = keras.ops.cast(keras.ops.shape(y_pred)[0], mean.dtype)
+        return mean * rows / workers.total(rows)
 
     def call(self, labels: Tensor, scores: Tensor) -> Tensor:
         labels = keras.ops.one_hot(keras.ops.cast(labels, "int32"), scores.shape[-1], dtype=scores.dtype)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.layers.attention import Attention
 from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.stored_weights import Embedding
@@ -310,7 +311,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         _require_inputs_alone(*others)
         target = inputs["target"]
         real = tf.where(target != 0)
-        tokens = tf.cast(tf.maximum(tf.shape(real)[0], 1), tf.float32)
+        tokens = tf.maximum(workers.total(tf.cast(tf.shape(real)[0], tf.float32)), 1.0)
         with tf.GradientTape() as tape:
             decoded = self.force(inputs["source"], target, training=True)
             # The softmax, the largest product, is computed for real tokens alone.
@@ -321,9 +322,10 @@ class EncoderDecoder(keras.Model, abc.ABC):
                 loss += self.smoothing * tf.reduce_sum(self.softmax.excess_scores(features, ids)) / tokens
             if self._guide is not None:
                 loss += self._cost_of_attention(decoded.weights, inputs["guide"]) / tokens
-            total = tf.add_n([loss, *self.losses])
+            total = tf.add_n([loss, *self.losses]) - workers.surplus_penalty(self.trainable_variables)
             scaled = self.optimizer.scale_loss(total)
         gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])
+        *gradients, nats = workers.total([*gradients, nats])
         self._norm.update_state(tf.linalg.global_norm(gradients))
         self.optimizer.apply(gradients, self.trainable_variables)
         self._loss.update_state(nats, sample_weight=tokens)

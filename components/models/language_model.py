@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.layers.feature_scores import FeatureScores
 from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.peephole import PeepholeLSTM
@@ -145,19 +146,20 @@ class TrainableLanguageModel(LanguageModel):
             if sample_weight.shape.rank not in (1, None):
                 raise ValueError(f"sample_weight has rank {sample_weight.shape.rank}, expected one weight per row")
             weights *= tf.cast(tf.ensure_shape(sample_weight, [None]), tf.float32)[:, tf.newaxis]
-        tokens = tf.reduce_sum(weights)
+        tokens = workers.total(tf.reduce_sum(weights))
         tokens = tf.where(tokens > 0.0, tokens, 1.0)
         with tf.GradientTape() as tape:
             features, states = self.read(inputs["tokens"], states, training=True)
             nats = -self.token_log_probabilities(features, targets, training=True)
             loss = tf.reduce_sum(nats * weights) / tokens
-            total = tf.add_n([loss, *self.losses])
+            total = tf.add_n([loss, *self.losses]) - workers.surplus_penalty(self.trainable_variables)
             scaled = self.optimizer.scale_loss(total)
         if self._carried is not None:
             # Back-propagation is truncated here: no gradient reaches the previous segment.
             for variable, state in zip(self._carried, states, strict=True):
                 variable.assign(tf.stop_gradient(state))
         gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])
+        *gradients, loss = workers.total([*gradients, loss])
         norm, limit = tf.linalg.global_norm(gradients), self.optimizer.global_clipnorm
         self._norm.update_state(norm)
         self._clipped.update_state(0.0 if limit is None else tf.cast(norm > limit, tf.float32))

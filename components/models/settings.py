@@ -46,9 +46,11 @@ class Model(Schema):
 
     Attributes:
         by_gradients: whether an optimizer trains it, rather than EM or counting.
+        distributes: whether several workers can train it together.
     """
 
     by_gradients: ClassVar[bool] = True
+    distributes: ClassVar[bool] = True
 
     name: str = matching(
         r"^[\w.+-]+$", "a name of letters, digits and ._+-", "name of the model, its export and its runs"
@@ -151,6 +153,7 @@ class HiddenMarkovTagger(Model):
     """A hidden Markov model, by counting or by EM."""
 
     by_gradients: ClassVar[bool] = False
+    distributes: ClassVar[bool] = False
 
     templates: list[str] = described("attributes that stand for unknown words: the shape, then endings, longest first")
     lists: dict[str, str] | None = described(_LISTS)
@@ -173,6 +176,7 @@ class Aligner(Model):
     """Word alignment by EM in both directions."""
 
     by_gradients: ClassVar[bool] = False
+    distributes: ClassVar[bool] = False
 
     iterations: dict[AlignmentModel, Count] = Field(
         min_length=1, description="EM iterations of each model, in order: {ibm1: 5, hmm: 5}"
@@ -252,6 +256,7 @@ class NGramLM(Model):
     """An n-gram model by counting."""
 
     by_gradients: ClassVar[bool] = False
+    distributes: ClassVar[bool] = False
 
     order: Order = described("length of the n-grams")
     smoothing: Smoothing = described("kneser_ney (modified, interpolated), witten_bell, or add_k")

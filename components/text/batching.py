@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text.vectorizer import PADDING, TokenVectorizer
 from trellis.components.types import Dataset, Tensor
@@ -225,7 +226,7 @@ class Buckets:
 
 
 def training_batches(corpus: Corpus, buckets: Buckets, seed: int, epoch: Callable[[], int]) -> Dataset:
-    """Return a dataset of shuffled batches; each iteration is one epoch.
+    """Return a dataset of shuffled batches; each iteration is one epoch. A worker of several gets its share of each.
 
     Args:
         corpus: the training corpus.
@@ -236,7 +237,8 @@ def training_batches(corpus: Corpus, buckets: Buckets, seed: int, epoch: Callabl
     """
 
     def batches() -> list[tuple[np.ndarray, int]]:
-        return buckets.epoch(np.random.default_rng([seed, epoch()]))
+        shuffled = buckets.epoch(np.random.default_rng([seed, epoch()]))
+        return [(workers.share(rows), time) for rows, time in shuffled]
 
     dataset = _dataset(batches).map(corpus.batch, num_parallel_calls=1)
     # Declare the number of batches: Keras would round `steps_per_epoch` up to a multiple of `steps_per_execution`.

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.readers.running_text import Document
 from trellis.components.text.batching import Corpus, without_autotuning
 from trellis.components.text.vectorizer import TokenVectorizer
@@ -132,9 +133,19 @@ class Segments:
 
     def dataset(self) -> Dataset:
         """Return a dataset of `({"tokens", "starts"}, targets)` of each step, in order."""
-        arrays = {"tokens": self.inputs, "starts": self.starts}, self.targets
+        return self._dataset(self.inputs, self.starts, self.targets)
+
+    def training_dataset(self) -> Dataset:
+        """Return the same dataset of this worker's share of the rows, where several train together."""
+        own = workers.share(np.arange(self.inputs.shape[1]))
+        inputs, targets = (np.where(own[:, np.newaxis] >= 0, ids[:, own], 0) for ids in (self.inputs, self.targets))
+        return self._dataset(inputs, self.starts[:, own], targets)
+
+    @staticmethod
+    def _dataset(inputs: np.ndarray, starts: np.ndarray, targets: np.ndarray) -> Dataset:
+        arrays = {"tokens": inputs, "starts": starts}, targets
         dataset = without_autotuning(tf.data.Dataset.from_tensor_slices(arrays))
-        return dataset.apply(tf.data.experimental.assert_cardinality(len(self.inputs))).prefetch(8)
+        return dataset.apply(tf.data.experimental.assert_cardinality(len(inputs))).prefetch(8)
 
 
 class Lines(Corpus):

@@ -24,7 +24,7 @@ def save(model: keras.Model, folder: Path, state: JSON) -> None:
         state: JSON to store with them.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {f"v{index}": np.asarray(value) for index, value in enumerate(_variables(model))}
+    arrays: dict[str, Any] = {f"v{index}": np.asarray(value) for index, value in enumerate(variables_of(model))}
     with atomic_write(folder / LAST) as part, open(part, "wb") as file:
         np.savez(file, state=json.dumps(state), **arrays)
         file.flush()
@@ -64,7 +64,7 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
         raise InputError(
             f"{path}: damaged checkpoint ({error}); delete it to start this run again from the beginning"
         ) from None
-    variables = _variables(model)
+    variables = variables_of(model)
     if len(variables) != len(arrays):
         raise InputError(f"{path}: {len(arrays)} variables, but this model has {len(variables)}")
     for variable, array in zip(variables, arrays, strict=True):
@@ -105,7 +105,7 @@ def load_best(folder: Path) -> keras.Model:
         raise InputError(f"{path}: cannot be loaded ({str(error).splitlines()[0]})") from None
 
 
-def _variables(model: keras.Model) -> list[Any]:
+def variables_of(model: keras.Model) -> list[Any]:
     """Return the variables of a model and of its optimizer, which is built first."""
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]

@@ -1,0 +1,262 @@
+"""The processes that train one model together, each on its share of the rows of every batch.
+
+The processes and the sums over them are those of TensorFlow's MultiWorkerMirroredStrategy. Weights stay ordinary
+variables of each process: they begin alike, and gradients summed over all workers change them alike. So everything
+around the training step (checkpoints, scores, exports) is the same for one process and for many.
+
+The sum of what the workers compute must be what one process computes. Losses are sums over the rows of a worker,
+divided by counts over the rows of all workers (`total`); penalties on weights, which every worker computes, are divided
+by the number of workers.
+
+TensorFlow is imported where there are several workers only: layers for other backends import this module.
+"""
+
+import contextlib
+import functools
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from trellis.components import cluster as clusters
+from trellis.components.cluster import Cluster
+from trellis.components.errors import InputError
+from trellis.components.types import Tensor
+
+Value = TypeVar("Value")
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 30  # seconds of silence after which a worker is given up
+
+_strategy: Any = None  # TensorFlow allows one in a process
+_cluster: Cluster | None = None
+
+
+def count() -> int:
+    """Return the number of workers; 1 for a process that trains alone."""
+    return 1 if _cluster is None else len(_cluster.addresses)
+
+
+def index() -> int:
+    """Return the index of this worker."""
+    return 0 if _cluster is None else _cluster.index
+
+
+def is_chief() -> bool:
+    """Return whether this worker scores, writes checkpoints, records and exports."""
+    return index() == 0
+
+
+def train_alone() -> None:
+    """Let this process train alone from now on."""
+    global _cluster
+    _cluster = None
+
+
+def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
+    """Wait for the other workers, and train with them from now on.
+
+    It must come after the settings of TensorFlow's threads, and before anything else of TensorFlow's.
+
+    Args:
+        cluster: the workers.
+        facts: what has to be the same for all of them, as JSON.
+        seconds: how long to wait for the others.
+
+    Raises:
+        InputError: a worker is missing when the time is over, or its facts differ; TensorFlow runs already; or there
+            are fewer GPUs than workers on this machine.
+    """
+    global _cluster, _strategy
+    import tensorflow as tf
+
+    if _strategy is None:
+        _choose_gpu(cluster)
+        clusters.meet(cluster, facts, seconds)
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)  # a line for each sum otherwise
+        try:
+            _set_heartbeat(cluster)
+            _strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster))
+        except RuntimeError as error:
+            raise InputError(f"trainer.strategy=multi_worker: must be the first run of a process ({error})") from None
+    _cluster = cluster
+
+
+def _resolver(cluster: Cluster) -> Any:
+    """Return a cluster as TensorFlow takes it, the chief being worker 0."""
+    import tensorflow as tf
+
+    gpus = len(tf.config.get_visible_devices("GPU"))
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.addresses)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": gpus} if gpus else {},
+        rpc_layer="grpc",
+    )
+
+
+def _set_heartbeat(cluster: Cluster) -> None:
+    """Let workers be given up after `HEARTBEAT` seconds of silence.
+
+    TensorFlow's own 10 seconds are less than a busy machine may need, and it has no public function to change them. If
+    the private ones move, `test_workers_are_given_up_after_the_heartbeat` fails.
+    """
+    from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
+    from tensorflow.python.eager import context
+
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        heartbeat_timeout_in_ms=1000 * HEARTBEAT,
+        coordinated_jobs=[coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(cluster.addresses))],
+    )
+
+
+def _choose_gpu(cluster: Cluster) -> None:
+    """Let TensorFlow see one GPU, that of this worker."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return
+    if cluster.local_index >= len(gpus):
+        raise InputError(
+            f"{cluster.named(cluster.index)}: there are {len(gpus)} GPUs on this machine; each worker needs its own"
+        )
+    tf.config.set_visible_devices(gpus[cluster.local_index], "GPU")
+
+
+def share(rows: np.ndarray) -> np.ndarray:
+    """Return the rows of a batch that this worker trains on; one row of padding, -1, if the batch has none for it.
+
+    Args:
+        rows: the indices of the examples of the batch, `(rows,)`.
+    """
+    own = rows[index() :: count()]
+    return own if len(own) else np.full(1, -1, rows.dtype)
+
+
+def share_size(rows: int) -> int:
+    """Return the number of rows of this worker's share of a batch."""
+    return max(1, len(range(index(), rows, count())))
+
+
+def total(values: Value) -> Value:
+    """Return the sum of values over all workers; None stays None.
+
+    Every worker has to call it, with values of the same structure. It works in graphs and outside of them.
+
+    Args:
+        values: a tensor, an IndexedSlices or None, or a list or dictionary of these.
+    """
+    if count() == 1:
+        return values
+    import tensorflow as tf
+
+    leaves = tf.nest.flatten(values)
+    summed = iter(_strategy.run(_all_reduce, args=([leaf for leaf in leaves if leaf is not None],)))
+    result: Value = tf.nest.pack_sequence_as(values, [None if leaf is None else next(summed) for leaf in leaves])
+    return result
+
+
+def _all_reduce(values: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Sum values over all workers, in a replica of the strategy."""
+    import tensorflow as tf
+
+    context = tf.distribute.get_replica_context()
+    # Tensors made outside of the replica have no device, and are refused: "destinations can not be empty".
+    own = [tf.nest.map_structure(tf.identity, value, expand_composites=True) for value in values]
+    summed: dict[int, Tensor] = {}
+    for dtype in dict.fromkeys(value.dtype for value in own):  # one message for each
+        indices = [index for index, value in enumerate(own) if value.dtype == dtype]
+        results = context.all_reduce(tf.distribute.ReduceOp.SUM, [own[index] for index in indices])
+        summed |= zip(indices, results, strict=True)
+    return [summed[index] for index in range(len(own))]
+
+
+@functools.cache
+def _compiled_total() -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
+    import tensorflow as tf
+
+    compiled: Callable[[Sequence[Tensor]], Sequence[Tensor]] = tf.function(total, autograph=False)
+    return compiled
+
+
+def from_chief(make: Callable[[], Value]) -> Value:
+    """Return on every worker what a function returns on the chief, which alone calls it.
+
+    Args:
+        make: returns a value that JSON can represent.
+    """
+    if count() == 1:
+        return make()
+    text = json.dumps(make()).encode() if is_chief() else b""
+    size = int(_compiled_total()([np.array(len(text))])[0])
+    # Of few sizes, because each is compiled.
+    characters = np.zeros(1 << max(size - 1, 255).bit_length(), np.int32)
+    characters[: len(text)] = np.frombuffer(text, np.uint8)
+    received: Value = json.loads(np.asarray(_compiled_total()([characters])[0])[:size].astype(np.uint8).tobytes())
+    return received
+
+
+def copy_from_chief(variables: Iterable[Any]) -> None:
+    """Set variables to the values that they have on the chief."""
+    if count() == 1:
+        return
+    import tensorflow as tf
+
+    variables, own = list(variables), []
+    for variable in variables:
+        value = tf.convert_to_tensor(variable)
+        value = value if value.dtype.is_floating else tf.cast(value, tf.int64)
+        own.append(value if is_chief() else tf.zeros_like(value))
+    for variable, value in zip(variables, _compiled_total()(own), strict=True):
+        variable.assign(tf.cast(value, variable.dtype))
+
+
+def vary_dropout(variables: Iterable[Any]) -> None:
+    """Let each worker draw dropout of its own: add its index to the seeds among variables that are alike everywhere."""
+    for variable in variables:
+        if variable.name == "seed_generator_state":
+            seed, drawn = variable.numpy().tolist()
+            variable.assign([seed + index(), drawn])
+
+
+def surplus_penalty(variables: Iterable[Any]) -> Tensor | float:
+    """Return what the sum over all workers has too much of the penalties on weights, as this worker's share of it."""
+    if count() == 1:
+        return 0.0
+    penalties = [variable.regularizer(variable) for variable in variables if variable.regularizer is not None]
+    return (1.0 - 1.0 / count()) * sum(penalties)
+
+
+@contextlib.contextmanager
+def lost_workers_named() -> Iterator[None]:
+    """Raise InputError, with the address, where another worker has ended or cannot be reached any more."""
+    try:
+        yield
+    except Exception as error:
+        problem = _loss(error)
+        if problem is None:
+            raise
+        log.info("%s", error)
+        raise InputError(f"{problem}; start all workers again with resume=true") from None
+
+
+def _loss(error: Exception) -> str | None:
+    """Return which worker is lost, if this is what an error is about."""
+    if _cluster is None:
+        return None
+    import tensorflow as tf
+
+    broken = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    if not isinstance(error, (*broken, tf.errors.DeadlineExceededError, tf.errors.FailedPreconditionError)):
+        return None
+    lost = _cluster.unreachable()
+    if lost:
+        return f"{', '.join(map(_cluster.named, lost))} {'has' if len(lost) == 1 else 'have'} ended"
+    return "a worker was lost" if "Collective ops is aborted" in str(error) else None

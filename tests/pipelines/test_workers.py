@@ -1,0 +1,114 @@
+"""Two workers train what one process trains, and go on after one of them was lost."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from tests.pipelines.runs import ROOT, configured, run
+from trellis.components import workers
+from trellis.components.cluster import Cluster
+from trellis.components.errors import InputError
+from trellis.pipelines import launch, settings
+
+pytestmark = pytest.mark.slow
+
+
+def without_dropout(*names):
+    """Overrides: workers draw dropout of their own, so that only without it do they compute the same."""
+    return [f"model.dropout.{name}=0" for name in names]
+
+
+SHORT = ["limit.sentences=60", "trainer.epochs=2", "tracking=off", "export=off"]
+SMALL = ["model.units=8", "model.dim=8", *SHORT]
+OF_LANGUAGE = [*without_dropout("input", "between", "recurrent", "output"), "report.mixture=null"]
+OF_TAGS = without_dropout("word", "input", "recurrent", "output")
+RUNS = {
+    "tagger": ["model=bilstm_crf", "model.units=8", "model.characters.dropout=0", *OF_TAGS, *SHORT],
+    "features": ["model=feature_crf", "model.buckets=512", "model.l2=0.01", "trainer.clip_norm=1", *SHORT],
+    "segments": ["model=lstm_lm", *OF_LANGUAGE, *SMALL],
+    "lines": ["model=gru_lm", "data.lines=sentences", *OF_LANGUAGE, *SMALL],
+    "classifier": [
+        *("model=lstm_classifier", "model.auxiliary=0.1", "model.class_weights=balanced"),
+        *(*OF_TAGS, *SMALL),
+    ],
+    "translator": [
+        *("model=gru_translation", "text.subwords=300", "model.dim=8", "model.attention.units=8"),
+        *("model.encoder.units=8", "model.decoder.units=8", "decoding.count=20", "report.pictures=0"),
+        *(*without_dropout("word", "input", "between", "recurrent", "output"), *SHORT),
+    ],
+}
+
+
+def start(folder, runs):
+    """Start two workers on these runs; return their exit statuses."""
+    command = [sys.executable, "-m", "tests.pipelines.worker", str(folder), json.dumps(list(runs.items()))]
+    processes = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+        for environment in launch._environments(2)
+    ]
+    errors = [process.communicate(timeout=900)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert codes in ([0, 0], [0, 9]), b"\n".join(errors).decode()
+    return codes
+
+
+@pytest.fixture(scope="session")
+def trained(made_once):
+    """The folder of the runs of two workers; in the last one, worker 1 dies after an epoch, and both are restarted."""
+
+    def make(aside):
+        assert start(aside, {**RUNS, "killed": RUNS["tagger"]}) == [0, 9]
+        assert start(aside, {"killed": [*RUNS["tagger"], "resume=true"]}) == [0, 0]
+        return aside
+
+    return made_once("workers", make)
+
+
+def scores(folder):
+    """The metrics of a run that do not depend on the clock."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in metrics.items() if not name.endswith(("_per_second", "step_ms"))}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_two_workers_train_what_one_process_trains(trained, name, tmp_path):
+    run(tmp_path, *RUNS[name])
+    assert scores(trained / name) == pytest.approx(scores(tmp_path), rel=1e-4, abs=1e-6)
+
+
+def test_a_run_whose_worker_was_lost_ends_with_the_metrics_of_an_unbroken_one(trained):
+    error = (trained / "killed" / "error.txt").read_text()
+    assert error.startswith("worker 1 (127.0.0.1:") and error.endswith(
+        "ended; start all workers again with resume=true"
+    )
+    assert scores(trained / "killed") == pytest.approx(scores(trained / "tagger"), rel=1e-6)
+
+
+def test_only_the_chief_writes(trained):
+    assert {"metrics.json", "checkpoints", "reports"} <= set(os.listdir(trained / "tagger"))
+    assert os.listdir(trained / "tagger-worker1") == []
+
+
+def test_each_worker_draws_dropout_of_its_own(monkeypatch):
+    inputs = keras.Input((1000,))
+    model = keras.Model(inputs, keras.layers.Dropout(0.5, seed=1)(inputs))
+    drawn = []
+    for index in range(2):
+        monkeypatch.setattr(workers, "_cluster", Cluster(("a:1", "b:1"), index))
+        model.layers[1].seed_generator.state.assign([1, 0])
+        workers.vary_dropout(model.variables)
+        drawn.append(np.asarray(model(np.ones((1, 1000)), training=True)) != 0)
+    assert 0.4 < np.mean(drawn[0] == drawn[1]) < 0.6
+
+
+@pytest.mark.parametrize("model", ["ngram", "ibm1", "hmm"])
+def test_a_model_that_one_process_trains_is_refused_by_its_name(model):
+    with pytest.raises(
+        InputError, match=f"trainer.strategy=multi_worker: model={model} is trained by one process alone"
+    ):
+        settings.validate(configured(f"model={model}", "trainer.strategy=multi_worker"))
