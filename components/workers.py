@@ -22,7 +22,7 @@ import numpy as np
 
 from trellis.components import cluster as clusters
 from trellis.components.cluster import Cluster
-from trellis.components.errors import InputError
+from trellis.components.errors import InputError, one_line
 from trellis.components.types import Tensor
 
 Value = TypeVar("Value")
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 30  # seconds of silence after which a worker is given up
 
 _strategy: Any = None  # TensorFlow allows one in a process
+_started: Cluster | None = None  # the workers of that strategy
 _cluster: Cluster | None = None
 
 
@@ -70,7 +71,7 @@ def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
         InputError: a worker is missing when the time is over, or its facts differ; TensorFlow runs already; or there
             are fewer GPUs than workers on this machine.
     """
-    global _cluster, _strategy
+    global _cluster, _started, _strategy
     import tensorflow as tf
 
     if _strategy is None:
@@ -79,9 +80,13 @@ def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
         logging.getLogger("tensorflow").setLevel(logging.WARNING)  # a line for each sum otherwise
         try:
             _set_heartbeat(cluster)
-            _strategy = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster))
+            _strategy, _started = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster)), cluster
         except RuntimeError as error:
             raise InputError(f"trainer.strategy=multi_worker: must be the first run of a process ({error})") from None
+        except tf.errors.OpError as error:
+            raise InputError(f"{cluster.named(cluster.index)} cannot start ({one_line(error)})") from None
+    if cluster != _started:
+        raise InputError(f"{clusters.VARIABLE}: other workers than those of the first run of this process")
     _cluster = cluster
 
 
@@ -103,7 +108,7 @@ def _set_heartbeat(cluster: Cluster) -> None:
     """Let workers be given up after `HEARTBEAT` seconds of silence.
 
     TensorFlow's own 10 seconds are less than a busy machine may need, and it has no public function to change them. If
-    the private ones move, `test_workers_are_given_up_after_the_heartbeat` fails.
+    the private ones move, no worker starts, and `tests/pipelines/test_workers.py` fails.
     """
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
     from tensorflow.python.eager import context
@@ -203,6 +208,17 @@ def from_chief(make: Callable[[], Value]) -> Value:
     return received
 
 
+def sum_variables(variables: Iterable[Any]) -> None:
+    """Add up what the workers have counted in their own variables, on all of them."""
+    if count() == 1:
+        return
+    import tensorflow as tf
+
+    variables = list(variables)
+    for variable, value in zip(variables, _compiled_total()(list(map(tf.convert_to_tensor, variables))), strict=True):
+        variable.assign(value)
+
+
 def copy_from_chief(variables: Iterable[Any]) -> None:
     """Set variables to the values that they have on the chief."""
     if count() == 1:
@@ -220,6 +236,8 @@ def copy_from_chief(variables: Iterable[Any]) -> None:
 
 def vary_dropout(variables: Iterable[Any]) -> None:
     """Let each worker draw dropout of its own: add its index to the seeds among variables that are alike everywhere."""
+    if is_chief():
+        return
     for variable in variables:
         if variable.name == "seed_generator_state":
             seed, drawn = variable.numpy().tolist()

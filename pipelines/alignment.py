@@ -12,8 +12,9 @@ import hydra
 import keras
 import numpy as np
 import tensorflow as tf
+from omegaconf import DictConfig
 
-from trellis.components import termination
+from trellis.components import termination, workers
 from trellis.components.alignment.co_occurrence import ClassPairs, CoOccurrence
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.alignment.symmetrization import pharaoh, symmetrize
@@ -27,6 +28,7 @@ from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
 from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
+from trellis.components.types import Dataset
 from trellis.pipelines import alignment_reports, reading, segment_statistics
 from trellis.pipelines.settings import AlignmentSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
@@ -129,6 +131,11 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     # EM has no early stopping: no gold alignment decides anything.
     keeps_last = True
 
+    def __init__(self, config: DictConfig) -> None:
+        super().__init__(config)
+        if config.model.stepwise and config.trainer.strategy != "none":
+            raise InputError(f"model.stepwise={config.model.stepwise:g}: not with trainer.strategy=multi_worker")
+
     @property
     def epochs(self) -> int:
         """The number of iterations: by default the sum of `model.iterations`."""
@@ -217,12 +224,21 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     def batch(self, encoded: EncodedBitext) -> Batches:
         """Return the batches that `encode` made, in the same order for each epoch."""
         co_occurrence = encoded.co_occurrence
+        if len(co_occurrence.batches) < workers.count():
+            raise InputError(
+                f"trainer.strategy={self.config.trainer.strategy}: {len(co_occurrence.batches)} batches for "
+                f"{workers.count()} workers; lower batching.cells"
+            )
         log.info("%d batches, %d co-occurring word pairs", len(co_occurrence.batches), len(co_occurrence.words.source))
         return Batches(
             steps=len(co_occurrence.batches),
             tokens=co_occurrence.tokens,
-            epoch_dataset=lambda epoch: co_occurrence.dataset(),
+            epoch_dataset=lambda epoch: self._share(co_occurrence.dataset()),
         )
+
+    def _share(self, dataset: Dataset) -> Dataset:
+        """Return the batches of this worker, of those that train together."""
+        return dataset if workers.count() == 1 else dataset.shard(workers.count(), workers.index())
 
     # Building
 

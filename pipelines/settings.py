@@ -155,6 +155,7 @@ class AlignmentSections(Sections):
     needs = "sentence pairs"
     accepts = ("alignment",)
     sample = "sample_bitext"
+    distributes = True
 
     text: AlignmentText = described("text preprocessing")
     batching: AlignmentBatching = described("batches")

@@ -65,7 +65,7 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
         raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
     # TensorFlow cannot sum over workers in the loop that Keras makes of several steps.
     steps_per_call = min(config.trainer.steps_per_call, steps) if workers.count() == 1 else 1
-    if workers.count() > 1 and objective is not None:
+    if workers.count() > 1 and type(model).train_step is keras.Model.train_step:
         model.train_step = functools.partial(data_parallel.train_step, model)
     model.compile(optimizer, loss=objective, steps_per_execution=steps_per_call, jit_compile=False)
     # A first step that has to create these variables would be traced twice.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.lattice import linear_chain
 from trellis.components.lattice.potentials import FORBIDDEN, valid_steps
 from trellis.components.layers.hmm import HMM, CategoricalEmissions, CountedTables
@@ -95,6 +96,10 @@ class _Update(keras.callbacks.Callback):
             layer.reset_counts()
 
     def on_epoch_end(self, epoch: int, logs: JSON | None = None) -> None:
+        counts = [counts for layer in self._layers() for counts in layer.counts]
+        workers.sum_variables([*counts, *(variable for metric in self.model.metrics for variable in metric.variables)])
+        if workers.count() > 1 and logs is not None:  # for the callbacks that follow
+            logs["loss"] = float(self.model.metrics[0].result())
         for layer in self._layers():
             layer.maximize()
 

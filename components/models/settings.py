@@ -176,7 +176,6 @@ class Aligner(Model):
     """Word alignment by EM in both directions."""
 
     by_gradients: ClassVar[bool] = False
-    distributes: ClassVar[bool] = False
 
     iterations: dict[AlignmentModel, Count] = Field(
         min_length=1, description="EM iterations of each model, in order: {ibm1: 5, hmm: 5}"

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trellis.components import workers
 from trellis.components.alignment.co_occurrence import ClassPairs
 from trellis.components.alignment.directed_batch import DirectedBatch
 from trellis.components.layers.ibm1 import IBM1
@@ -221,6 +222,12 @@ class WordAligner(keras.Model):
         weight = rate * tf.convert_to_tensor(self.batches)
         return lambda counts: counts * weight
 
+    def sum_counts(self) -> None:
+        """End an E-step: add up the counts and the loss of all workers that train together."""
+        parts = [part for direction in self.directions for part in direction]
+        counts = [variable for part in parts for variable in part.variables if variable.name.endswith("counts")]
+        workers.sum_variables([*counts, *self._loss.variables])
+
     def reset_counts(self) -> None:
         """Start an E-step."""
         for direction in self.directions:
@@ -251,5 +258,8 @@ class _Iteration(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: JSON | None = None) -> None:
         if not self.model.stepwise:
+            self.model.sum_counts()
             self.model.maximize()
+        if workers.count() > 1 and logs is not None:  # for the callbacks that follow
+            logs["loss"] = float(self.model.metrics[0].result())
         self.model.done.assign_add(1)

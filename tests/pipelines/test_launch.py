@@ -9,7 +9,8 @@ import time
 import pytest
 
 from tests.pipelines.runs import python
-from trellis.pipelines import launch
+from trellis.components.errors import InputError
+from trellis.pipelines import command_line, launch
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,27 @@ def test_a_wrong_command_is_one_line(capsys, arguments, message):
     assert code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("trellis launch: error: ") and message in line
+
+
+def test_a_worker_without_its_addresses_is_refused(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match="TF_CONFIG is not set; `trellis launch"):
+        command_line.checked(["trainer.strategy=multi_worker"])
+
+
+def test_sweeps_are_for_one_process():
+    with pytest.raises(InputError, match="-m: not with trainer"):
+        command_line.checked(["-m", "trainer.strategy=multi_worker", "seed=1,2"])
+
+
+def test_each_worker_has_a_folder_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    asked = ["trainer.strategy=multi_worker", "hydra.run.dir=runs/mine", "resume=true"]
+    folders = []
+    for environment in launch._environments(2):
+        monkeypatch.setenv("TF_CONFIG", environment["TF_CONFIG"])
+        folders.append([each for each in command_line.checked(asked) if each.startswith("hydra.run.dir=")])
+    assert folders == [["hydra.run.dir=runs/mine"], ["hydra.run.dir=runs/mine-worker1"]]
 
 
 def processes(*programs):
