@@ -423,7 +423,7 @@ def test_a_sweep_over_seeds(tmp_path, database):
     assert time.time() - started < 300
     (sweep,) = tmp_path.glob("multirun/*/*")
     again = python("-m", "trellis", "compare", sweep, cwd=tmp_path)
-    assert again.stdout.strip().startswith(table.strip()) and "test/f1 beside model=hmm" in again.stdout
+    assert again.stdout.strip().startswith(table.strip()) and "test/f1, difference from model=hmm" in again.stdout
     (tmp_path / "nothing").mkdir()
     for folder, reason in (("nothing", "no finished runs"), ("nowhere", "no such folder")):
         with pytest.raises(InputError, match=reason):

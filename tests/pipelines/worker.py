@@ -18,11 +18,14 @@ from trellis.components.errors import InputError
 from trellis.components.quiet import captured_stderr
 
 with captured_stderr():
+    import tensorflow as tf
+
     from trellis.pipelines import pipeline, training
     from trellis.pipelines.settings import validate
 
 
 def main(folder, runs):
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in other tests
     index = cluster.from_environment().index
     for name, overrides in json.loads(runs):
         place = Path(folder) / cluster.folder_of_worker(name, index)
