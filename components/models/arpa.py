@@ -169,7 +169,6 @@ def write(path: Path, model: NGram, spellings: Sequence[str]) -> None:
     Args:
         spellings: the text of each id.
     """
-    words = [UNKNOWN if index == 1 else word for index, word in enumerate(spellings)]
     backoffs = [table.numpy() / _LOG_10 for table in model.log_backoff]
     sections: list[list[str]] = []
     grams = [[index] for index in range(model.vocabulary)]
@@ -185,7 +184,7 @@ def write(path: Path, model: NGram, spellings: Sequence[str]) -> None:
             if ids == [model.boundary]:
                 lines += [_line(NEVER, [BEGIN], weight), _line(probabilities[index], [END], 0.0)]
             elif ids[0]:  # not padding
-                text = [words[each] for each in ids]
+                text = [spellings[each] for each in ids]
                 text[0] = BEGIN if ids[0] == model.boundary else text[0]
                 text[-1] = END if ids[-1] == model.boundary else text[-1]
                 lines.append(_line(probabilities[index], text, weight))

@@ -1,5 +1,6 @@
 """N-gram language models: counted with NumPy, scored in graph, saved and exported like every other model."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -147,13 +148,17 @@ class NGram(WindowLanguageModel):
         It always makes one pass over the text of `adapt`; `x` and `epochs` have no effect.
         """
         del x, epochs, initial_epoch, verbose, shuffle
-        if self._trie is None and self._text is None:
+        if self._trie is not None:
+            estimate = functools.partial(self._estimate, self._trie.levels)
+        elif self._text is not None:
+            estimate = functools.partial(self._text_loss, *self._text)
+        else:
             raise ValueError("an n-gram model counts before it is fitted: call adapt(ids, starts) first")
         for callback in callbacks:
             callback.set_model(self)
             callback.on_train_begin()
             callback.on_epoch_begin(0)
-        loss = self._estimate(self._trie.levels) if self._trie else self._text_loss(*self._text)  # type: ignore[misc]
+        loss = estimate()
         for callback in callbacks:
             callback.on_epoch_end(0, {"loss": loss})
             callback.on_train_end()
