@@ -111,6 +111,8 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         files, parts = reading.texts(data)
         parts = self.limited(parts, lambda documents, limit: [documents[0][:limit]])
         known = self._vectorizer(parts["train"], given).words
+        if self.config.report.arpa and arpa.BEGIN in known:
+            raise InputError(f"report.arpa=true: {arpa.BEGIN} is a word of the text, but begins a line in ARPA files")
         if len(known) < 3:  # the end, and two to choose from
             shown = ", ".join(map(repr, known[1:])) or "none"
             raise InputError(f"data={data['name']}: too few words in its train part ({shown}); nothing to learn")

@@ -361,3 +361,11 @@ def test_an_arpa_file_gives_the_scores_of_the_model_that_wrote_it(tmp_path):
             run(tmp_path / "wrong", *options, *overrides)
     with pytest.raises(InputError, match=r"report\.arpa=true: model=maxent_lm has no n-grams; use model=ngram"):
         run(tmp_path / "wrong", *common, "model=maxent_lm", "report.arpa=true")
+    (tmp_path / "text").mkdir()
+    for part in ("train", "dev", "test"):
+        (tmp_path / "text" / f"{part}.txt").write_text("<s> the king sleeps\n<s> the king sings\n" * 3)
+    with pytest.raises(InputError, match=r"report\.arpa=true: <s> is a word of the text"):
+        run(
+            tmp_path / "wrong", *options, "data=text", f"data.path={tmp_path}/text", "data.lines=sentences",
+            "report.arpa=true",
+        )  # fmt: skip
