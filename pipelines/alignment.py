@@ -23,6 +23,7 @@ from trellis.components.errors import InputError
 from trellis.components.metrics.alignment_scores import link_scores
 from trellis.components.models.word_aligner import batch_cells
 from trellis.components.readers.bitext import SentencePair
+from trellis.components.readers.sources import Source
 from trellis.components.saved_model.aligner_module import AlignerModule
 from trellis.components.text.batching import sample_across_lengths
 from trellis.components.text.stream import UNKNOWN_WORD
@@ -150,7 +151,7 @@ class Alignment(Task[BitextData, EncodedBitext, AlignmentOutcome]):
     def read(self) -> BitextData:
         """Read every part, and the datasets in `data.also`, as token ids."""
         data = self.plain("data")
-        files: dict[str, Path] = {}
+        files: dict[str, Source] = {}
         pairs: dict[int, SentencePair] = {}
         scored: dict[str, list[int]] = {}
         tokens = TokenPairs(data["max_length"], self._folder())

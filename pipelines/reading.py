@@ -7,10 +7,11 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import hydra
 import numpy as np
@@ -26,7 +27,9 @@ from trellis.components.readers.attributes import parse
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.readers.labelled import Labelled
 from trellis.components.readers.lines import first_lines
+from trellis.components.readers.opening import is_url
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Names, Source, contents, files_of, find, names_files
 from trellis.components.settings import fields_of
 from trellis.components.types import FilePath
 from trellis.pipelines.configuration import plain, tree_of_run
@@ -79,20 +82,24 @@ def check_first_lines(config: DictConfig) -> None:
 # Texts about attributes
 
 
-def attribute_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
+def attribute_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, Sequence[Labelled]]]:
     """Return the files of a dataset and the texts of each part, labelled by their attributes."""
     files = dataset.locate(data["name"], data["files"], data["path"], data["download"])
     columns = data["columns"]
     return files, {
-        part: labelled.read(file, text=columns["text"], label=columns["attributes"], check=parse)
-        for part, file in files.items()
+        part: [
+            example
+            for file in files_of(source)
+            for example in labelled.read(file, text=columns["text"], label=columns["attributes"], check=parse)
+        ]
+        for part, source in files.items()
     }
 
 
 # Tagged sentences, and texts with entities
 
 
-def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, TaggedPart]]:
+def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, TaggedPart]]:
     """Return the file of each part, and its sentences or its texts, which have no tokens yet."""
     files = _files_of_sentences(data)
     options = {name: value for name, value in data["reader"].items() if name != "_target_"}
@@ -100,11 +107,8 @@ def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[s
         options["form"] = data["format"]
     read = hydra.utils.get_method(data["reader"]["_target_"])
     parts: dict[str, TaggedPart] = {}
-    for part, file in files.items():
-        parts[part] = read(file, **options)
-        sentences = [each for each in parts[part] if isinstance(each, Sentence)]
-        if sentences or not parts[part]:
-            tagged.check(file, sentences)
+    for part, source in files.items():
+        parts[part] = _tagged(source, lambda file: read(file, **options))
     shares = {part: share for part, share in (data.get("split") or {}).items() if share is not None}
     if "all" in parts:
         whole = divided(parts["all"], shares, data["split_seed"], files["all"])
@@ -118,9 +122,24 @@ def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[s
     return files, {part: parts[part] for part in files}
 
 
+def _tagged(source: Source, read: Callable[[FilePath], TaggedPart]) -> TaggedPart:
+    """Return the texts or sentences of files; those of several files know which one they are from."""
+    files = files_of(source)
+    content: list[Any] = []
+    for file in files:
+        found = read(file)
+        sentences = [each for each in found if isinstance(each, Sentence)]
+        if sentences or not found:
+            tagged.check(file, sentences)
+        content += found if len(files) == 1 else (replace(each, file=file) for each in found)
+    if len({type(each) for each in content}) > 1:
+        raise InputError(f"{source}: some of these files have texts with spans, others have tokens; convert one kind")
+    return content
+
+
 def tagged_sentences(
     data: Mapping[str, Any], tokenizer: Tokenizer
-) -> tuple[Mapping[str, Path], dict[str, Sequence[Sentence]]]:
+) -> tuple[Mapping[str, Source], dict[str, Sequence[Sentence]]]:
     """Return the file and the sentences of each part.
 
     Args:
@@ -139,14 +158,16 @@ def tagged_sentences(
     return files, sentences
 
 
-def _files_of_sentences(data: Mapping[str, Any]) -> Mapping[str, Path]:
+def _files_of_sentences(data: Mapping[str, Any]) -> Mapping[str, Source]:
     """Return the file or folder of each part, or `{"all": path}` of texts that are to be divided."""
     path = data["path"]
     if data["files"] is not None:
         return dataset.locate(data["name"], data["files"], path, data["download"])
     if isinstance(path, dict):
         dataset.check_names("data.path", path, dataset.PARTS)
-        return {part: dataset.existing(path[part]) for part in dataset.PARTS if part in path}
+        return {part: find(path[part]) for part in dataset.PARTS if part in path}
+    if names_files(path):
+        return {"all": find(path)}
     place = Path(str(path))
     if not place.exists():
         raise InputError(f"data.path: {path}: no such file or folder")
@@ -163,11 +184,11 @@ def _files_of_sentences(data: Mapping[str, Any]) -> Mapping[str, Path]:
             names = ", ".join(entry.name for entry in several)
             raise InputError(f"{path}: several files for the {part} part ({names}); choose: data.path={{{part}: …}}")
     if not files["train"]:
-        raise InputError(f"{path}: no train part in this folder; {dataset.contents(place)}")
+        raise InputError(f"{path}: no train part in this folder; {contents(place)}")
     return {part: entries[0] for part, entries in files.items() if entries}
 
 
-def divided(content: TaggedPart, shares: Mapping[str, float], seed: int, source: FilePath) -> dict[str, TaggedPart]:
+def divided(content: TaggedPart, shares: Mapping[str, float], seed: int, source: Source) -> dict[str, TaggedPart]:
     """Divide texts or sentences into parts at random, each in the original order.
 
     Raises:
@@ -189,7 +210,7 @@ def divided(content: TaggedPart, shares: Mapping[str, float], seed: int, source:
 # Labelled texts
 
 
-def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Sequence[Labelled]]]:
+def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, Sequence[Labelled]]]:
     """Return the files of a dataset and the examples of each part; divides data that have no parts.
 
     The user's own data are a file, a folder with a file or folder for each part, or a folder with a file or folder for
@@ -206,14 +227,11 @@ def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping
     files = _files_of_labels(data)
     parts: dict[str, Sequence[Labelled]] = {}
     for part in (part for part in dataset.PARTS if part in files):
-        folder = Path(files[part]).is_dir()
-        classes = labelled.classes_of(files[part]) if folder else {}
-        parts[part] = labelled.read_classes(classes, encoding) if folder else labelled.read(files[part], **options)
+        parts[part] = _labelled(files[part], options)
     shares = {part: share for part, share in (data["split"] or {}).items() if share is not None}
     if "examples" in files:
-        return files, labelled.divide(
-            labelled.read(files["examples"], **options), shares, data["split_seed"], str(files["examples"])
-        )
+        examples = _labelled(files["examples"], options)
+        return files, labelled.divide(examples, shares, data["split_seed"], str(files["examples"]))
     if not parts:
         source = f"data={data['name']}"
         return files, labelled.divide(labelled.read_classes(files, encoding), shares, data["split_seed"], source)
@@ -225,7 +243,18 @@ def labelled_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping
     return files, {part: parts[part] for part in dataset.PARTS if part in parts}
 
 
-def _files_of_labels(data: Mapping[str, Any]) -> Mapping[str, Path]:
+def _labelled(source: Source, options: Mapping[str, Any]) -> list[Labelled]:
+    """Return the examples of files, or of a folder with a file or folder for each class."""
+    examples = []
+    for file in files_of(source):
+        if not is_url(file) and Path(file).is_dir():
+            examples += labelled.read_classes(labelled.classes_of(file), options["encoding"])
+        else:
+            examples += labelled.read(file, **options)
+    return examples
+
+
+def _files_of_labels(data: Mapping[str, Any]) -> Mapping[str, Source]:
     """Return the files or folders of parts or of classes, or one file of examples."""
     path = data["path"]
     if data["files"] is not None:
@@ -233,7 +262,9 @@ def _files_of_labels(data: Mapping[str, Any]) -> Mapping[str, Path]:
     if isinstance(path, dict):
         if set(path) & {*dataset.PARTS, "examples"}:
             dataset.check_names("data.path", path, [*dataset.PARTS, "examples"])
-        return {name: dataset.existing(file) for name, file in path.items()}
+        return {name: find(file) for name, file in path.items()}
+    if names_files(path):
+        return {"examples": find(path)}
     path = Path(str(path))
     if not path.exists():
         raise InputError(f"data.path: {path}: no such file or folder")
@@ -254,12 +285,13 @@ def _files_of_labels(data: Mapping[str, Any]) -> Mapping[str, Path]:
 # Running text
 
 
-def texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Documents]]:
+def texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, Documents]]:
     """Return the file and the documents of each part; divides a text that has no parts."""
     options = {
         "unit": data["unit"],
         "keep_blank": data["lines"] != "sentences",
         "encoding": data.get("encoding") or "utf-8",
+        "column": data.get("column") or "text",
     }
     files = _files_of_text(data)
     if "text" not in files:
@@ -268,13 +300,15 @@ def texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Path], Mapping[str, Doc
     return files, running_text.divide(running_text.read(files["text"], **options), shares, files["text"])
 
 
-def _files_of_text(data: Mapping[str, Any]) -> Mapping[str, Path]:
+def _files_of_text(data: Mapping[str, Any]) -> Mapping[str, Source]:
     """Return the file of each part; or `{"text": path}` of a text that is to be divided."""
     path, named = data["path"], data["files"]
     if isinstance(path, dict):
         known = ["text"] if data["split"] and "text" in path else list(named or dataset.PARTS)
         dataset.check_names("data.path", path, known)
-        return {part: dataset.existing(path[part]) for part in known if part in path}
+        return {part: find(path[part]) for part in known if part in path}
+    if names_files(path):
+        return {"text": find(path)}
     place = Path(str(path))  # a folder such as 2024 is a number on the command line
     if named and (path is None or place.is_dir() or str(path).startswith(dataset.PACKAGE)):
         return dataset.locate(data["name"], named, path, data["download"])
@@ -301,16 +335,16 @@ def bitext(name: str) -> dict[str, Any]:
 
 def sentence_pairs(
     data: Mapping[str, Any], limit: int | None = None
-) -> tuple[dict[str, Path], dict[str, Iterator[SentencePair]]]:
+) -> tuple[dict[str, Source], dict[str, Iterator[SentencePair]]]:
     """Return the files and an iterator over the sentence pairs of each part of a dataset."""
     read = hydra.utils.get_method(data["reader"]["_target_"])
     of_parts, path = _files_of_pairs(data, read)
-    named: dict[str, str] = {}
+    named: dict[str, Names] = {}
     for part, files in of_parts.items():
-        if isinstance(files, str):
-            named[part] = files
-        else:
+        if isinstance(files, dict):
             named |= {f"{part}.{role}": file for role, file in files.items()}
+        else:
+            named[part] = files
     located = dataset.locate(data["name"], named, path, data["download"], data.get("folder"))
     options = {name: value for name, value in data["reader"].items() if name != "_target_"} | {"strict": data["strict"]}
     if "keep_empty" in inspect.signature(read).parameters:
@@ -318,12 +352,26 @@ def sentence_pairs(
         options["keep_empty"] = True
     parts: dict[str, Iterator[SentencePair]] = {}
     for part, files in of_parts.items():
-        if isinstance(files, str):
-            pairs = read(located[part], **options)
+        if isinstance(files, dict):
+            roles = _file_by_file(part, {role: located[f"{part}.{role}"] for role in files})
+            pairs = chain.from_iterable(read(**own, **options) for own in roles)
         else:
-            pairs = read(**{role: located[f"{part}.{role}"] for role in files}, **options)
+            pairs = chain.from_iterable(read(file, **options) for file in files_of(located[part]))
         parts[part] = islice(_not_empty(pairs, f"data={data['name']}: no sentence pairs in its {part} part"), limit)
     return located, parts
+
+
+def _file_by_file(part: str, roles: Mapping[str, Source]) -> list[dict[str, FilePath]]:
+    """Return `{role: file}` of each file of a part; the first files belong together, and so do the second ones.
+
+    Raises:
+        InputError: a role has more files than another.
+    """
+    files = {role: files_of(source) for role, source in roles.items()}
+    if len({len(own) for own in files.values()}) > 1:
+        counts = ", ".join(f"{part}.{role} {len(own)}" for role, own in files.items())
+        raise InputError(f"data.path: line-parallel files must be as many on each side; there are {counts}")
+    return [dict(zip(files, own, strict=True)) for own in zip(*files.values(), strict=True)]
 
 
 def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -333,7 +381,7 @@ def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     path, files = data["path"], dict(data["files"])
     train = files.get("train")
-    if isinstance(path, str) and not path.startswith(dataset.PACKAGE) and isinstance(train, dict):
+    if isinstance(path, str) and not path.startswith(dataset.PACKAGE) and _are_names(train):
         for part in dataset.PARTS[1:]:
             for name in sorted(dataset.USUAL_NAMES[part]):
                 named = {role: file.replace("train", name) for role, file in train.items()}
@@ -345,14 +393,16 @@ def with_held_out_parts(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _files_of_pairs(
     data: Mapping[str, Any], read: Callable[..., Any]
-) -> tuple[dict[str, str | dict[str, str]], str | dict[str, str] | None]:
+) -> tuple[dict[str, Names | dict[str, Names]], str | dict[str, Names] | None]:
     """Return the files of each part and `data.path`; a path that names files itself decides which there are.
 
     Raises:
         InputError: there is no such part, or the reader takes no such file.
     """
     path = data["path"]
-    files: dict[str, str | dict[str, str]] = {}
+    if names_files(path) and not is_url(path):
+        raise InputError(f"data.path: {path} names files, but not of which part; data.path={{train: …, dev: …}}")
+    files: dict[str, Names | dict[str, Names]] = {}
     for name, file in (path if isinstance(path, dict) else data["files"]).items():
         part, _, role = name.partition(".")
         before = files.get(part, {})
@@ -368,7 +418,7 @@ def _files_of_pairs(
     known = [name for name in parameters if name not in options]
     needed = [name for name in known if parameters[name].default is inspect.Parameter.empty]
     for part, roles in files.items():
-        if isinstance(roles, str):
+        if not isinstance(roles, dict):
             if len(needed) > 1:
                 raise InputError(f"{key}: {part} is one file, but the reader needs {' and '.join(needed)}")
             continue
@@ -383,6 +433,11 @@ def _files_of_pairs(
         for part, roles in files.items()
         for role, file in (roles.items() if isinstance(roles, dict) else [("", roles)])
     }
+
+
+def _are_names(roles: object) -> TypeGuard[dict[str, str]]:
+    """Return whether a part has a file name for each role."""
+    return isinstance(roles, dict) and all(isinstance(name, str) for name in roles.values())
 
 
 def _not_empty(pairs: Iterator[SentencePair], message: str) -> Iterator[SentencePair]:

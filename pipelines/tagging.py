@@ -21,6 +21,7 @@ from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Source
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
@@ -159,7 +160,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
         )
 
-    def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Path]) -> list[str]:
+    def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Source]) -> list[str]:
         """Return the tags of the training part, sorted; warn of tags elsewhere that it lacks."""
         counts = Counter(tag for sentence in parts["train"] for tag in sentence.tags)
         if len(counts) < 2:

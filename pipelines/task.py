@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import dataset
+from trellis.components.readers.sources import Source
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.run_names import run_name, typed_overrides
@@ -42,17 +43,17 @@ class Data:
     """The data of a task as they were read.
 
     Attributes:
-        files: the file of each part, `{"train": Path, …}`.
+        files: the file or files of each part, `{"train": Path, …}`.
         description: one line, for the log, MLflow and the model card.
     """
 
-    files: Mapping[str, Path]
+    files: Mapping[str, Source]
     description: str
 
     @property
     def digest(self) -> str:
         """Hash of the files."""
-        return dataset.digest({part: file for part, file in self.files.items() if Path(file).is_file()})
+        return dataset.digest(self.files)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from trellis.components.choices import OffsetUnit
 from trellis.components.errors import InputError, quoted
+from trellis.components.types import FilePath
 
 Token = tuple[int, int]  # start and end in the text
 _WHITE_SPACE = " \t\n\r\f\v"
@@ -41,6 +42,7 @@ class AnnotatedText:
         id: its identifier in the file: text, a number or None.
         place: `file:line`, for messages.
         line: the line in its file, from 1; None if the text is a file or a row.
+        file: its file, where a part has several; else None.
     """
 
     text: str
@@ -49,6 +51,7 @@ class AnnotatedText:
     id: str | int | None = None
     place: str = field(default="", compare=False, repr=False)
     line: int | None = field(default=None, compare=False, repr=False)
+    file: FilePath | None = field(default=None, compare=False, repr=False)
 
 
 class FoundSpan(NamedTuple):

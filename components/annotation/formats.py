@@ -18,7 +18,9 @@ from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.readers import conll, conllu, tables, tagged, word_tag
 from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers.opening import is_url, suffix_of
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Source
 from trellis.components.types import FilePath
 
 Texts: TypeAlias = list[AnnotatedText]
@@ -136,29 +138,25 @@ def recognize(path: FilePath, encoding: str = "utf-8") -> AnnotationFormat:
     file = Path(path)
     if file.is_dir() or file.with_suffix(".ann").is_file():
         return "brat"
-    if not file.exists():
+    if not is_url(path) and not file.exists():
         raise InputError(f"{path}: no such file or folder")
-    suffix = _suffix(file)
+    suffix = suffix_of(file)
     if suffix == ".spacy":
         raise InputError(f"{path}: spaCy's binary format; write doc.to_json() of each Doc of the DocBin as JSON lines")
-    if token_lists.is_parquet(file):
+    if token_lists.is_parquet(path):
         return "huggingface"
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
-    lines = islice(read_lines(file, encoding), _LINES_LOOKED_AT)
+    lines = islice(read_lines(path, encoding), _LINES_LOOKED_AT)
     sample = [line for _, line in lines if not is_blank(line)]
     if is_json(file) or (sample and sample[0].lstrip()[:1] in ("{", "[")):
-        return _of_json(file, encoding)
+        return _of_json(path, encoding)
     if sample and token_tables.is_header(sample[0]):
         return "csv"
     return "word_tag" if _separator_in(sample) else "conll"
 
 
-def _suffix(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).suffix.lower()
-
-
-def _of_json(path: Path, encoding: str) -> AnnotationFormat:
+def _of_json(path: FilePath, encoding: str) -> AnnotationFormat:
     records = read_records(path, encoding)
     if not records:
         raise InputError(f"{path}: no records in this file")
@@ -198,7 +196,7 @@ def format_for(path: FilePath) -> AnnotationFormat:
         InputError: several formats have such names.
     """
     name = os.fspath(path)
-    suffix = _suffix(Path(name))
+    suffix = suffix_of(name)
     if suffix in _SUFFIXES:
         return _SUFFIXES[suffix]
     if name.endswith("/") or Path(name).is_dir():
@@ -258,7 +256,7 @@ def write(
 
 
 def as_sentences(
-    source: FilePath,
+    source: Source,
     content: Content,
     tokenizer: Tokenizer,
     spans: Misfits,
@@ -288,7 +286,7 @@ def _write_texts(
     if form == "brat":
         return _write_brat(path, texts)
     records = tools.records(texts, form, options.offsets)
-    write_text(path, write_records(records, as_list=_suffix(path) == ".json"))
+    write_text(path, write_records(records, as_list=suffix_of(path) == ".json"))
     return len(texts)
 
 
@@ -334,11 +332,11 @@ def _write_sentences(
     sentences = as_sentences(source, content, options.tokenizer, options.spans, options.by_line)
     tagged.check(source, sentences)
     field = "ner_tags" if _are_entities(sentences) else "tags"
-    if form == "huggingface" and _suffix(path) == ".parquet":
+    if form == "huggingface" and suffix_of(path) == ".parquet":
         with atomic_write(path) as part:
             token_lists.write_parquet(part, sentences, field)
     elif form == "huggingface":
-        write_text(path, write_records(token_lists.records(sentences, field), as_list=_suffix(path) == ".json"))
+        write_text(path, write_records(token_lists.records(sentences, field), as_list=suffix_of(path) == ".json"))
     elif form == "csv":
         table = io.StringIO()
         token_tables.write(table, sentences)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from trellis.components.errors import InputError
 from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers.opening import suffix_of
 from trellis.components.types import FilePath
 
 _SPACE = " \t\n\r"
@@ -45,13 +46,13 @@ def _is_whole(name: str, first: str, only: bool) -> bool:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
-        return first.strip() in ("[", "{") or name.removesuffix(".gz").lower().endswith(".json")
+        return first.strip() in ("[", "{") or suffix_of(name) == ".json"
     return only and isinstance(value, list) and not is_pair(value)
 
 
 def is_json(path: FilePath) -> bool:
     """Return whether a file is JSON or JSON lines, by its name."""
-    return str(path).lower().removesuffix(".gz").endswith((".json", ".jsonl", ".ndjson"))
+    return suffix_of(path) in (".json", ".jsonl", ".ndjson")
 
 
 def is_pair(value: Any) -> bool:

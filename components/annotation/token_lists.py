@@ -8,17 +8,20 @@ from typing import Any
 from trellis.components.annotation.records import Record, read_records
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers import tables
+from trellis.components.readers.opening import is_url
+from trellis.components.readers.parquet import METADATA, features_of, import_pyarrow, is_named_parquet, open_parquet
 from trellis.components.readers.sentence import Sentence
 from trellis.components.types import JSON, FilePath
 
 WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "ner", "tags", "labels", "pos_tags", "upos", "pos", "xpos", "chunk_tags")
 _INFO = "dataset_info.json"
-_METADATA = b"huggingface"  # of the schema of a Parquet file
 
 
 def is_parquet(path: FilePath) -> bool:
-    """Return whether a file is Parquet, by its first bytes."""
+    """Return whether a file is Parquet, by its first bytes; a URL by its name."""
+    if is_url(path):
+        return is_named_parquet(path)
     try:
         with open(path, "rb") as file:
             return file.read(4) == b"PAR1"
@@ -139,26 +142,9 @@ def _names(features: Mapping[str, Any], field: str) -> list[str] | None:
 
 
 def _parquet_records(path: FilePath) -> tuple[Iterable[Record], Mapping[str, Any]]:
-    pyarrow = _pyarrow()
-    try:
-        table = pyarrow.parquet.read_table(path)
-        rows = table.to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    metadata = (table.schema.metadata or {}).get(_METADATA)
-    try:
-        features = json.loads(metadata)["info"]["features"] if metadata else {}
-    except (ValueError, KeyError, TypeError):
-        features = {}
+    with open_parquet(path) as file:
+        rows, features = file.read().to_pylist(), features_of(file.schema_arrow)
     return (Record(f"{path}: row {number}", 0, row) for number, row in enumerate(rows, 1)), features
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow.parquet
-    except ModuleNotFoundError:
-        raise InputError("Parquet: pyarrow is not installed; pip install 'trellis-sequence[train]'") from None
-    return pyarrow
 
 
 def records(sentences: Iterable[Sentence], field: str) -> Iterator[JSON]:
@@ -175,7 +161,7 @@ def write_parquet(path: Path, sentences: Sequence[Sentence], field: str) -> None
         sentences: what to write.
         field: the name of the column of tags.
     """
-    pyarrow = _pyarrow()
+    pyarrow = import_pyarrow()
     tags = sorted({tag for sentence in sentences for tag in sentence.tags}, key=lambda tag: (tag != "O", tag[2:], tag))
     numbers = {tag: number for number, tag in enumerate(tags)}
     features = {
@@ -193,4 +179,4 @@ def write_parquet(path: Path, sentences: Sequence[Sentence], field: str) -> None
         }
     )
     info = json.dumps({"info": {"features": features}}).encode()
-    pyarrow.parquet.write_table(table.replace_schema_metadata({_METADATA: info}), path)
+    pyarrow.parquet.write_table(table.replace_schema_metadata({METADATA: info}), path)

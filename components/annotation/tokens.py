@@ -13,6 +13,7 @@ from trellis.components.choices import Misfits, Tokenizer
 from trellis.components.errors import InputError, quoted
 from trellis.components.quiet import captured_stderr
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.types import FilePath
 
@@ -42,7 +43,7 @@ class SpanProblems:
         self._first = self._first or message
         self._counts[problem] += 1
 
-    def report(self, path: FilePath) -> None:
+    def report(self, path: Source) -> None:
         """Warn of the spans that were changed or left out.
 
         Raises:
@@ -66,7 +67,7 @@ class SpanProblems:
 
 
 def sentences_of(
-    path: FilePath, texts: Iterable[AnnotatedText], tokenizer: Tokenizer, policy: Misfits, by_line: bool = False
+    path: Source, texts: Iterable[AnnotatedText], tokenizer: Tokenizer, policy: Misfits, by_line: bool = False
 ) -> list[Sentence]:
     """Return the sentences of annotated texts, with tags in BIO2.
 
@@ -95,7 +96,7 @@ def sentences_of(
         for start, stop in pairwise(bounds):
             if start < stop:
                 lines = () if text.line is None else [text.line] * (stop - start)
-                sentences.append(Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines))
+                sentences.append(Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines, text.file))
     problems.report(path)
     if empty:
         log.warning("%s: %d %s left out: without words", path, empty, "text" if empty == 1 else "texts")

@@ -12,6 +12,18 @@ from pathlib import Path
 
 from trellis.components.errors import InputError, nearest
 from trellis.components.files import atomic_write
+from trellis.components.readers import sources
+from trellis.components.readers.opening import is_url, suffix_of
+from trellis.components.readers.sources import (
+    Names,
+    Source,
+    contents,
+    files_of,
+    find,
+    is_pattern,
+    names_files,
+    variant,
+)
 from trellis.components.types import FilePath
 
 PARTS = ("train", "dev", "test")
@@ -22,44 +34,33 @@ USUAL_NAMES = {
     "test": {"test", "testing", "tst", "testb", "eval"},
 }
 NO_DATA = {"md", "pdf", "zip", "tar", "tgz", "py", "sh", "html", "png", "npz", "log", "readme", "license"}
-# The choice of `data` for files of the user's own, by their suffix.
-READ_BY = {
-    ".ann": "annotated",
-    ".conll": "conll",
-    ".conllu": "conllu",
-    ".csv": "labelled",
-    ".json": "annotated",
-    ".jsonl": "annotated",
-    ".parquet": "annotated",
-    ".source": "bitext",
-    ".tsv": "labelled",
-}
 PACKAGE = "package://"
 TIMEOUT = 30  # seconds without a byte
 
 
 def locate(
     name: str,
-    files: Mapping[str, str],
-    path: FilePath | Mapping[str, FilePath] | None = None,
+    files: Mapping[str, Names],
+    path: FilePath | Sequence[str] | Mapping[str, Names] | None = None,
     download: Mapping[str, Mapping[str, str]] | None = None,
     folder: str | None = None,
-) -> dict[str, Path]:
-    """Find the file of each part of a dataset.
+) -> dict[str, Source]:
+    """Find the file or files of each part of a dataset.
 
     Looks in this order: `path`, the folder `$TRELLIS_DATA/NAME`, the cache (`$TRELLIS_CACHE`, by default
-    `~/.cache/trellis`), the network. Each file may be stored with or without `.gz`.
+    `~/.cache/trellis`), the network. Each file may be stored with or without `.gz`, `.bz2` or `.xz`.
 
     Args:
         name: the name of the dataset.
-        files: `{part: file name}`.
+        files: `{part: file name}`; instead of a name, a pattern or a list, see `sources.find`.
         path: a folder, `{part: file}`, or `package://FOLDER` for a folder of this package. In a folder, the files of
-            parts may also have other names that say which part they are, such as `en_ewt-ud-train.conllu`.
+            parts may also have other names that say which part they are, such as `en_ewt-ud-train.conllu`. The URL
+            of a folder works too, and so do patterns and lists instead of a file.
         download: `{part: {"url", "sha256", "git_blob"}}`, see `fetch`; None if it cannot be downloaded.
         folder: the folder in `$TRELLIS_DATA` and the cache, if it is not called `name`.
 
     Returns:
-        `{part: Path}`.
+        `{part: source}`.
 
     Raises:
         InputError: the files are in none of these places; the message lists them all.
@@ -67,7 +68,12 @@ def locate(
     if isinstance(path, Mapping):
         known = list(dict.fromkeys((*files, *PARTS)))
         check_names("data.path", path, known)
-        return {part: _existing(Path(path[part])) for part in known if part in path}
+        return {part: find(path[part]) for part in known if part in path}
+    if is_url(path):
+        return {part: find([f"{str(path).rstrip('/')}/{name}" for name in as_list(files[part])]) for part in files}
+    if names_files(path):
+        parts = ", ".join(f"{part}: …" for part in files)
+        raise InputError(f"data.path: {path} names files, but not of which part; data.path={{{parts}}}")
     if path is not None:
         path = str(path)  # a folder such as 2024 is a number on the command line
         if path.startswith(PACKAGE):
@@ -83,12 +89,16 @@ def locate(
     if "TRELLIS_DATA" in os.environ:
         shared = Path(os.environ["TRELLIS_DATA"]) / (folder or name)
         if shared.is_dir():
-            return {part: _existing(shared / file) for part, file in files.items()}
+            return {part: find(file, shared) for part, file in files.items()}
         tried.append(f"{shared} (no such folder)")
     else:
         tried.append("$TRELLIS_DATA (not set)")
     cache = Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / (folder or name)
-    cached = {part: variant for part, file in files.items() if (variant := _variant(cache / file))}
+    cached: dict[str, Source] = {
+        part: stored
+        for part, file in files.items()
+        if isinstance(file, str) and (stored := variant(cache / file)) is not None
+    }
     if len(cached) == len(files):
         return cached
     tried.append(f"{cache} (no such files)")
@@ -96,7 +106,7 @@ def locate(
         raise InputError(f"data={name} not found; tried {', '.join(tried)}, and it has no download address")
     try:
         return {
-            part: cached[part] if part in cached else fetch(cache / file, **download[part])
+            part: cached[part] if part in cached else fetch(cache / str(file), **download[part])
             for part, file in files.items()
         }
     except OSError as error:
@@ -118,23 +128,34 @@ def check_names(key: str, names: Iterable[str], known: Sequence[str]) -> None:
             raise InputError(f"{key}: there is no {name!r}; did you mean {nearest(name, known)}?")
 
 
-def in_folder(folder: Path, files: Mapping[str, str]) -> dict[str, Path]:
+def in_folder(folder: Path, files: Mapping[str, Names]) -> dict[str, Source]:
     """Return the file of each part in a folder: by its name, else the only file whose name says that it is that part.
 
     Raises:
         InputError: there is none, or several; the message says what the folder holds and what would read it.
     """
-    return {part: _variant(folder / file) or _by_usual_name(folder, part, file) for part, file in files.items()}
+    return {part: _in_folder(folder, part, names) for part, names in files.items()}
+
+
+def _in_folder(folder: Path, part: str, names: Names) -> Source:
+    if not isinstance(names, str) or is_pattern(folder / names):
+        return find(names, folder)
+    return variant(folder / names) or _by_usual_name(folder, part, names)
 
 
 def _by_usual_name(folder: Path, part: str, expected: str) -> Path:
-    candidates = parts_in(folder, Path(expected.removesuffix(".gz")).suffix).get(part, [])
+    candidates = parts_in(folder, suffix_of(expected)).get(part, [])
     if len(candidates) == 1:
         return candidates[0]
     if candidates:
         names = ", ".join(file.name for file in candidates)
         raise InputError(f"{folder}: several files for the {part} part ({names}); choose: data.path={{{part}: …}}")
     raise InputError(f"{folder / expected}: no such file; {contents(folder)}")
+
+
+def as_list(names: Names) -> list[str]:
+    """Return names as a list."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 def parts_in(folder: Path, suffix: str = "") -> dict[str, list[Path]]:
@@ -156,16 +177,6 @@ def parts_in(folder: Path, suffix: str = "") -> dict[str, list[Path]]:
         ):
             found[part] = better if better and len(found[part]) > 1 else found[part]
     return found
-
-
-def contents(folder: Path) -> str:
-    """Return what a folder holds, and which `data=` would read it, for messages."""
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries]
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-    suffixes = {suffix for entry in entries for suffix in entry.suffixes if entry.is_file()}
-    choices = sorted({choice for suffix, choice in READ_BY.items() if suffix in suffixes})
-    return f"the folder has {shown or 'no files'}" + (f" (read by data={' or data='.join(choices)})" if choices else "")
 
 
 def _reason(error: OSError) -> str:
@@ -225,37 +236,11 @@ def _git_blob(path: Path, size: int, compressed: bool) -> str:
     return content.hexdigest()
 
 
-def digest(paths: Mapping[str, FilePath]) -> str:
+def digest(parts: Mapping[str, Source]) -> str:
     """Return the sha256 hash of the files of a dataset, over their parts in alphabetical order."""
     total = hashlib.sha256()
-    for part in sorted(paths):
-        total.update(part.encode())
-        with open(paths[part], "rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+    for part in sorted(parts):
+        if all(is_url(file) or Path(file).is_file() for file in files_of(parts[part])):
+            total.update(part.encode())
+            total.update(sources.digest(parts[part]))
     return total.hexdigest()
-
-
-def _variant(file: Path) -> Path | None:
-    """Return the file as named, or with `.gz` added or removed, whichever exists."""
-    for candidate in (file, file.with_name(file.name + ".gz"), file.with_suffix("") if file.suffix == ".gz" else file):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def existing(file: FilePath) -> Path:
-    """Return a file, with or without `.gz`, or a folder.
-
-    Raises:
-        InputError: there is neither.
-    """
-    if Path(file).is_dir():
-        return Path(file)
-    return _existing(Path(file))
-
-
-def _existing(file: Path) -> Path:
-    variant = _variant(file)
-    if variant is None:
-        raise InputError(f"{file}: no such file")
-    return variant

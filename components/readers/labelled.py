@@ -9,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from trellis.components.errors import InputError, nearest, quoted
-from trellis.components.readers import dataset, tables
-from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers import dataset, parquet, tables
+from trellis.components.readers.lines import is_blank, read_lines, within_budget
+from trellis.components.readers.opening import is_url, suffix_of, without_compression
+from trellis.components.readers.parquet import is_named_parquet
+from trellis.components.readers.sources import Source, contents, files_of
 from trellis.components.types import FilePath
 
 log = logging.getLogger(__name__)
@@ -37,7 +40,7 @@ def read(
     encoding: str = "utf-8",
     check: Callable[[str], object] | None = None,
 ) -> list[Labelled]:
-    """Read the examples of a file. Its name tells the format: `.tsv` or `.csv` (with or without `.gz`), else bars.
+    """Read the examples of a file. Its name tells the format: `.tsv`, `.csv` or `.parquet`, else bars.
 
     Args:
         path: the file.
@@ -52,8 +55,9 @@ def read(
     Raises:
         InputError: a line has another form (names the file and line), or the table has no such column.
     """
-    suffix = "".join(Path(path).suffixes[-2:]).removesuffix(".gz")[-4:]
-    character = SEPARATORS.get(separator or "", separator) or {".tsv": "\t", ".csv": ","}.get(suffix, "|||")
+    if is_named_parquet(path):
+        return _read_table(path, iter(within_budget(path, parquet.rows(path))), text, label, True, check)
+    character = SEPARATORS.get(separator or "", separator) or {".tsv": "\t", ".csv": ","}.get(suffix_of(path), "|||")
     character = "\t" if character == "\\t" else character
     if character == "|||":
         return _read_bars(path, encoding)
@@ -123,15 +127,15 @@ def _index(key: str, column: str | int, width: int) -> int:
     return int(column)
 
 
-def read_classes(files: Mapping[str, FilePath], encoding: str = "utf-8") -> list[Labelled]:
-    """Read the examples of `{class: file or folder}`: one per line of a file, or one per file of a folder.
+def read_classes(files: Mapping[str, Source], encoding: str = "utf-8") -> list[Labelled]:
+    """Read the examples of `{class: files or folder}`: one per line of a file, or one per file of a folder.
 
     Raises:
         InputError: a folder has no files, or a file cannot be read.
     """
     examples = []
-    for label, path in files.items():
-        if Path(path).is_dir():
+    for label, path in ((label, path) for label, source in files.items() for path in files_of(source)):
+        if not is_url(path) and Path(path).is_dir():
             texts = [file for file in sorted(Path(path).rglob("*")) if file.is_file() and not file.name.startswith(".")]
             texts = [file for file in texts if _is_text(file)] or texts
             if not texts:
@@ -146,7 +150,7 @@ def read_classes(files: Mapping[str, FilePath], encoding: str = "utf-8") -> list
 
 
 def _is_text(file: Path) -> bool:
-    return file.name.removesuffix(".gz").endswith(".txt")
+    return suffix_of(file) == ".txt"
 
 
 def classes_of(folder: FilePath) -> dict[str, Path]:
@@ -163,14 +167,14 @@ def classes_of(folder: FilePath) -> dict[str, Path]:
     classes = {entry.name: entry for entry in folders if entry.name not in UNLABELLED}
     if not classes:
         for file in (entry for entry in entries if _is_text(entry)):
-            name = file.name.removesuffix(".gz").removesuffix(".txt")
+            name = without_compression(file.name).removesuffix(".txt")
             if name in classes:
                 raise InputError(f"{folder}: two files for the class {name}: {classes[name].name} and {file.name}")
             classes[name] = file
     if len(classes) < 2:
         raise InputError(
             f"{folder}: neither train, dev and test files nor a file or folder for each of several classes; "
-            f"{dataset.contents(folder)}"
+            f"{contents(folder)}"
         )
     return classes
 

@@ -2,14 +2,16 @@
 
 import codecs
 import contextlib
-import gzip
-import zlib
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from trellis.components.errors import InputError
+from trellis.components.readers.opening import READ_ERRORS, open_file, unreadable
 from trellis.components.types import FilePath
+
+Row = TypeVar("Row")
 
 
 @dataclass
@@ -34,7 +36,7 @@ def first_lines(per_file: int, total: int) -> Iterator[list[str]]:
 
 
 def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
-    """Yield `(line number, line)` of a text file, plain or gzip (recognised by its content).
+    """Yield `(line number, line)` of a text file, plain or compressed (recognized by its content), or of a URL.
 
     Lines end in `\\n` or `\\r\\n`; other characters that Python's `splitlines` treats as line ends are ordinary text.
 
@@ -45,21 +47,9 @@ def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, s
         InputError: the file is missing or unreadable, or a line is not in this encoding.
     """
     name = _encoding(encoding)
-    budget = _budget.get()
-    if budget and budget.total <= 0:
-        budget.cut.append(str(path))
-        return
     try:
-        # Opened once: what is read from a pipe, such as `<(command)`, is gone.
-        with open(path, "rb") as stored:
-            compressed = stored.peek(2)[:2] == b"\x1f\x8b"
-            lines: Iterable[bytes] = gzip.GzipFile(fileobj=stored) if compressed else stored
-            for line_number, line in enumerate(lines, 1):
-                if budget:
-                    budget.total -= 1
-                    if line_number > budget.per_file or budget.total < 0:
-                        budget.cut.append(str(path))
-                        return
+        with open_file(path) as file:
+            for line_number, line in within_budget(path, enumerate(file, 1)):
                 line = line.removesuffix(b"\n").removesuffix(b"\r")
                 if line_number == 1:
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -70,12 +60,23 @@ def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, s
                         f"{path}:{line_number}: not {name} (byte 0x{line[error.start]:02x} at column "
                         f"{error.start + 1}); convert the file to UTF-8"
                     ) from None
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
+    except READ_ERRORS as error:
+        raise InputError(unreadable(path, error)) from None
+
+
+def within_budget(path: FilePath, rows: Iterable[tuple[int, Row]]) -> Iterable[tuple[int, Row]]:
+    """Return the numbered lines or rows of a file, cut as `first_lines` says if they are read within such a block."""
+    budget = _budget.get()
+    return rows if budget is None else _cut(budget, path, rows)
+
+
+def _cut(budget: _Budget, path: FilePath, rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
+    for number, row in rows:
+        budget.total -= 1
+        if number > budget.per_file or budget.total < 0:
+            budget.cut.append(str(path))
+            return
+        yield number, row
 
 
 def _encoding(encoding: str) -> str:

@@ -1,14 +1,18 @@
 """Running text for language models: documents of lines of words or characters."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from trellis.components.errors import InputError
-from trellis.components.readers.lines import is_blank, read_lines
+from trellis.components.readers import parquet
+from trellis.components.readers.lines import is_blank, read_lines, within_budget
+from trellis.components.readers.opening import is_url
+from trellis.components.readers.parquet import is_named_parquet
+from trellis.components.readers.sources import Source, files_of
 from trellis.components.types import FilePath
 
 Line: TypeAlias = list[str]  # tokens
@@ -18,16 +22,19 @@ LONG = 1000  # characters of a line that may have to be cut where a text is divi
 UNITS = ("words", "characters")
 
 
-def read(path: FilePath, unit: str = "words", keep_blank: bool = False, encoding: str = "utf-8") -> list[Document]:
-    """Read a file as one document, or a folder as one document per `*.txt` file, sorted by name; plain or gzip.
+def read(
+    path: Source, unit: str = "words", keep_blank: bool = False, encoding: str = "utf-8", column: str = "text"
+) -> list[Document]:
+    """Read each file as one document; a folder has a document per `*.txt` file, sorted by name; plain or compressed.
 
-    Words are split at the ASCII space alone.
+    Words are split at the ASCII space alone. The rows of a Parquet file are lines, or several lines each.
 
     Args:
-        path: a file or folder.
+        path: a file, a folder, or several files.
         unit: `words` or `characters`.
         keep_blank: keep lines without tokens, which belong to running text but are not sentences.
         encoding: of the files.
+        column: the column of Parquet files that has the text.
 
     Returns:
         documents of lines of tokens, without line ends.
@@ -35,13 +42,11 @@ def read(path: FilePath, unit: str = "words", keep_blank: bool = False, encoding
     Raises:
         InputError: there is no file, or no text in it.
     """
-    path = Path(path)
-    files = sorted(file for file in path.glob("*") if ".txt" in file.suffixes) if path.is_dir() else [path]
-    if not files:
-        raise InputError(f"{path}: no .txt files in this folder")
     documents = []
-    for file in files:
-        lines = [_tokens(line, unit) for _, line in read_lines(file, encoding) if keep_blank or not is_blank(line)]
+    for file in document_files(path):
+        lines = [
+            tokens(line, unit) for line in read_document(file, encoding, column) if keep_blank or not is_blank(line)
+        ]
         if any(lines):
             documents.append(lines)
     if not documents:
@@ -49,12 +54,39 @@ def read(path: FilePath, unit: str = "words", keep_blank: bool = False, encoding
     return documents
 
 
-def _tokens(line: str, unit: str) -> Line:
+def document_files(path: Source) -> list[FilePath]:
+    """Return the files of a text, each a document; those of a folder are its `*.txt` files, sorted by name.
+
+    Raises:
+        InputError: a folder has no such files.
+    """
+    files: list[FilePath] = []
+    for file in files_of(path):
+        if is_url(file) or not Path(file).is_dir():
+            files.append(file)
+            continue
+        found = sorted(each for each in Path(file).glob("*") if ".txt" in each.suffixes)
+        if not found:
+            raise InputError(f"{file}: no .txt files in this folder")
+        files += found
+    return files
+
+
+def read_document(file: FilePath, encoding: str, column: str) -> Iterator[str]:
+    """Yield the lines of a file, without line ends."""
+    if not is_named_parquet(file):
+        return (line for _, line in read_lines(file, encoding))
+    rows = within_budget(file, parquet.column(file, column))
+    return (line for _, row in rows for line in row.removesuffix("\n").split("\n"))
+
+
+def tokens(line: str, unit: str) -> Line:
+    """Return the tokens of a line."""
     return list(line) if unit == "characters" else [token for token in line.split(" ") if token]
 
 
 def divide(
-    documents: list[Document], shares: Mapping[str, float], source: FilePath = "the text"
+    documents: list[Document], shares: Mapping[str, float], source: object = "the text"
 ) -> dict[str, list[Document]]:
     """Divide documents into consecutive parts, cut between lines; a line that is long for a part, between tokens.
 

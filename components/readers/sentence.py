@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
+from trellis.components.types import FilePath
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -15,12 +17,14 @@ class Sentence:
         columns: further annotations of each token, by the name of their column; None if none were requested.
         lines: the line of each token in its file, from 1; empty where a reader does not say. Sentences are equal
             wherever they stand.
+        file: their file, where a part has several; else None.
     """
 
     tokens: tuple[str, ...]
     tags: tuple[str, ...]
     columns: dict[str, tuple[str, ...]] | None = None
     lines: Sequence[int] = field(default=(), compare=False, repr=False)
+    file: FilePath | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_rows(cls, rows: Iterable[Sequence[str]], columns: Iterable[str] = (), lines: Sequence[int] = ()) -> Self:
@@ -34,4 +38,4 @@ class Sentence:
     def cut(self, start: int, stop: int) -> "Sentence":
         """Return the tokens from `start` up to, not including, `stop`."""
         columns = None if self.columns is None else {name: each[start:stop] for name, each in self.columns.items()}
-        return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, self.lines[start:stop])
+        return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, self.lines[start:stop], self.file)

@@ -21,9 +21,10 @@ KINDS: dict[Kind, str] = {
 }
 
 _PATH = (
-    "folder of the files, or {part: file}; package://FOLDER is inside the package; null: search $TRELLIS_DATA/NAME, "
-    "the cache, then the network"
+    "folder of the files, or {part: file}; a file may be a pattern (part-*.txt.gz), a list, or a URL (s3://, gs://, "
+    "hf://); package://FOLDER is inside the package; null: search $TRELLIS_DATA/NAME, the cache, then the network"
 )
+Names = str | list[str]  # of files
 
 
 class Reader(OpenSchema):
@@ -95,8 +96,8 @@ class Dataset(Schema):
 
     name: str = described("name of the dataset, and of its folder in $TRELLIS_DATA and the cache")
     task: Kind = described("what the data contain: entities, tags, sentence pairs, running text or labelled texts")
-    path: str | int | float | dict[str, str | dict[str, str]] | None = Field(
-        description=_PATH, json_schema_extra={"expected": "a folder or file, {part: file}, or null"}
+    path: str | int | float | list[str] | dict[str, Names | dict[str, Names]] | None = Field(
+        description=_PATH, json_schema_extra={"expected": "a folder or file, a list of files, {part: file}, or null"}
     )
     language: str | None = described("language code for the model card, such as en, or en-es for a pair")
     licence: str | None = described("licence of the data for the model card")
@@ -106,8 +107,8 @@ class Dataset(Schema):
 class TaggedSentences(Dataset):
     """Sentences with a tag for each token."""
 
-    files: dict[str, str] | None = described(
-        "file name of each part, with or without .gz; null: find them in data.path"
+    files: dict[str, Names] | None = described(
+        "file name of each part, a pattern or a list, compressed or not; null: find them in data.path"
     )
     format: AnnotationFormat | None = optional("format of the files; null: recognize it")
     reader: Reader = described("how to read a file")
@@ -140,8 +141,8 @@ class Bitext(Dataset):
 class RunningText(Dataset):
     """Text for language models."""
 
-    files: dict[str, str] | None = described(
-        "file name of each part, or {text: file} to split; null: find them in data.path"
+    files: dict[str, Names] | None = described(
+        "file name of each part, a pattern or a list, or {text: file} to split; null: find them in data.path"
     )
     split: Split | None = described(
         "split one text into parts, between lines, by these shares of its characters; null: files are parts"
@@ -151,12 +152,13 @@ class RunningText(Dataset):
         "sentences: each line stands alone; text: lines continue each other"
     )
     encoding: str = optional("encoding of the files: utf-8, latin-1, cp1252, …")
+    column: str = optional("column of Parquet files that has the text")
 
 
 class LabelledTexts(Dataset):
     """Texts with one label each."""
 
-    files: dict[str, str] | None = described(
+    files: dict[str, Names] | None = described(
         "file of each part or of each class, or {examples: file} to split; null: find them in data.path"
     )
     columns: Columns = described("columns of a table")
@@ -181,7 +183,7 @@ class AttributeColumns(Schema):
 class TextsOfAttributes(Dataset):
     """Attributes, and texts that put them into words."""
 
-    files: dict[str, str] = described("file name of each part: .csv or .tsv, with or without .gz")
+    files: dict[str, Names] = described("file name of each part: .csv, .tsv or .parquet, compressed or not")
     columns: AttributeColumns = described("columns of a table")
     open_classes: list[str] = described("attributes whose values are names: copied into texts, not generated")
 

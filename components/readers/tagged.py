@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from trellis.components.errors import InputError
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.text.tag_schemes import Scheme, UnknownTagError
-from trellis.components.types import FilePath
 
 log = logging.getLogger(__name__)
 
@@ -16,13 +16,16 @@ LONG = 1000  # tokens; no sentence has so many
 _FULL_STOPS = frozenset(".!?。！？।؟…")
 
 
-def place(path: FilePath, sentences: Sequence[Sentence], sentence: int, token: int = 0) -> str:
+def place(path: Source, sentences: Sequence[Sentence], sentence: int, token: int = 0) -> str:
     """Return where a token is: `file:line`, or its sentence where the reader does not say lines."""
-    lines = sentences[sentence].lines
-    return f"{path}:{lines[token]}" if lines else f"{path}: sentence {sentence + 1}, token {token + 1}"
+    chosen = sentences[sentence]
+    if chosen.lines:
+        return f"{chosen.file or path}:{chosen.lines[token]}"
+    first = next((index for index in range(sentence + 1) if sentences[index].file == chosen.file), 0)
+    return f"{chosen.file or path}: sentence {sentence - first + 1}, token {token + 1}"
 
 
-def check(path: FilePath, sentences: Sequence[Sentence]) -> None:
+def check(path: Source, sentences: Sequence[Sentence]) -> None:
     """Check that a file has sentences, and that no token and no tag is empty; warn of sentences that cannot be such.
 
     Raises:
@@ -47,7 +50,7 @@ def check(path: FilePath, sentences: Sequence[Sentence]) -> None:
 
 
 def in_bio2(
-    files: Mapping[str, FilePath], parts: Mapping[str, Sequence[Sentence]]
+    files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]]
 ) -> tuple[dict[str, Sequence[Sentence]], Scheme]:
     """Return the parts with entities in BIO2, whichever scheme each is written in, and the scheme of the training part.
 
@@ -79,7 +82,7 @@ def in_bio2(
     return converted, first or Scheme("BIO2")
 
 
-def possible(files: Mapping[str, FilePath], parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
+def possible(files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
     """Return parts in BIO2 with `B-` where an `I-` continues nothing, which changes no entity; warn of how many.
 
     A model that gives such a tag no probability could not learn from its sentence.

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError, first_line
 from trellis.components.processes import has_ended, this_process
 from trellis.components.quiet import captured_stderr
+from trellis.components.readers.sources import address
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.run_names import run_name, typed_overrides
 from trellis.pipelines.task import Data, Metrics, Package
@@ -135,8 +136,7 @@ class MLflowTracker(Tracker):
         from mlflow.entities import DatasetInput, InputTag
 
         download = self.config.data.download
-        first = next(iter(data.files.values()))
-        source = next(iter(download.values()))["url"] if download else Path(first).absolute().as_uri()
+        source = next(iter(download.values()))["url"] if download else address(next(iter(data.files.values())))
         # MLflow takes digests of 36 characters at most.
         self.dataset = MetaDataset(HTTPDatasetSource(source), name=self.config.data.name, digest=data.digest[:36])
         entry = DatasetInput(self.dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", "training")])

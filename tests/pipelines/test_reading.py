@@ -1,5 +1,9 @@
 """Errors in the user's own files are reported before TensorFlow starts."""
 
+import bz2
+import gzip
+import json
+import lzma
 import os
 import sys
 
@@ -8,6 +12,7 @@ import pytest
 import trellis
 from tests.pipelines.runs import configured, python
 from trellis.components.errors import InputError
+from trellis.components.readers import dataset, running_text, tagged
 from trellis.pipelines import reading
 from trellis.pipelines.command_line import checked
 from trellis.pipelines.configuration import plain
@@ -38,6 +43,19 @@ def test_files_that_can_be_read_pass(tmp_path):
         (["model=ibm1", "data=bitext", "data.path={}/folder"], r"train.source: no such file; the folder has"),
         (["model=lstm_lm", "data=text", "data.path={}/nowhere"], r"nowhere: no such file or folder"),
         (["model=lstm_lm", "data=text", "data.path={}/train.txt"], r"train.txt: 1 tokens cannot be divided"),
+        (["model=lstm_lm", "data=text", "data.path={}/*.text"], r"\*.text: no file matches; the folder has folder/, t"),
+        (["model=lstm_lm", "data=text", "data.path={}/no/*"], r"no/\*: no file matches; there is no folder .*/no"),
+        (["data=conll", "data.path=[a.conll,b.conll]"], r"names files, but not of which part; data.path={train: …"),
+        (["data=conll", "data.path={}/folder", "data.files.dev=*.con"], r"train.conll: no such file"),
+        (["data=conll", "data.path={{train: [{0}/train.txt, {0}/no.conll]}}"], r"no.conll: no such file"),
+        (
+            [
+                "model=ibm1",
+                "data=bitext",
+                "data.path={{train.source: {0}/train.txt, train.target: [{0}/*.txt, {0}/*.txt]}}",
+            ],
+            r"data.path: line-parallel files must be as many on each side; there are train.source 1, train.target 2",
+        ),
     ],
 )
 def test_what_the_file_system_says_is_said_first(tmp_path, overrides, message):
@@ -64,6 +82,83 @@ def test_what_depends_on_later_lines_is_left_to_the_run(tmp_path):
     (tmp_path / "train.target").write_text("a b\n" * 10)
     with pytest.raises(InputError, match=r"train\.\w+"):
         check_first_lines(configured("model=ibm1", "data=bitext", f"data.path={tmp_path}"))
+
+
+def compressed(folder, **files):
+    for name, text in files.items():
+        name, _, suffix = name.replace("_", ".").rpartition(".")
+        compress = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}.get(suffix)
+        content = text.encode()
+        (folder / f"{name}.{suffix}").write_bytes(compress(content) if compress else content)
+
+
+def test_a_part_may_be_several_files_compressed_or_not(tmp_path):
+    compressed(tmp_path, a_conll_gz="a B-PER\n", b_conll_bz2="b O\n", c_conll_xz="c I-PER\n", dev_conll="d O\n")
+    parts = f"data.path={{train: '{tmp_path}/[abc].conll*', dev: [{tmp_path}/dev.conll, {tmp_path}/a.conll]}}"
+    config = configured("data=conll", parts)
+    files, read = reading.tagged_sentences(plain(config.data), "whitespace")
+    assert [sentence.tokens for sentence in read["train"]] == [("a",), ("b",), ("c",)]
+    assert [sentence.tokens for sentence in read["dev"]] == [("d",), ("a",)]
+    assert str(files["train"]) == f"{tmp_path}/a.conll.gz and 2 more"
+    assert dataset.digest(files) != dataset.digest({**files, "train": files["dev"]})
+    compressed(tmp_path, c_conll_xz="c O\n\nd X-PER\n")
+    with pytest.raises(InputError, match=r"c.conll.xz:3: tag 'X-PER' is neither"):
+        tagged.in_bio2(*reading.tagged_sentences(plain(config.data), "whitespace"))
+    compressed(tmp_path, b_conll_bz2="b O\nb\n")
+    with pytest.raises(InputError, match=r"b.conll.bz2:2: 1 columns, expected 2"):
+        check_first_lines(config)
+    (tmp_path / "b.conll.bz2").write_bytes((tmp_path / "c.conll.xz").read_bytes()[:40])
+    with pytest.raises(InputError, match=r"b.conll.bz2: cannot be read \(Compressed file ended"):
+        check_first_lines(config)
+
+
+def test_the_files_of_bitexts_texts_and_tables_go_together_in_order(tmp_path):
+    compressed(tmp_path, a_en="a\nb\n", b_en_gz="c\n", a_cs="A\nB\n", b_cs="C\n", a_csv="label,text\nx,one\n")
+    path = f"data.path={{train.source: '{tmp_path}/*.en*', train.target: [{tmp_path}/a.cs, {tmp_path}/b.cs]}}"
+    _, pairs = reading.sentence_pairs(plain(configured("model=ibm1", "data=bitext", path).data))
+    assert [(*pair.source, *pair.target) for pair in pairs["train"]] == [("a", "A"), ("b", "B"), ("c", "C")]
+    (tmp_path / "a.cs").write_text("A\n")
+    with pytest.raises(InputError, match=r"a.en has 2 lines, .*a.cs has 1"):
+        list(reading.sentence_pairs(plain(configured("model=ibm1", "data=bitext", path).data))[1]["train"])
+
+    _, text = reading.texts({**plain(configured("model=lstm_lm", "data=text", f"data.path={tmp_path}/?.en*").data),
+                             "split": {"train": 0.5, "dev": 0.5}})  # fmt: skip
+    assert text == {"train": [[["a"], ["b"]]], "dev": [[["c"]]]}
+
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    features = {"info": {"features": {"label": {"names": ["x", "y"], "_type": "ClassLabel"}}}}
+    table = pyarrow.table({"text": ["two", "three\nlines\n"], "label": [1, 0]})
+    parquet.write_table(table.replace_schema_metadata({"huggingface": json.dumps(features)}), tmp_path / "b.parquet")
+    data = plain(
+        configured("model=bow", "data=labelled", f"data.path={{train: [{tmp_path}/a.csv, {tmp_path}/b.parquet]}}").data
+    )
+    _, examples = reading.labelled_texts({**data, "split": None})
+    assert examples["train"] == [("one", "x"), ("two", "y"), ("three\nlines", "x")]
+    assert running_text.read(tmp_path / "b.parquet") == [[["two"], ["three"], ["lines"]]]
+    with pytest.raises(InputError, match=r"b.parquet: no column 'body'; it has text, label \(data.column"):
+        running_text.read(tmp_path / "b.parquet", column="body")
+
+
+def test_urls_are_read_where_fsspec_is_installed(tmp_path, monkeypatch):
+    config = configured("model=lstm_lm", "data=text", "data.path=memory://corpus/*.txt")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "fsspec", None)
+        with pytest.raises(InputError, match=r"fsspec is not installed; pip install 'trellis-sequence\[remote\]'"):
+            check_first_lines(config)
+    fsspec = pytest.importorskip("fsspec")
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/corpus/a.txt", gzip.compress(b"a b\nc d\n"))
+    memory.pipe("/corpus/b.txt", b"e f\ng \xff\n")
+    with pytest.raises(InputError, match=r"memory:///corpus/b.txt:2: not UTF-8"):
+        check_first_lines(config)
+    memory.pipe("/corpus/b.txt", b"e f\n")
+    files, parts = reading.texts({**plain(config.data), "split": {"train": 0.5, "dev": 0.5}})
+    assert parts == {"train": [[["a", "b"], ["c", "d"]]], "dev": [[["e", "f"]]]}
+    assert len(dataset.digest(files)) == 64
+    with pytest.raises(InputError, match=r"memory://nowhere/a.txt: no such file"):
+        check_first_lines(configured("model=lstm_lm", "data=text", "data.path=memory://nowhere/a.txt"))
+    with pytest.raises(InputError, match=r"s3://bucket/a.txt: .*s3fs"):
+        check_first_lines(configured("model=lstm_lm", "data=text", "data.path=s3://bucket/a.txt"))
 
 
 PAIR = '["Mary sleeps in Lima.", {"entities": [[0, 4, "PER"], [15, 19, "LOC"]]}]\n'
