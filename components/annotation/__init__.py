@@ -1,1 +1,1 @@
-"""Annotated texts and tagged sentences in the formats of other tools, read and written."""
+"""Read and write annotated texts and tagged sentences in the formats of other tools."""

@@ -20,7 +20,7 @@ class Span:
         start: where it begins, in Unicode code points.
         end: where it ends; `text[start:end]` is what is labelled.
         label: such as `PER`.
-        gaps: whether words between both are not part of it, as in brat's discontinuous entities.
+        gaps: whether it leaves out words between its ends, as brat's discontinuous entities do.
         place: `file:line`, for messages.
     """
 
@@ -38,11 +38,11 @@ class AnnotatedText:
     Attributes:
         text: the text, as written.
         spans: in the order of the file.
-        tokens: where its tokens are, if the file says so.
+        tokens: the offsets of its tokens, if the file has them.
         id: its identifier in the file: text, a number or None.
         place: `file:line`, for messages.
-        line: the line in its file, from 1; None if the text is a file or a row.
-        file: its file, where a part has several; else None.
+        line: the line in its file, from 1; None if the text is a whole file or a table row.
+        file: its file, if a part has several; otherwise None.
     """
 
     text: str
@@ -55,15 +55,15 @@ class AnnotatedText:
 
 
 class FoundSpan(NamedTuple):
-    """A span as a file has it, not checked.
+    """A span as it stands in a file, not checked yet.
 
     Attributes:
         start: offset of its first character.
         end: offset after its last one.
-        label: what it is.
-        surface: its words, where the file repeats them.
+        label: its label.
+        surface: its words, if the file repeats them.
         gaps: see `Span`.
-        place: its own place, where it is not that of the text.
+        place: `file:line` of the span, if it is not that of the text.
     """
 
     start: Any
@@ -76,7 +76,7 @@ class FoundSpan(NamedTuple):
 
 @dataclass(frozen=True)
 class FoundText:
-    """A text as a file has it, not checked; see `AnnotatedText`."""
+    """A text as it stands in a file, not checked yet; see `AnnotatedText`."""
 
     text: Any
     spans: Iterable[FoundSpan]
@@ -85,16 +85,17 @@ class FoundText:
 
 
 def checked(found: FoundText, place: str, line: int | None, unit: OffsetUnit = "code_points") -> AnnotatedText:
-    """Return a text whose spans are inside it, with offsets in code points. Of equal spans, the first one stays.
+    """Check a text and its spans; return them with offsets in code points, without duplicate spans.
 
     Args:
-        found: the text as the file has it.
+        found: the text as it stands in the file.
         place: `file:line`, for messages.
         line: the line in the file.
         unit: what the offsets of the file count.
 
     Raises:
-        InputError: the text is none, or an offset is outside of it; names the place.
+        InputError: the text is not a string, an offset is outside it, or a span has no label or other words than the
+            text; names the place.
     """
     text = found.text
     if not isinstance(text, str):
@@ -126,7 +127,7 @@ def checked(found: FoundText, place: str, line: int | None, unit: OffsetUnit = "
 
 
 def _tokens(found: Iterable[tuple[Any, Any]], text: str, offsets: "_Offsets", place: str) -> Iterator[Token]:
-    """Yield where tokens are, but for those of white space, which spaCy has."""
+    """Yield the offsets of tokens, except tokens of white space, which spaCy has."""
     former = 0
     for bounds in found:
         start, end = (offsets.code_point(place, bound, "a token") for bound in bounds)
@@ -138,7 +139,7 @@ def _tokens(found: Iterable[tuple[Any, Any]], text: str, offsets: "_Offsets", pl
 
 
 class _Offsets:
-    """Offsets of a file, as code points of its text.
+    """Converts offsets of a file to code points of its text.
 
     Attributes:
         hint: advice for offsets that do not fit.
@@ -172,7 +173,7 @@ class _Offsets:
 
 
 def utf16_hint(text: str) -> str:
-    """Return advice for offsets that do not fit a text, if UTF-16 units are other ones in it; else nothing."""
+    """Return advice for offsets that do not fit a text, if they would differ in UTF-16 units; otherwise no text."""
     if text.isascii() or max(text) <= "\uffff":
         return ""
     return " (if offsets are JavaScript's, in UTF-16 units: data.reader.offsets=utf16, --offsets utf16)"

@@ -24,7 +24,10 @@ _OTHERS = {
 
 
 def documents(path: FilePath) -> list[Path]:
-    """Return the texts of a collection, a folder with folders, or the text that a file of either kind belongs to.
+    """Return the text files of a folder and its subfolders, or the text file of one document.
+
+    Args:
+        path: a folder, or one of the two files of a document.
 
     Raises:
         InputError: a text or its annotations are missing.
@@ -43,15 +46,15 @@ def documents(path: FilePath) -> list[Path]:
     for text in texts:
         for file in (text, text.with_suffix(".ann")):
             if not file.is_file():
-                raise InputError(f"{file}: no such file; brat has a text (.txt) and its annotations (.ann)")
+                raise InputError(f"{file}: no such file; brat needs a text (.txt) and its annotations (.ann)")
     return texts
 
 
 def read(path: FilePath) -> list[AnnotatedText]:
     """Read the documents of a folder, or one document.
 
-    Entities (`T`) are read; a warning counts what else there is. Fragments of an entity that only white space
-    separates, as where a line ends in it, are one span; an entity that leaves words out has `gaps`.
+    Only entities (`T`) are read; a warning counts all other annotations. Fragments of an entity that are separated by
+    white space only, such as a line break, become one span. An entity that leaves words out has `gaps`.
 
     Args:
         path: a folder, or one of the two files of a document.
@@ -74,7 +77,7 @@ def read(path: FilePath) -> list[AnnotatedText]:
         texts.append(checked(FoundText(text, spans, None, file.stem), str(annotations), None))
     if others:
         counts = ", ".join(f"{count} {name}" for name, count in others.items())
-        log.warning("%s: entities alone are read, not %s", path, counts)
+        log.warning("%s: only entities are read, not %s", path, counts)
     return texts
 
 
@@ -119,7 +122,9 @@ def write_document(file: Path, text: AnnotatedText) -> None:
     lines = []
     for number, span in enumerate(text.spans, 1):
         if len(span.label.split()) != 1 or span.label.split()[0] != span.label:
-            raise InputError(f"{span.place or text.place}: brat has no types with spaces, such as {quoted(span.label)}")
+            raise InputError(
+                f"{span.place or text.place}: brat cannot express types with spaces, such as {quoted(span.label)}"
+            )
         surface = " ".join(text.text[span.start : span.end].splitlines())
         lines.append(f"T{number}\t{span.label} {_ranges(text.text, span.start, span.end)}\t{surface}\n")
     file.write_bytes(text.text.encode("utf-8"))
@@ -127,7 +132,7 @@ def write_document(file: Path, text: AnnotatedText) -> None:
 
 
 def _ranges(text: str, start: int, end: int) -> str:
-    """Return the fragments of a span, which brat ends where a line ends."""
+    """Return the offsets of a span; in brat, each line of it is a fragment."""
     pieces, position = [], start
     for line in text[start:end].split("\n"):
         if line.strip():

@@ -1,4 +1,4 @@
-"""The formats of annotated texts and tagged sentences: which one a file has, reading and writing."""
+"""Recognize, read and write the formats of annotated texts and tagged sentences."""
 
 import gzip
 import io
@@ -42,7 +42,7 @@ _SUFFIXES: dict[str, AnnotationFormat] = {
 
 
 class _Reader(NamedTuple):
-    """A function that reads a format, and the options that it has; each is called by its own name."""
+    """A function that reads a format, and the names of its options."""
 
     read: Callable[..., Texts | Sentences]
     options: tuple[str, ...]
@@ -87,12 +87,14 @@ def read(
     tag_column: int | None = None,
     names: Sequence[str] | None = None,
 ) -> list[AnnotatedText] | list[Sentence]:
-    """Read annotated texts, or tagged sentences where a format has tokens. None stands for what is usual.
+    """Read annotated texts or, from a format with tokens, tagged sentences.
+
+    An option that is None has the default of its format.
 
     Args:
-        path: a file, or a folder of brat's.
+        path: a file, or a brat folder.
         form: the format; None: recognize it.
-        encoding: of the file, in formats that may have another one than UTF-8.
+        encoding: of the file, for formats that are not always UTF-8.
         offsets: what character offsets count.
         separator: of words and tags in `word_tag`.
         word: column of words in `csv`, field of tokens in `huggingface`.
@@ -103,7 +105,8 @@ def read(
         names: names of tags that are numbers in `huggingface`.
 
     Raises:
-        InputError: the format cannot be told, has no such option, or is broken; names the file and line.
+        InputError: the format is not recognized or has no such option, or the file is malformed; names the file and
+            line.
     """
     options = {
         "encoding": encoding,
@@ -133,7 +136,7 @@ def recognize(path: FilePath, encoding: str = "utf-8") -> AnnotationFormat:
     """Return the format of a file or folder, by its name and content.
 
     Raises:
-        InputError: it is none that can be told.
+        InputError: the format is not recognized.
     """
     file = Path(path)
     if file.is_dir() or file.with_suffix(".ann").is_file():
@@ -178,7 +181,7 @@ def _word_tag_separator(path: FilePath) -> str | None:
 
 
 def _separator_in(lines: Sequence[str]) -> str | None:
-    """Return what separates words and tags in lines of `word|TAG` or `word/TAG`; None if they are no such lines."""
+    """Return what separates words and tags in lines of `word|TAG` or `word/TAG`; None for other lines."""
     fields = [field for line in lines for field in line.split(" ") if field]
     for separator in ("|", "/"):
         if fields and all(all(field.rpartition(separator)) for field in fields):
@@ -190,10 +193,10 @@ def _separator_in(lines: Sequence[str]) -> str | None:
 
 
 def format_for(path: FilePath) -> AnnotationFormat:
-    """Return the format that the name of a file to write stands for.
+    """Return the format of a file to write, by its name.
 
     Raises:
-        InputError: several formats have such names.
+        InputError: files of several formats have such names.
     """
     name = os.fspath(path)
     suffix = suffix_of(name)
@@ -213,7 +216,7 @@ class WritingOptions:
         offsets: what character offsets count.
         separator: of words and tags in `word_tag`.
         tokenizer: how texts become tokens.
-        spans: what becomes of spans that do not fit tokens, or that overlap.
+        spans: what to do with spans that do not fit tokens, or that overlap.
         by_line: whether each line of a text is a sentence.
     """
 
@@ -236,7 +239,8 @@ def write(
     Texts become sentences, and sentences texts, where the format needs them.
 
     Args:
-        path: the file, or for `brat` a folder, one of the two files of a document, which gets a text per line.
+        path: the file. For `brat`: a new folder, which gets a document for each text; or one of the two files of a
+            document, which gets a line for each text.
         form: the format.
         source: where the content is from, for messages.
         content: what to write.
@@ -314,7 +318,7 @@ def _write_brat(path: Path, texts: Texts) -> int:
 
 
 def _joined(texts: Texts) -> AnnotatedText:
-    """Return one text that has each of several in a line."""
+    """Return one text, with a line for each of several texts."""
     position, spans = 0, []
     for text in texts:
         spans += [replace(span, start=span.start + position, end=span.end + position) for span in text.spans]

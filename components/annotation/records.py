@@ -16,9 +16,9 @@ class Record(NamedTuple):
     """A value of a JSON file.
 
     Attributes:
-        place: `file:line`, and the number of the record where several are in one line.
-        line: where it begins, from 1.
-        value: what it is.
+        place: `file:line`, and the number of the record if several are in one line.
+        line: the line where it begins, from 1.
+        value: the decoded value.
     """
 
     place: str
@@ -27,7 +27,7 @@ class Record(NamedTuple):
 
 
 def read_records(path: FilePath, encoding: str = "utf-8") -> list[Record]:
-    """Read the records of a file: JSON lines, or JSON, whose list may be written in one line or in many.
+    """Read the records of a file: JSON lines, or JSON with a list, on one line or on many.
 
     Raises:
         InputError: the file is not JSON; names the line.
@@ -65,13 +65,13 @@ def _decoded(path: FilePath, text: str, line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{line + error.lineno - 1}: not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits; lists in lists in lists
+    except (ValueError, RecursionError) as error:  # a number with thousands of digits; lists nested too deeply
         raise InputError(f"{path}:{line}: not JSON ({str(error).partition(';')[0]})") from None
 
 
 def _elements(path: FilePath, text: str) -> Iterator[Record]:
     """Yield the elements of a list, or the one value of another file."""
-    value = _decoded(path, text, 1)  # all of it first: its errors are better than those of pieces
+    value = _decoded(path, text, 1)  # decode all of it first: its errors are better than those of pieces
     begin = len(text) - len(text.lstrip(_SPACE))
     if not isinstance(value, list) or is_pair(value):
         line = text.count("\n", 0, begin) + 1

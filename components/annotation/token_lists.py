@@ -46,8 +46,8 @@ def read(
 ) -> list[Sentence]:
     """Read sentences; those without tokens are left out.
 
-    Tags that are numbers get their names from `names`, from what `datasets` writes into a Parquet file, or from the
-    file `dataset_info.json` in the folder.
+    Tags that are numbers get their names from `names`, from the metadata that `datasets` writes into Parquet files, or
+    from `dataset_info.json` in the folder of a JSON file.
 
     Args:
         path: the file, JSON lines, JSON or Parquet.
@@ -57,7 +57,7 @@ def read(
         encoding: of a JSON file.
 
     Raises:
-        InputError: a record has no such fields, other numbers of tokens and tags, or a number without a name; names the
+        InputError: a record lacks a field, its tokens and tags differ in number, or a number has no name; names the
             file and line.
     """
     records, features = (

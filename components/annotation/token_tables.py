@@ -46,12 +46,12 @@ def read(
     Args:
         path: the file; columns are separated by commas, semicolons or tabs.
         word: the name of the column of words; None: a usual one.
-        tag: that of tags.
-        sentence: that of the number or name of the sentence.
+        tag: the name of the column of tags; None: a usual one.
+        sentence: the name of the column of the number or name of the sentence; None: a usual one, if there is one.
         encoding: of the file.
 
     Raises:
-        InputError: there is no such column, or a row has other columns; names the file and line.
+        InputError: there is no such column, or a row has another number of columns; names the file and line.
     """
     first = next((line for _, line in read_lines(path, encoding) if not is_blank(line)), "")
     rows = tables.csv_rows(path, encoding, _separator(first))

@@ -1,4 +1,4 @@
-"""Tagged sentences of annotated texts, and annotated texts of tagged sentences."""
+"""Convert annotated texts to tagged sentences, and tagged sentences to annotated texts."""
 
 import logging
 from bisect import bisect_left, bisect_right
@@ -22,15 +22,16 @@ log = logging.getLogger(__name__)
 _BATCH = 256  # texts that are tokenized at once
 _BIO2 = tag_schemes.Scheme("BIO2")
 
-Problem = Literal["misaligned", "overlapping", "discontinuous"]
+Problem = Literal["misaligned", "empty", "overlapping", "discontinuous"]
 
 
 class SpanProblems:
-    """Spans that tags cannot express, and what becomes of them.
+    """A count of the spans that tags cannot express.
 
     Args:
-        policy: `error`; `snap`: extend spans to whole tokens, and keep the longest of those that overlap; `drop`: leave
-            misaligned spans out, and keep the longest of those that overlap.
+        policy: what to do with them. `error`: raise an error; `snap`: extend misaligned spans to whole tokens, and fill
+            gaps; `drop`: leave out misaligned spans and those with gaps. `snap` and `drop` keep the longest of spans
+            that overlap, and leave out spans without a token.
     """
 
     def __init__(self, policy: Misfits) -> None:
@@ -47,7 +48,7 @@ class SpanProblems:
         """Warn of the spans that were changed or left out.
 
         Raises:
-            InputError: there are some, and the policy is to allow none.
+            InputError: there are any, and the policy is `error`.
         """
         if not self._counts:
             return
@@ -59,6 +60,7 @@ class SpanProblems:
             )
         done = {
             "misaligned": "extended to whole tokens" if self.policy == "snap" else "left out",
+            "empty": "left out",
             "overlapping": "left out for a longer one",
             "discontinuous": "filled" if self.policy == "snap" else "left out",
         }
@@ -71,19 +73,19 @@ def sentences_of(
 ) -> list[Sentence]:
     """Return the sentences of annotated texts, with tags in BIO2.
 
-    Texts whose tokens are known keep them; others are split like the texts that an export is asked about. Texts
-    without a token are left out.
+    Texts keep the tokens that their file has; others are split by the tokenizer of exports. Texts without a token are
+    left out.
 
     Args:
-        path: where they are from, for messages.
+        path: the file that they are from, for messages.
         texts: the texts.
         tokenizer: how to split them.
-        policy: what becomes of spans that tags cannot express, see `SpanProblems`.
-        by_line: whether each line of a text is a sentence, unless an entity goes on in the next one; otherwise the text
-            is.
+        policy: what to do with spans that tags cannot express, see `SpanProblems`.
+        by_line: whether each line of a text is a sentence, unless an entity continues on the next line; if False, each
+            text is a sentence.
 
     Raises:
-        InputError: a span begins or ends inside of a token, or overlaps another one; names the file and line.
+        InputError: tags cannot express a span, and the policy is `error`; names the file and line.
     """
     sentences, empty, problems = [], 0, SpanProblems(policy)
     for text, words, tokens in _tokenized(texts, tokenizer):
@@ -107,7 +109,7 @@ def without_gaps(path: FilePath, texts: Iterable[AnnotatedText], policy: Misfits
     """Return texts whose spans have no gaps, for formats that cannot express them.
 
     Raises:
-        InputError: a span has gaps, and the policy is to allow none.
+        InputError: a span has gaps, and the policy is `error`.
     """
     settled, problems = [], SpanProblems(policy)
     for text in texts:
@@ -119,7 +121,7 @@ def without_gaps(path: FilePath, texts: Iterable[AnnotatedText], policy: Misfits
 
 
 def texts_of(sentences: Iterable[Sentence]) -> list[AnnotatedText]:
-    """Return the texts of sentences with tags in BIO2: tokens are separated by single spaces."""
+    """Return the texts of sentences with tags in BIO2, their tokens separated by single spaces."""
     texts = []
     for sentence in sentences:
         position, tokens = 0, []
@@ -137,7 +139,7 @@ def texts_of(sentences: Iterable[Sentence]) -> list[AnnotatedText]:
 def _tokenized(
     texts: Iterable[AnnotatedText], tokenizer: Tokenizer
 ) -> Iterator[tuple[AnnotatedText, Sequence[str], Sequence[Token]]]:
-    """Yield each text with its tokens and with where they are."""
+    """Yield each text with its tokens and their offsets."""
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
         unknown = [text.text for text in batch if text.tokens is None]
@@ -150,7 +152,7 @@ def _tokenized(
 
 
 def _split(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[tuple[list[str], list[Token]]]:
-    """Yield the tokens of texts, and where they are, by the tokenizer of exports."""
+    """Yield the tokens of each text and their offsets, by the tokenizer of exports."""
     with captured_stderr():  # TensorFlow's start-up messages
         import tensorflow as tf
 
@@ -172,7 +174,7 @@ def _tags(text: AnnotatedText, tokens: Sequence[Token], problems: SpanProblems) 
     for span in _filled(text, problems):
         first, stop = bisect_right(ends, span.start), bisect_left(starts, span.end)
         if first >= stop or span.start == span.end:
-            problems.add("misaligned", f"{_named(text, span)} has no token in it")
+            problems.add("empty", f"{_named(text, span)} has no token in it")
             continue
         if starts[first] < span.start or ends[stop - 1] > span.end:
             side = first if starts[first] < span.start else stop - 1
@@ -195,7 +197,7 @@ def _tags(text: AnnotatedText, tokens: Sequence[Token], problems: SpanProblems) 
 
 
 def _filled(text: AnnotatedText, problems: SpanProblems) -> Iterator[Span]:
-    """Yield the spans of a text, those with gaps only as the policy has it."""
+    """Yield the spans of a text with their gaps filled; with the policy `drop`, skip those that have gaps."""
     for span in text.spans:
         if span.gaps:
             problems.add("discontinuous", f"{_named(text, span)} leaves out words between its ends")
@@ -214,7 +216,7 @@ def _short(span: Span) -> str:
 
 
 def _line_starts(text: str, tokens: Sequence[Token], tags: Sequence[str]) -> Iterator[int]:
-    """Yield the tokens that begin a line, but for the first and for those inside of an entity."""
+    """Yield the index of each token that begins a line, except the first token and tokens inside an entity."""
     for index in range(1, len(tokens)):
         if "\n" in text[tokens[index - 1][1] : tokens[index][0]] and not tags[index].startswith("I-"):
             yield index

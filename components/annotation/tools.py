@@ -25,9 +25,9 @@ class Tool:
     """How a tool writes annotated texts.
 
     Attributes:
-        recognizes: whether a record, or a pair of spaCy's, is written like that.
+        recognizes: whether the fields of a record are those of this tool.
         find: returns the text of a record, or why it has no annotations.
-        write: returns the record of a text, given spans and tokens in the unit of the file, and its number.
+        write: returns the record of a text.
     """
 
     recognizes: Callable[[JSON], bool]
@@ -60,7 +60,8 @@ def read(path: FilePath, tool: str, encoding: str = "utf-8", unit: OffsetUnit = 
         unit: what offsets count.
 
     Raises:
-        InputError: a record is written in another way, or an offset is outside of its text; names the file and line.
+        InputError: a record does not have the fields of the tool, or an offset is outside its text; names the file and
+            line.
     """
     texts = []
     left_out: Counter[str] = Counter()
@@ -76,7 +77,7 @@ def read(path: FilePath, tool: str, encoding: str = "utf-8", unit: OffsetUnit = 
 
 
 def recognize(records: Iterable[Record]) -> str | None:
-    """Return which tool wrote records, by the names of their fields; None if that cannot be told."""
+    """Return the tool that wrote records, by their fields; None if no tool is recognized."""
     for record in islice(records, _LOOKED_AT):
         fields = _fields(record)
         for name, tool in TOOLS.items():
@@ -86,7 +87,7 @@ def recognize(records: Iterable[Record]) -> str | None:
 
 
 def read_unlabelled(path: FilePath, encoding: str = "utf-8") -> list[AnnotatedText]:
-    """Read texts without spans: of records, the field `text` or the text of a task; of other files, each line.
+    """Read texts without spans: the field `text` or the task of each record; from other files than JSON, each line.
 
     Raises:
         InputError: a record has no text; names the file and line.
@@ -117,7 +118,7 @@ def records(
         texts: the texts.
         tool: one of `TOOLS`.
         unit: what offsets count.
-        scores: of texts whose spans are suggestions, which the tool shows to be corrected; None: they are annotations.
+        scores: one for each text, whose spans are then suggestions to be corrected; None: spans are annotations.
     """
     for number, text in enumerate(texts, 1):
         place: Sequence[int] = utf16_offsets(text.text) if unit == "utf16" else range(len(text.text) + 1)
@@ -135,7 +136,7 @@ def records(
 
 
 def _fields(record: Record) -> JSON:
-    """Return the fields of a record; those of a pair `["text", {…}]` together."""
+    """Return the fields of a record; a pair `["text", {…}]` gives one dictionary."""
     value = record.value
     if is_pair(value):
         return {**value[1], "text": value[0]}
@@ -148,7 +149,7 @@ def _fields(record: Record) -> JSON:
 
 
 def _objects(values: Any, name: str, place: str) -> list[JSON]:
-    """Return a list of objects; none if the field is missing or null."""
+    """Return a list of objects, which is empty if the field is missing or null."""
     if values is None:
         return []
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
@@ -264,7 +265,7 @@ def _write_prodigy(written: _Written) -> JSON:
 
 
 def _token_places(start: int, end: int, tokens: Sequence[tuple[int, int]] | None) -> dict[str, int]:
-    """Return the first and last token of a span that begins and ends with tokens; Prodigy counts the last one in."""
+    """Return the index of the first and last token of a span, if it begins and ends with tokens."""
     starts = [i for i, token in enumerate(tokens or ()) if token[0] == start]
     ends = [i for i, token in enumerate(tokens or ()) if token[1] == end]
     return {"token_start": starts[0], "token_end": ends[0]} if starts and ends else {}
@@ -326,13 +327,13 @@ def _find_label_studio(fields: JSON, place: str) -> FoundText | str:
     versions = [version for version in versions if not version.get("was_cancelled")]
     if not versions:
         return "not annotated"
-    # Of several annotators, the one whose answer is the ground truth, else the first.
+    # If there are several annotations, take the ground truth, otherwise the first one.
     chosen = next((version for version in versions if version.get("ground_truth")), versions[0])
     values = []
     for item in _objects(chosen.get("result"), "result", place):
         value = item.get("value")
         if isinstance(value, dict) and "hypertextlabels" in value:
-            raise InputError(f"{place}: labels of HTML, whose offsets are not those of a text, cannot be read")
+            raise InputError(f"{place}: labels of HTML cannot be read: their offsets are not those of a plain text")
         if isinstance(value, dict) and "labels" in value:
             values.append(value)
     return FoundText(_only_text(fields["data"], place), _labelled(values, place), None, fields.get("id"))

@@ -239,10 +239,10 @@ def test_spans_that_do_not_fit_are_reported_snapped_or_dropped(write, caplog):
     assert "a.jsonl:2: span 2-6 ORG 'ry i' begins inside of the token 'Mary'; 3 more such spans" in str(caught.value)
     snapped = formats.as_sentences(path, texts, "words", "snap")[1]
     assert snapped.tags == ("B-ORG", "I-ORG", "B-LOC", "I-LOC", "O")
-    assert "3 misaligned (extended to whole tokens), 1 overlapping (left out for a longer one)" in caplog.text
+    assert "2 misaligned (extended to whole tokens), 1 empty (left out), 1 overlapping (" in caplog.text
     dropped = formats.as_sentences(path, texts, "words", "drop")[1]
     assert dropped.tags == ("B-PER", "O", "O", "O", "O")
-    assert "3 misaligned (left out)" in caplog.text
+    assert "2 misaligned (left out), 1 empty (left out)" in caplog.text
 
 
 def test_texts_without_words_are_left_out_and_counted(write, caplog):
@@ -270,7 +270,7 @@ def test_brat_collections_are_read_with_what_is_left_out(write, caplog):
     (text,) = formats.read(write("c/a.txt", "").parent)
     assert text.id == "b" and [text.text[span.start : span.end] for span in text.spans] == ["Mary", "New\nYork\xa0City"]
     assert "2 texts left out: without annotations" in caplog.text
-    assert "entities alone are read, not 1 relations, 1 notes" in caplog.text
+    assert "only entities are read, not 1 relations, 1 notes" in caplog.text
 
 
 def test_an_entity_of_brat_that_leaves_words_out_is_refused_filled_or_dropped(write):
@@ -300,7 +300,7 @@ def test_broken_annotations_of_brat_are_named_with_their_line(write, ann, messag
     with pytest.raises(InputError, match=message):
         formats.read(write("a.ann", ann))
     write("b.ann", "")
-    with pytest.raises(InputError, match=r"b.txt: no such file; brat has a text"):
+    with pytest.raises(InputError, match=r"b.txt: no such file; brat needs a text"):
         formats.read(write("b.ann", ""))
 
 
