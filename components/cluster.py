@@ -30,7 +30,7 @@ class Cluster:
 
     Attributes:
         addresses: `HOST:PORT` of each worker, the chief first.
-        index: of this process among them.
+        index: that of this process among them.
     """
 
     addresses: tuple[str, ...]
@@ -93,7 +93,7 @@ def from_environment() -> Cluster:
 
 
 def folder_of_worker(folder: str, index: int) -> str:
-    """Return the folder of the run of a worker: the chief's own, another one for each of the others."""
+    """Return the run folder of a worker: the given one for the chief, one next to it for each other worker."""
     return f"{folder}-worker{index}" if index else folder
 
 
@@ -121,15 +121,15 @@ def _accepts(address: str) -> bool:
 
 
 def meet(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
-    """Wait until every worker is there, before TensorFlow's servers start, which would wait without end.
+    """Wait until every worker has connected; TensorFlow's servers would wait for a missing one without end.
 
     Args:
         cluster: the workers.
-        facts: what has to be the same for all of them, as JSON.
+        facts: settings that must be the same on all workers, as JSON values.
         seconds: how long to wait.
 
     Raises:
-        InputError: a worker is missing when the time is over, or its facts differ.
+        InputError: a worker has not connected in time, or its facts differ.
     """
     deadline = time.monotonic() + seconds
     if cluster.index == 0:
@@ -139,7 +139,7 @@ def meet(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
 
 
 def _receive(cluster: Cluster, facts: Mapping[str, Any], seconds: float, deadline: float) -> None:
-    """As the chief, wait for all others, and tell them to go on."""
+    """On the chief: wait for all other workers, and tell them to start."""
     port = _split(cluster.addresses[0])[1]
     missing = dict.fromkeys(range(1, len(cluster.addresses)))
     try:
@@ -163,7 +163,7 @@ def _receive(cluster: Cluster, facts: Mapping[str, Any], seconds: float, deadlin
                         missing.pop(index, None)
                         difference = _difference(f"worker {index}", facts, other)
                     case _:
-                        connection.close()  # a stranger, such as a probe
+                        connection.close()  # not a worker: a health probe, for example
         for connection in met.values():
             with contextlib.suppress(OSError):
                 connection.sendall(json.dumps([_GREETING, difference]).encode() + b"\n")
@@ -176,12 +176,12 @@ def _difference(name: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -
     ours = json.loads(json.dumps(ours))
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key):
-            return f"{name} has {key}={theirs.get(key)}, worker 0 has {key}={ours.get(key)}; start all of them alike"
+            return f"{name} has {key}={theirs.get(key)}, worker 0 has {key}={ours.get(key)}; start all workers alike"
     return None
 
 
 def _report(cluster: Cluster, facts: Mapping[str, Any], seconds: float, deadline: float) -> None:
-    """As another worker, tell the chief that this one is there, and wait until all are."""
+    """On every other worker: connect to the chief, and wait for its answer."""
     message = json.dumps([_GREETING, cluster.index, facts]).encode() + b"\n"
     for left in _until(deadline):
         try:
@@ -202,14 +202,14 @@ def _report(cluster: Cluster, facts: Mapping[str, Any], seconds: float, deadline
 
 
 def _until(deadline: float) -> Iterator[float]:
-    """Yield the seconds that are left, again and again after a pause, until none are."""
+    """Yield the seconds until a deadline, with a pause after each, until it has passed."""
     while (left := deadline - time.monotonic()) > 0:
         yield left
         time.sleep(_PAUSE)
 
 
 def _read(connection: socket.socket, seconds: float) -> Any:
-    """Return the message that a connection brings, None if it is no JSON."""
+    """Return the next message from a connection; None if it is not JSON."""
     connection.settimeout(seconds)
     text = b""
     while not text.endswith(b"\n") and len(text) < _LONGEST:

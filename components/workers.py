@@ -8,7 +8,7 @@ The sum of what the workers compute must be what one process computes. Losses ar
 divided by counts over the rows of all workers (`total`); penalties on weights, which every worker computes, are divided
 by the number of workers.
 
-TensorFlow is imported where there are several workers only: layers for other backends import this module.
+TensorFlow is imported only if there are several workers, because layers for other backends import this module.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 30  # seconds of silence after which a worker is given up
+HEARTBEAT = 30  # seconds of silence after which a worker counts as lost
 
 _strategy: Any = None  # TensorFlow allows one in a process
 _started: Cluster | None = None  # the workers of that strategy
@@ -60,16 +60,16 @@ def train_alone() -> None:
 def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
     """Wait for the other workers, and train with them from now on.
 
-    It must come after the settings of TensorFlow's threads, and before anything else of TensorFlow's.
+    Call it after setting TensorFlow's threads, and before any other use of TensorFlow.
 
     Args:
         cluster: the workers.
-        facts: what has to be the same for all of them, as JSON.
+        facts: settings that must be the same on all workers, as JSON values.
         seconds: how long to wait for the others.
 
     Raises:
-        InputError: a worker is missing when the time is over, or its facts differ; TensorFlow runs already; or there
-            are fewer GPUs than workers on this machine.
+        InputError: a worker has not connected in time, or its facts differ; TensorFlow is already in use; or this
+            machine has fewer GPUs than workers.
     """
     global _cluster, _started, _strategy
     import tensorflow as tf
@@ -86,12 +86,12 @@ def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
         except tf.errors.OpError as error:
             raise InputError(f"{cluster.named(cluster.index)} cannot start ({one_line(error)})") from None
     if cluster != _started:
-        raise InputError(f"{clusters.VARIABLE}: other workers than those of the first run of this process")
+        raise InputError(f"{clusters.VARIABLE}: the workers differ from those of the first run of this process")
     _cluster = cluster
 
 
 def _resolver(cluster: Cluster) -> Any:
-    """Return a cluster as TensorFlow takes it, the chief being worker 0."""
+    """Return TensorFlow's description of a cluster; the chief is worker 0."""
     import tensorflow as tf
 
     gpus = len(tf.config.get_visible_devices("GPU"))
@@ -105,9 +105,9 @@ def _resolver(cluster: Cluster) -> Any:
 
 
 def _set_heartbeat(cluster: Cluster) -> None:
-    """Let workers be given up after `HEARTBEAT` seconds of silence.
+    """Let a worker count as lost after `HEARTBEAT` seconds of silence.
 
-    TensorFlow's own 10 seconds are less than a busy machine may need, and it has no public function to change them. If
+    TensorFlow's default of 10 seconds is too short for a busy machine, and there is no public function to change it. If
     the private ones move, no worker starts, and `tests/pipelines/test_workers.py` fails.
     """
     from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
@@ -136,7 +136,7 @@ def _choose_gpu(cluster: Cluster) -> None:
 
 
 def share(rows: np.ndarray) -> np.ndarray:
-    """Return the rows of a batch that this worker trains on; one row of padding, -1, if the batch has none for it.
+    """Return the rows of a batch that this worker trains on; one row of padding, -1, if it gets none.
 
     Args:
         rows: the indices of the examples of the batch, `(rows,)`.
@@ -173,10 +173,10 @@ def _all_reduce(values: Sequence[Tensor]) -> Sequence[Tensor]:
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
-    # Tensors made outside of the replica have no device, and are refused: "destinations can not be empty".
+    # TensorFlow rejects tensors from outside the replica, which have no device: "destinations can not be empty".
     own = [tf.nest.map_structure(tf.identity, value, expand_composites=True) for value in values]
     summed: dict[int, Tensor] = {}
-    for dtype in dict.fromkeys(value.dtype for value in own):  # one message for each
+    for dtype in dict.fromkeys(value.dtype for value in own):  # one all-reduce for each
         indices = [index for index, value in enumerate(own) if value.dtype == dtype]
         results = context.all_reduce(tf.distribute.ReduceOp.SUM, [own[index] for index in indices])
         summed |= zip(indices, results, strict=True)
@@ -192,7 +192,7 @@ def _compiled_total() -> Callable[[Sequence[Tensor]], Sequence[Tensor]]:
 
 
 def from_chief(make: Callable[[], Value]) -> Value:
-    """Return on every worker what a function returns on the chief, which alone calls it.
+    """Call a function on the chief only, and return its value on every worker.
 
     Args:
         make: returns a value that JSON can represent.
@@ -201,7 +201,7 @@ def from_chief(make: Callable[[], Value]) -> Value:
         return make()
     text = json.dumps(make()).encode() if is_chief() else b""
     size = int(_compiled_total()([np.array(len(text))])[0])
-    # Of few sizes, because each is compiled.
+    # Padded to one of few sizes, because each size is compiled.
     characters = np.zeros(1 << max(size - 1, 255).bit_length(), np.int32)
     characters[: len(text)] = np.frombuffer(text, np.uint8)
     received: Value = json.loads(np.asarray(_compiled_total()([characters])[0])[:size].astype(np.uint8).tobytes())
@@ -209,7 +209,7 @@ def from_chief(make: Callable[[], Value]) -> Value:
 
 
 def sum_variables(variables: Iterable[Any]) -> None:
-    """Add up what the workers have counted in their own variables, on all of them."""
+    """Set each variable, on every worker, to its sum over all workers."""
     if count() == 1:
         return
     import tensorflow as tf
@@ -235,7 +235,7 @@ def copy_from_chief(variables: Iterable[Any]) -> None:
 
 
 def vary_dropout(variables: Iterable[Any]) -> None:
-    """Let each worker draw dropout of its own: add its index to the seeds among variables that are alike everywhere."""
+    """Let each worker draw its own dropout: add its index to the seeds, which are the same on all workers."""
     if is_chief():
         return
     for variable in variables:
@@ -245,7 +245,7 @@ def vary_dropout(variables: Iterable[Any]) -> None:
 
 
 def surplus_penalty(variables: Iterable[Any]) -> Tensor | float:
-    """Return what the sum over all workers has too much of the penalties on weights, as this worker's share of it."""
+    """Return what each worker subtracts from its loss, so that the sum over workers has the weight penalties once."""
     if count() == 1:
         return 0.0
     penalties = [variable.regularizer(variable) for variable in variables if variable.regularizer is not None]
@@ -254,7 +254,7 @@ def surplus_penalty(variables: Iterable[Any]) -> Tensor | float:
 
 @contextlib.contextmanager
 def lost_workers_named() -> Iterator[None]:
-    """Raise InputError, with the address, where another worker has ended or cannot be reached any more."""
+    """Raise InputError instead of TensorFlow's errors about a lost worker, with its address where it is known."""
     try:
         yield
     except Exception as error:
@@ -266,7 +266,7 @@ def lost_workers_named() -> Iterator[None]:
 
 
 def _loss(error: Exception) -> str | None:
-    """Return which worker is lost, if this is what an error is about."""
+    """Return which worker is lost; None if an error has another cause."""
     if _cluster is None:
         return None
     import tensorflow as tf

@@ -94,7 +94,7 @@ def test_workers_wait_for_each_other():
 
 def test_a_worker_with_other_settings_is_refused_by_their_name():
     told = met(addresses(2), {0: {"seed": 1, "model.units": 8}, 1: {"seed": 1, "model.units": 9}})
-    line = "worker 1 has model.units=9, worker 0 has model.units=8; start all of them alike"
+    line = "worker 1 has model.units=9, worker 0 has model.units=8; start all workers alike"
     assert told == {0: line, 1: line}
 
 
