@@ -1,7 +1,7 @@
 """What and how much to label: `trellis label suggest` and `trellis label forecast`.
 
-  trellis label suggest EXPORT TEXTS     orders texts by what a label would teach, for annotation tools
-  trellis label forecast data=… …        says how many more sentences a score needs
+  trellis label suggest EXPORT TEXTS     ranks texts by how unsure a tagger is of them, for annotation tools
+  trellis label forecast data=… …        estimates how many more sentences a target score needs
 
 trellis label suggest --help and trellis label forecast --help explain each.
 """
@@ -25,8 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(__doc__, end="")
         return 0
     if name not in ACTIONS:
-        meant = f"did you mean {nearest(name, ACTIONS)}?" if name else "trellis label suggest or trellis label forecast"
-        report_error("trellis label", f"{name or 'what'}: no such action; {meant}")
+        unknown = f"{name}: no such action; did you mean {nearest(name, ACTIONS)}?"
+        report_error(
+            "trellis label", unknown if name else "no action; use trellis label suggest or trellis label forecast"
+        )
         return 2
     status: int = importlib.import_module(ACTIONS[name]).main(arguments[1:])
     return status

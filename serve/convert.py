@@ -1,6 +1,6 @@
 """Convert annotated texts: `trellis convert annotations.jsonl train.conll`
 
-Formats are recognized by names and contents, or named by `--from` and `--to`:
+Formats are recognized by the name and content of files, or set by --from and --to:
 
   spacy, prodigy, doccano, label_studio   JSON or JSON lines, spans with character offsets
   brat                                    a folder of .txt and .ann files, or one of them
@@ -9,9 +9,9 @@ Formats are recognized by names and contents, or named by `--from` and `--to`:
   csv                                     a token per row: Sentence #,Word,POS,Tag
   word_tag                                a sentence per line: word|TAG, or word/TAG
 
-Texts become tokens by the tokenizer of exports, unless the file has tokens. Spans that begin or end inside of a token,
-and spans that overlap, are errors; --spans snap extends spans to whole tokens, --spans drop leaves them out, and both
-keep the longest of spans that overlap.
+Texts are split into tokens by --tokenizer, unless the file has tokens. Spans that begin or end inside a token, contain
+none, or overlap are errors. --spans snap extends spans to whole tokens, --spans drop leaves them out; both keep the
+longest of spans that overlap, and leave out spans without a token.
 """
 
 import argparse
@@ -29,18 +29,18 @@ from trellis.components.errors import InputError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     parser = CommandParser("trellis convert", __doc__)
-    parser.add_argument("input", help="a file, or a folder of brat's")
-    parser.add_argument("output", help="the file to write, which may end in .gz, or for brat a new folder")
+    parser.add_argument("input", help="a file, or a brat folder")
+    parser.add_argument("output", help="the file to write, which may end in .gz; for brat a new folder")
     parser.add_argument("--from", dest="source", choices=formats.FORMATS, help="format of the input")
     parser.add_argument("--to", dest="target", choices=formats.FORMATS, help="format of the output")
     parser.add_argument("--spans", choices=get_args(Misfits), default="error", help="see above (error)")
-    parser.add_argument("--tokenizer", choices=get_args(Tokenizer), help="how texts are split (words)")
+    parser.add_argument("--tokenizer", choices=get_args(Tokenizer), help="how to split texts into tokens (words)")
     parser.add_argument("--lines", action="store_true", help="each line of a text is a sentence")
     units = get_args(OffsetUnit)
-    parser.add_argument("--offsets", choices=units, help="what offsets of the input count (code_points)")
-    parser.add_argument("--to-offsets", choices=units, help="those of the output (code_points)")
+    parser.add_argument("--offsets", choices=units, help="what offsets count in the input (code_points)")
+    parser.add_argument("--to-offsets", choices=units, help="what offsets count in the output (code_points)")
     parser.add_argument("--encoding", help="encoding of the input (utf-8)")
-    parser.add_argument("--separator", help="of words and tags in word_tag (| or /)")
+    parser.add_argument("--separator", help="separator of words and tags in word_tag (| or /)")
     parser.add_argument("--word", metavar="NAME", help="column of words in csv, field of tokens in huggingface")
     parser.add_argument("--tag", metavar="NAME", help="column or field of tags in csv, conllu and huggingface")
     parser.add_argument("--sentence", metavar="NAME", help="column of sentences in csv")

@@ -1,16 +1,16 @@
 """What to label next: `trellis label suggest exports/bilstm_crf texts.jsonl -o tasks.json --to label_studio`
 
-Orders texts by how unsure the tagger is of them, the most unsure first, and writes them with the entities
-that it finds, to be corrected. Instead of an export, the folder of its run may be named. Texts are JSON or JSON lines
-with a field `text`, tasks of Label Studio, or lines of a text file; of equal texts, the first one is kept. What is
-compared (--by), exactly, over all sequences of tags:
+Ranks texts by how unsure a tagger is of them, the most unsure first, and writes them with the entities that it finds,
+to be corrected. The tagger is an export, or the folder of its run. Texts are JSON or JSON lines with a field `text`,
+tasks of Label Studio, or lines of a text file; duplicates are written once. --by chooses the measure, which is computed
+exactly, over all sequences of tags:
 
   confidence_per_token  the negative log-probability of the best sequence, divided by its length
   entropy               the entropy of the distribution over sequences, which prefers long texts
   entropy_per_token     the same, divided by the length
-  margin                1 - the difference of the probabilities of the two best sequences
+  margin                1 - the difference between the probabilities of the two best sequences
 
-With --diversity, a text that resembles a chosen one comes later (maximal marginal relevance).
+With --diversity, a text that resembles one before it comes later (maximal marginal relevance).
 """
 
 import argparse
@@ -38,7 +38,7 @@ BATCH = 32
 
 
 class Suggestion(NamedTuple):
-    """A text to label, with the entities that a model finds in it, and how unsure the model is."""
+    """A text to label, with the entities that a model finds in it, and a score: how unsure the model is."""
 
     text: AnnotatedText
     score: float
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", choices=tuple(tools.TOOLS), default="spacy", help="format of the output (spacy)")
     parser.add_argument("--by", choices=tuple(MEASURES), default="confidence_per_token", help="see above")
     parser.add_argument("--count", type=positive_int, help="how many texts to write (all)")
-    parser.add_argument("--diversity", type=rate, default=0.0, help="weight of differing texts, from 0 to below 1 (0)")
+    parser.add_argument("--diversity", type=rate, default=0.0, help="weight of dissimilarity, from 0 to below 1 (0)")
     parser.add_argument("--encoding", default="utf-8", help="encoding of the texts (utf-8)")
     parser.add_argument("--to-offsets", choices=get_args(OffsetUnit), default="code_points", help="(code_points)")
     return run_command(parser, _suggest, parser.parse_args(arguments))
@@ -83,7 +83,7 @@ def _suggest(options: argparse.Namespace) -> None:
         formats.write_text(Path(options.output), write_records(records, as_list))
     except OSError as error:
         raise InputError(f"{options.output}: cannot be written ({error.strerror or error})") from None
-    print(f"{options.output}: {len(found):,} of {len(texts):,} texts, by {options.by} from {scores[0]:.3f}")
+    print(f"{options.output}: {len(found):,} of {len(texts):,} texts, highest {options.by} {scores[0]:.3f}")
 
 
 def suggest(
@@ -95,7 +95,7 @@ def suggest(
         model: a tagger of entities.
         texts: the texts; those without tokens are left out.
         by: what to order by, one of `MEASURES`.
-        diversity: the weight of differing from the texts before, see `diverse_order`.
+        diversity: the weight of dissimilarity to the texts chosen before, see `diverse_order`.
         count: how many to return; None: all.
 
     Raises:

@@ -42,7 +42,7 @@ def test_texts_come_in_the_order_of_the_measure_with_what_the_model_finds(tagger
     out = tmp_path / "tasks.json"
     arguments = ["-o", str(out), "--to", "label_studio", "--count", "2", "--by", "entropy", "--diversity", "0.3"]
     assert main(["suggest", str(tagger), str(texts), *arguments]) == 0
-    assert "tasks.json: 2 of 5 texts, by entropy from" in capsys.readouterr().out
+    assert "tasks.json: 2 of 5 texts, highest entropy" in capsys.readouterr().out
     tasks = json.loads(out.read_text())
     assert [sorted(task) for task in tasks] == [["data", "id", "predictions"]] * 2
     assert {task["id"] for task in tasks} < {5, 6, 9}
