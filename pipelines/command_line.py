@@ -36,10 +36,10 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "trellis train") -> int:
-    """Check what was typed, then let Hydra run the pipeline, once or for a sweep.
+    """Check the arguments, then let Hydra run the pipeline, once or for a sweep.
 
     Args:
-        arguments: of the command line; by default those of the process.
+        arguments: those of the command line; by default those of the process.
         program: the name that errors begin with.
     """
     termination.end_at_once()
@@ -61,14 +61,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "trellis train")
             with Terminal() as terminal:
                 terminal.line(headline(config, folder))
                 terminal.phase("loading libraries")
-                # Imports TensorFlow, which takes seconds: not before everything above is known to be right.
+                # Importing TensorFlow takes seconds, so everything above is checked first.
                 with captured_stderr():
                     from trellis.pipelines import pipeline
 
                 return pipeline.run(config, folder, terminal).score
         except InputError as error:
             log.info("%s", error)
-            if trial.is_searching():  # which goes on with other settings
+            if trial.is_searching():  # the search goes on with other settings
                 report_error(program, error)
                 return math.nan
             stop(error)
@@ -140,7 +140,7 @@ def checked(arguments: list[str]) -> list[str]:
         if not shows:
             check_first_lines(config)
     if options.cfg and options.multirun:
-        print(f"the first of {len(combinations)} jobs or more", file=sys.stderr)
+        print(f"showing the first of {len(combinations)} or more jobs", file=sys.stderr)
         flags = [flag for flag in flags if flag not in ("-m", "--multirun")]
         return [*flags, *combinations[0], *tree.overrides]
     if topic is not None:
@@ -152,7 +152,7 @@ def checked(arguments: list[str]) -> list[str]:
     if first.resume and not options.cfg and worker == 0:
         resumed = _where_it_stopped(overrides, tree, options.multirun)
     if not options.cfg:
-        # Hydra makes the folder, and answers a full disk with a traceback.
+        # Hydra creates the folder later, and would show a traceback if the disk is full.
         run = tree.compose(combinations[0], hydra=True).hydra
         key, folder = ("hydra.sweep.dir", run.sweep.dir) if options.multirun else ("hydra.run.dir", run.run.dir)
         if worker > 0:
@@ -181,7 +181,7 @@ def _worker(config: DictConfig, multirun: bool) -> int:
 
 
 def _whole_interval(overrides: Sequence[str], error: InputError) -> str:
-    """Return the hint to write `int(interval(…))` if an error is about a bound of an interval that must be whole."""
+    """Return the hint to write `int(interval(…))` if an error is about an interval of whole numbers."""
     for override in parse(overrides):
         written = str(override.input_line).partition("=")[2]
         if override.is_interval_sweep() and re.match(rf"{override.key_or_group}=[\d.]+: must be a whole", str(error)):
@@ -190,7 +190,7 @@ def _whole_interval(overrides: Sequence[str], error: InputError) -> str:
 
 
 def _check_sweeper(tree: Tree, config: DictConfig, overrides: Sequence[str]) -> None:
-    """Check what a sweep asks of its sweeper.
+    """Check the settings and intervals of a sweep.
 
     Args:
         config: Hydra's part of the configuration.
@@ -208,7 +208,7 @@ def _check_sweeper(tree: Tree, config: DictConfig, overrides: Sequence[str]) -> 
 
 
 def _require_effect(options: argparse.Namespace, topic: str | None) -> None:
-    """Raise InputError for a flag of Hydra that would be ignored, or answered with a traceback."""
+    """Raise InputError for a flag that Hydra would ignore or answer with a traceback."""
     if options.experimental_rerun:
         raise InputError("--experimental-rerun: not supported; resume=true goes on with a run that was stopped")
     for flag, given in (("--package", options.package), ("--resolve", options.resolve)):
@@ -251,7 +251,7 @@ def _explain(config: DictConfig, topic: str) -> None:
 
 
 def _without(arguments: list[str], overrides: list[str], config_dir: str | None) -> list[str]:
-    """Return the flags among arguments, those of Hydra, without `--config-dir`, which the tree stands for."""
+    """Return the flags of Hydra among the arguments, without `--config-dir`, which the tree replaces."""
     flags, left = [], list(overrides)
     for argument in arguments:
         if argument in left:
@@ -262,7 +262,7 @@ def _without(arguments: list[str], overrides: list[str], config_dir: str | None)
 
 
 def _without_resume(overrides: Sequence[str]) -> list[str]:
-    """Return overrides, sorted and each written in one way, but for `resume` and those of Hydra."""
+    """Return overrides in sorted, canonical form, without `resume` and those of Hydra."""
 
     def written(override: Override) -> str:
         values = values_of(override) if override.is_sweep_override() else [str(override.value())]
@@ -273,7 +273,7 @@ def _without_resume(overrides: Sequence[str]) -> list[str]:
 
 
 def _where_it_stopped(overrides: Sequence[str], tree: Tree, multirun: bool) -> list[str]:
-    """Return Hydra's arguments for going on in the folder of the newest unfinished run with this configuration."""
+    """Return the override that makes Hydra continue in the folder of the newest unfinished run like this, if any."""
     if any(each.startswith(("hydra.run.dir=", "hydra.sweep.dir=")) for each in overrides):
         return []
     if multirun:

@@ -22,11 +22,13 @@ class Transfer(Schema):
     """Transfer from the language models of `init_from`."""
 
     parts: Literal["both", "embeddings", "encoder"] = described("which weights to copy")
-    keep: CountOrZero | None = described("number of their most frequent words to add to the vocabulary; null: all")
+    keep: CountOrZero | None = described(
+        "add this number of the language models' most frequent words to the vocabulary; null: all"
+    )
     frozen: bool = described("keep copied weights fixed")
     rate: Share = described("learning-rate factor of the top copied layer; squared for the layer below, and so on")
     unfreeze_every: CountOrZero = described(
-        "epochs to keep the top copied layer fixed, as many more for each layer below; 0: none"
+        "epochs to keep the top copied layer fixed, and as many more for each layer below; 0: train all from the start"
     )
 
 
@@ -69,8 +71,8 @@ class Trainer(Schema):
         "dev/bleu_13a",
         "dev/chrf",
     ] = described(
-        "score that decides; auto: F1 for entities, perplexity for language models, BLEU for translators, "
-        "otherwise accuracy"
+        "score that decides which epoch is best and when to stop; auto: F1 for entities, perplexity for language "
+        "models, BLEU for translators, otherwise accuracy"
     )
     clip_norm: Positive | None = described("clip gradients to this global norm; null: no clipping")
     average: Rate | None = described(
@@ -80,7 +82,7 @@ class Trainer(Schema):
     tensorboard: bool = described("write TensorBoard logs to the folder tensorboard of the run")
     profile: Profile | None = described("training steps to profile, for TensorBoard; null: none")
     strategy: Literal["none", "multi_worker"] = described(
-        "multi_worker: this process trains together with those that TF_CONFIG names, each on its share of every batch"
+        "multi_worker: train together with the processes in TF_CONFIG, each on its share of every batch; none: alone"
     )
     connect_timeout: Positive = described("seconds to wait for the other workers at the start")
     threads: Threads = described("threads of TensorFlow")
@@ -105,7 +107,7 @@ class Export(Schema):
     enabled: bool = described("write an export")
     dir: str | None = described("folder of the versions; by default exports/MODEL")
     weights: Literal["float32"] | StoredWeights = described(
-        "how to store weights; int8: embeddings, dense layers and softmaxes, with a scale per row or column"
+        "how to store weights; int8: only embeddings, dense layers and softmaxes, with a scale per row or column"
     )
     precision: Share | None = optional(
         "keep entities whose probability reaches the threshold that gives this precision on dev; null: keep all"

@@ -1,4 +1,4 @@
-"""Schemas of tasks, and of a whole configuration, which they validate."""
+"""Schemas of tasks and of a whole configuration, and validation against them."""
 
 import importlib
 import re
@@ -40,8 +40,8 @@ class Sections(Schema):
 
     Attributes:
         needs, accepts, sample: as in `trellis.pipelines.task.Task`.
-        distributes: whether several workers can train a model together: its batches are divided among them, and its
-            loss is over the rows of all of them, see `trellis.components.workers`.
+        distributes: whether several workers can train one model together. They share the rows of its batches, and its
+            loss divides by counts over all workers, see `trellis.components.workers`.
     """
 
     needs: ClassVar[str]
@@ -51,7 +51,7 @@ class Sections(Schema):
 
 
 def check_kind(config: DictConfig, needs: str, accepts: Sequence[str], sample: str) -> None:
-    """Raise InputError where the dataset is of another kind than the model learns from."""
+    """Raise InputError if the model cannot learn from a dataset of this kind."""
     if config.data.task not in accepts:
         raise InputError(
             f"model={config.model.name} needs {needs}; data={config.data.name} has "
@@ -72,7 +72,7 @@ class TaggingText(Schema):
     case: Case = described(CASE)
     digits: Digits = described(DIGITS)
     min_count: Count = described("replace words that occur less often by the unknown word")
-    max_characters: Count = described("maximum characters of a word; of longer words, read the first and the last half")
+    max_characters: Count = described("maximum characters of a word to read; of longer words, half from each end")
     tokenizer: Tokenizer = described(TOKENIZER)
 
 
@@ -80,7 +80,7 @@ class TaggingBatching(Batching):
     """Batches of sentences."""
 
     tokens: Count = described("cells (sentences × time steps) of a training batch")
-    sentences: Count | None = described("sentences of a training batch, instead of tokens; null: by tokens")
+    sentences: Count | None = described("sentences of a training batch; null: use batching.tokens")
 
 
 class TaggingSections(Sections):
@@ -127,7 +127,7 @@ class AlignmentText(Schema):
 
     case: Case = described(CASE)
     max_words: int | None = Field(
-        ge=2, description="keep this many most frequent words of each side and merge all others; null: keep all"
+        ge=2, description="number of most frequent words of each side to keep, all others are merged; null: keep all"
     )
 
 
@@ -199,7 +199,9 @@ class Generation(Schema):
 class LanguageReport(Schema):
     """Reports of language models."""
 
-    mixture: Order | None = described("also report perplexity mixed with an n-gram model of this order; null: do not")
+    mixture: Order | None = described(
+        "order of the n-gram model whose mixture with this model is also scored; null: none"
+    )
     arpa: bool = described("model=ngram: write the model as reports/model.arpa, for KenLM, SRILM and others")
 
 
@@ -232,7 +234,7 @@ class Pipeline(Schema):
 
 
 class Run(Schema):
-    """Keys and sections of every run; those of `data`, `model` and the task are added by `schema_of`."""
+    """Keys and sections of every run, except those of `data`, `model` and the task: see `sections`."""
 
     seed: CountOrZero = described("random seed; the same seed gives the same metrics")
     resume: bool = described("continue the last unfinished run with the same configuration")
@@ -251,11 +253,11 @@ class Run(Schema):
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a configuration, with what is known of it.
+    """A key of a configuration, its value and its description.
 
     Attributes:
-        path: `model.units`.
-        value: as it is set now.
+        path: such as `model.units`.
+        value: the current value.
         expected: what it may be, in words; None where no schema describes it.
         meaning: one line; None where no schema describes it.
     """
@@ -293,7 +295,7 @@ def sections(config: DictConfig) -> dict[str, type[Schema] | None]:
     return found
 
 
-# What concerns training by gradients only.
+# Keys and sections that have an effect on training by gradients only.
 OF_GRADIENTS = (
     "optimizer",
     "schedule",
@@ -316,7 +318,7 @@ def validate(config: DictConfig) -> None:
     """Check every value of a configuration.
 
     Raises:
-        InputError: a value cannot be; names the key, the value, and what it may be.
+        InputError: a value is invalid; the message names the key, the value, and what is valid.
     """
     try:
         OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -339,7 +341,7 @@ def validate(config: DictConfig) -> None:
 
 
 def _check_strategy(config: DictConfig, task: type[Schema] | None, model: type[Schema] | None) -> None:
-    """Raise InputError where `trainer.strategy` does not suit the model."""
+    """Raise InputError if `trainer.strategy` does not suit the model."""
     strategy = config.trainer.strategy
     task_distributes = task is not None and issubclass(task, Sections) and task.distributes
     model_distributes = model is None or not issubclass(model, Model) or model.distributes
@@ -348,10 +350,15 @@ def _check_strategy(config: DictConfig, task: type[Schema] | None, model: type[S
 
 
 def check_section(schema: type[Schema], values: Any, prefix: str) -> None:
-    """Check the values of a section, whose keys errors name after a prefix.
+    """Check the values of a section.
+
+    Args:
+        schema: the schema of the section.
+        values: its keys and values.
+        prefix: goes before the keys in messages, such as `model.`.
 
     Raises:
-        InputError: a value cannot be.
+        InputError: a value is invalid.
     """
     try:
         schema.model_validate(values)
@@ -360,7 +367,7 @@ def check_section(schema: type[Schema], values: Any, prefix: str) -> None:
 
 
 def _message(schema: type[Schema], values: Any, prefix: str, error: ValidationError) -> str:
-    """Return one line on the first value that cannot be."""
+    """Return one line about the first invalid value."""
     first = error.errors()[0]
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])

@@ -42,7 +42,7 @@ _WORD_SMOOTHING = "share of the probability of each target that is spread evenly
 
 
 class Model(Schema):
-    """What all models have.
+    """Keys of every model.
 
     Attributes:
         by_gradients: whether an optimizer trains it, rather than EM or counting.
@@ -106,7 +106,7 @@ class Vectors(Schema):
     """Pretrained word vectors."""
 
     path: str | None = described("GloVe or word2vec text file, plain or .gz, with vectors of width model.words.dim")
-    keep: CountOrZero = described("number of first words of the file to keep besides the words of the training data")
+    keep: CountOrZero = described("number of words from the top of the file to keep besides those of the training data")
 
 
 class Tagger(Model):
@@ -198,8 +198,8 @@ class Aligner(Model):
     def _one_prior(self) -> Self:
         if self.backoff.strength and self.concentration:
             raise ValueError(
-                f"model.backoff.strength={self.backoff.strength}: cannot be with model.concentration, "
-                "one of them must be 0"
+                f"model.backoff.strength={self.backoff.strength}: cannot be combined with "
+                "model.concentration; set one of them to 0"
             )
         return self
 
@@ -304,9 +304,9 @@ class Decoder(Schema):
     layers: Count = described("number of stacked recurrent layers")
     units: Count = described("width of each layer")
     attend_after: Literal["first", "last"] = described(
-        "layer whose states are the queries of attention; after the first, further layers read the context too"
+        "layer whose states are the queries of attention; with first, the layers after it also read the context"
     )
-    input_feeding: bool = described("read the features of the previous step too; training is a loop over time then")
+    input_feeding: bool = described("also read the features of the previous step; training is then a loop over time")
 
 
 class AttentionOfDecoder(Schema):

@@ -149,7 +149,7 @@ def test_values_of_aligners_that_cannot_be(override, message):
 
 
 def test_back_off_and_a_prior_exclude_each_other():
-    with pytest.raises(InputError, match=r"cannot be with model\.concentration"):
+    with pytest.raises(InputError, match=r"cannot be combined with model\.concentration"):
         settings.validate(configured("model=agreement", "model.concentration=0.1"))
 
 
@@ -234,7 +234,7 @@ def test_flags_that_do_not_exist():
 
 def test_a_sweep_can_be_shown_without_running(capsys):
     assert checked(["-m", "seed=1,2", "--cfg", "job"]) == ["--cfg", "job", "seed=1"]
-    assert "the first of 2 jobs" in capsys.readouterr().err
+    assert "showing the first of 2 or more jobs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("written", ["resume=true", "resume=True", "resume=TRUE", "++resume=true"])
