@@ -37,8 +37,8 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
     """Compile a model with the optimizer, schedule and clipping of the configuration.
 
     Args:
-        steps: batches of an epoch.
-        epochs: of the whole training, for schedules that end.
+        steps: number of batches in an epoch.
+        epochs: number of epochs of the whole training, for schedules that end with it.
 
     Raises:
         InputError: the optimizer does not take its settings, or does not suit the loss.
@@ -54,8 +54,8 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
     if issubclass(optimizer_class, LBFGS):
         if loss.of_epoch is None:
             raise InputError(
-                f"optimizer={optimizer_class.__name__.lower()}: for feature_crf and memm without model.l1; with these "
-                f"settings, the loss of model={config.model.name} is not a smooth function of the weights alone"
+                f"optimizer={optimizer_class.__name__.lower()}: suits only feature_crf and memm without model.l1; with "
+                f"these settings, the loss of model={config.model.name} is not a smooth function of the weights alone"
             )
         objective, settings["steps"] = loss.of_epoch, steps
     settings |= {"learning_rate": rate, "global_clipnorm": config.trainer.clip_norm}
@@ -63,12 +63,12 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
         optimizer = optimizer_class(**settings)
     except (TypeError, ValueError, ImportError) as error:
         raise InputError(f"optimizer: {str(error).splitlines()[0]}") from None
-    # TensorFlow cannot sum over workers in the loop that Keras makes of several steps.
+    # TensorFlow cannot sum over workers inside the loop that Keras builds for several steps per call.
     steps_per_call = min(config.trainer.steps_per_call, steps) if workers.count() == 1 else 1
     if workers.count() > 1 and type(model).train_step is keras.Model.train_step:
         model.train_step = functools.partial(data_parallel.train_step, model)
     model.compile(optimizer, loss=objective, steps_per_execution=steps_per_call, jit_compile=False)
-    # A first step that has to create these variables would be traced twice.
+    # Otherwise the first step would create these variables, and would be traced twice.
     optimizer.build(model.trainable_variables)
 
 
@@ -94,9 +94,9 @@ class Policy:
 
     Attributes:
         monitor: the score that is watched.
-        epochs: to train for at most.
-        patience: epochs without a better score before training stops.
-        keeps_last: keep the model of the last epoch instead of the best one, without patience.
+        epochs: maximum number of epochs.
+        patience: number of epochs without a better score after which training stops.
+        keeps_last: keep the model of the last epoch instead of the best one, and never stop early.
         averaged: score and keep the moving average of the weights.
     """
 
@@ -118,17 +118,16 @@ def fit(
     resume: bool,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Metrics:
-    """Train until the last epoch or until patience runs out; leave `best.keras` in the folder of checkpoints.
+    """Train until the last epoch or until patience runs out, and write `best.keras` to the checkpoint folder.
 
-    Where several workers train together, the chief scores and writes, and all take the decisions that follow from its
-    scores.
+    If several workers train together, only the chief scores and writes, and all workers follow its scores.
 
     Args:
-        score_dev: called after each epoch.
-        resume: go on from the checkpoint in the folder, if there is one.
+        score_dev: returns the scores on dev; called after each epoch.
+        resume: continue from the checkpoint in the folder, if there is one.
 
     Returns:
-        loss and speeds of the whole run; speeds are medians over all epochs but the first, which compiles.
+        loss and speeds of the whole run; speeds are medians over all epochs except the first, which compiles.
 
     Raises:
         InputError: the loss is not finite, or the checkpoint cannot be used.
@@ -155,7 +154,7 @@ def fit(
 def _progress(state: dict[str, Any] | None, path: Path) -> Progress:
     try:
         progress = Progress() if state is None else Progress(**state)
-        # What comes later relies on these.
+        # Later code relies on these types.
         if not all(float(epoch["train/loss"]) == epoch["train/loss"] for epoch in progress.epochs):
             raise ValueError("a loss is not a number")
         return replace(progress, waited=int(progress.waited))
@@ -183,7 +182,7 @@ def board(config: DictConfig, folder: Path, steps: int) -> list[keras.callbacks.
 
     Args:
         folder: where they write.
-        steps: batches of an epoch.
+        steps: number of batches in an epoch.
     """
     callbacks: list[keras.callbacks.Callback] = []
     if config.trainer.tensorboard:
@@ -201,7 +200,7 @@ class EpochEnd(keras.callbacks.Callback):
     """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when training is finished.
 
     Args:
-        progress: what was reached before.
+        progress: that of the run before it was resumed.
     """
 
     def __init__(
@@ -230,7 +229,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.epoch, self.began = epoch, time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Show loss and speed on a terminal, a few times a second: reading the loss waits for the step."""
+        """Show loss and speed on a terminal, but only a few times a second: reading the loss waits for the step."""
         termination.check()
         now = time.perf_counter()
         if not self.terminal.is_live or now - self.shown < SHOWN_EVERY:
@@ -244,7 +243,7 @@ class EpochEnd(keras.callbacks.Callback):
         )
 
     def _line(self, loss: float, tokens_per_second: float) -> str:
-        """Return what the line of an epoch and the bar show."""
+        """Return the text of the progress bar, and of the line of a finished epoch."""
         parts = [f"loss {loss:.3f}"]
         if self.progress.epochs and self.policy.monitor != "train/loss":
             name = self.policy.monitor.replace("/", " ").replace("f1", "F1").replace("aer", "AER")
@@ -252,7 +251,7 @@ class EpochEnd(keras.callbacks.Callback):
         return "  ".join([*parts, f"{tokens_per_second:,.0f} tokens/s"])
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Score, log, keep and decide."""
+        """Score on dev, log, write checkpoints, and stop if patience has run out."""
         seconds, logs = time.perf_counter() - self.began, logs or {}
         loss = float(logs["loss"])
         if not abs(loss) < float("inf"):
@@ -295,7 +294,7 @@ class EpochEnd(keras.callbacks.Callback):
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Give a model the optimizer's moving average of its weights (Polyak and Juditsky 1992) for a while."""
+    """Replace a model's weights by their moving average (Polyak and Juditsky 1992) within the block."""
     weights = [variable.numpy() for variable in model.trainable_variables]
     model.optimizer.finalize_variable_values(model.trainable_variables)
     try:

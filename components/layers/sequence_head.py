@@ -38,9 +38,9 @@ class SequenceHead(keras.layers.Layer):
         mask: `(batch, time)` booleans, True at real time steps, which have to be contiguous: padding is on the right or
             on the left. None means no padding.
         output: `"tags"`, `"marginals"`, `"k_best"` or `"k_best_scores"`.
-        k: number of paths of the last two.
+        k: number of paths to return, for `"k_best"` and `"k_best_scores"`.
 
-    Output, a single tensor as Keras requires of a layer that a functional model calls several times:
+    Output, one tensor per call, as Keras requires of a layer that a functional model calls several times:
         `"tags"`: `(batch, time)` int32, 0 at padding.
         `"marginals"`: posterior probabilities `(batch, time, tags)`.
         `"k_best"`: tags `(batch, k, time)`.
@@ -115,7 +115,7 @@ class SequenceHead(keras.layers.Layer):
         """Return tags `(batch, k, time)` and posterior probabilities `(batch, k)` of the `k` best paths."""
         emissions, transitions, start, end = self.potentials(emissions, constrained=True)
         tags, scores = paths.k_best(emissions, lengths, transitions, start, end, k)
-        # Not by `log_partition`, whose gradient of its own an export could not keep.
+        # `log_partition` has a custom gradient, which an export cannot store.
         *_, total = linear_chain.expected_counts(emissions, lengths, transitions, start, end, jit_compile=False)
         return tags, ops.exp(scores - total[:, None])
 
@@ -130,7 +130,7 @@ class SequenceHead(keras.layers.Layer):
     def potentials(
         self, emissions: Emissions, constrained: bool
     ) -> tuple[Emissions, Transitions, TagScores, TagScores]:
-        """Return the potentials of `trellis.components.lattice` for these emissions, without the lengths.
+        """Return emissions, transitions, start and end scores for the functions of `trellis.components.lattice`.
 
         Args:
             constrained: forbid what the head's constraints rule out.
@@ -147,7 +147,7 @@ class SequenceHead(keras.layers.Layer):
         raise NotImplementedError
 
     def negative_log_likelihood(self, emissions: Emissions, tags: Tensor, lengths: Lengths) -> Tensor:
-        """Return the nats of the gold tags, `(batch,)`; 0 for a sequence of length 0.
+        """Return the negative log-likelihood of the gold tags in nats, `(batch,)`; 0 for a sequence of length 0.
 
         Args:
             tags: `(batch, time)` integers; or `(batch, time, tags)`, nonzero for each tag that is allowed.
@@ -155,10 +155,10 @@ class SequenceHead(keras.layers.Layer):
         raise NotImplementedError
 
     def require_possible(self, losses: Tensor) -> None:
-        """Raise an error if gold tags have no probability, whatever the weights are.
+        """Raise an error if the constraints rule out gold tags, whatever the weights are.
 
         Args:
-            losses: of each sequence, `(batch,)`.
+            losses: the loss of each sequence, `(batch,)`.
         """
 
     def get_config(self) -> JSON:
@@ -205,7 +205,7 @@ def lengths_of(emissions: Emissions, mask: Mask | None, checks: bool | None = No
     lengths, first = ops.sum(mask, axis=1), argmax(mask)
     times = ops.arange(time, dtype="int32")[None, :]
     run = (times >= first[:, None]) & (times < (first + lengths)[:, None])
-    require(ops.cast(mask, "bool") == run, "the mask is not one run of real time steps: it changes again", checks)
+    require(ops.cast(mask, "bool") == run, "real time steps are not contiguous: the mask has a hole", checks)
     return lengths, first
 
 
@@ -243,9 +243,9 @@ class NegativeLogLikelihood(keras.losses.Loss):
         reduction: `"mean"` over sequences (weighted by `sample_weight`), `"sum"`, or `"none"`.
         class_weights: a weight for each tag, `{tag: weight}` or a list; 1 for the others. Tags are ids or, for a head
             that knows them (`CRF(tags=[…])`), names. The weight of a sequence is the mean weight of its gold tags.
-            Keras's `fit(class_weight=…)`, which would weigh something else, is a ValueError.
-        sequences: divide the mean by this number instead of by the batch's own number of sequences (or sum of weights),
-            so that every sequence counts alike in batches of different sizes.
+            Keras's `fit(class_weight=…)` raises a ValueError, because it would weight something else.
+        sequences: divide the sum by this number instead of by the batch's own number of sequences (or sum of weights),
+            so that every sequence counts equally in batches of different sizes.
 
     Call arguments:
         y_true: gold tags `(batch, time)` or `(batch, time, 1)`; values at padding are ignored. Or
@@ -255,9 +255,9 @@ class NegativeLogLikelihood(keras.losses.Loss):
         sample_weight: `(batch,)`, one weight per sequence.
 
     Raises:
-        ValueError: if `y_pred` is not the tensor that a `SequenceHead` returned; or for label smoothing, which would
-            have to spread probability over whole sequences, most of them impossible: use partial labels for doubtful
-            tags and weights for doubtful sequences.
+        ValueError: if `y_pred` is not the tensor that a `SequenceHead` returned, or if `label_smoothing` is not 0. It
+            would spread probability over whole sequences, most of them impossible. Use partial labels for doubtful tags
+            and sample weights for doubtful sequences.
     """
 
     def __init__(
@@ -286,8 +286,8 @@ class NegativeLogLikelihood(keras.losses.Loss):
         if scoring is None:
             raise ValueError(
                 "NegativeLogLikelihood needs the untouched output of a CRF, or of another SequenceHead, as the model's "
-                f"output; it got a tensor of shape {tuple(y_pred.shape)} that no head returned. Tags that were cast, "
-                "reshaped or computed with no longer say which head scored them"
+                f"output; it got a tensor of shape {tuple(y_pred.shape)} that no head returned. After a cast, a "
+                "reshape or another operation, tags no longer say which head scored them"
             )
         head, emissions, lengths, first = scoring
         y_true = _rolled(self._checked(ops.convert_to_tensor(y_true), emissions, lengths, head.checks), first)
@@ -311,7 +311,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
             return total
         count = workers.total(ops.sum(weights)) if self.sequences is None else self.sequences
         mean = ops.divide_no_nan(total, count)
-        # Replicas sum their gradients; dividing makes that a mean, as Keras's own losses do.
+        # Replicas sum their gradients; dividing makes the sum a mean, as in Keras's own losses.
         return mean / _replicas()
 
     def call(self, y_true: Tensor, y_pred: TagIds) -> Tensor:
@@ -352,13 +352,13 @@ def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
         tags: either of the two, or ids `(batch, time, 1)`.
 
     Raises:
-        ValueError: they have another shape than the emissions.
+        ValueError: their shape does not match that of the emissions.
     """
     if len(tags.shape) not in (2, 3):
         raise ValueError(f"gold tags have rank {len(tags.shape)}, expected (batch, time) or (batch, time, tags)")
     size = emissions.shape[-1]
     if len(tags.shape) == 3 and tags.shape[-1] is None:
-        # Whether they are ids or allowed tags is known when the graph runs.
+        # Only when the graph runs is it known whether they are ids or allowed tags.
         ids = ops.one_hot(ops.cast(tags[..., 0], "int32"), size, dtype="int32")
         tags = ops.where(ops.shape(tags)[-1] == 1, ids, ops.cast(tags != 0, "int32"))
     elif len(tags.shape) == 3 and tags.shape[-1] == 1 != size:
@@ -367,7 +367,7 @@ def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
 
 
 def _is_inferring_shapes() -> bool:
-    """Return whether Keras calls with tensors of its own making to infer shapes, as it does under a strategy.
+    """Return whether Keras is calling the loss with placeholders to infer shapes, as it does under a strategy.
 
     Keras has no public function for this; `test_two_replicas_train_like_one` fails if the private one moves.
     """

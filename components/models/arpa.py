@@ -46,7 +46,7 @@ class _Section(NamedTuple):
 
 
 class _Reader:
-    """Reads an ARPA file from its beginning to its end."""
+    """A parser of an ARPA file, which reads its lines once."""
 
     def __init__(self, path: FilePath) -> None:
         self._path, self._number, self._ids = path, 0, dict(_SPECIAL)
@@ -124,7 +124,7 @@ class _Reader:
         return self._ids[word]
 
     def _tables(self, sections: Sequence[_Section], vocabulary: int) -> Tables:
-        """Sort n-grams as `NGram` has them."""
+        """Return the n-grams in the order that `NGram` needs."""
         log_probability, log_backoff = np.full(vocabulary, NEVER), np.zeros(vocabulary)
         for values, into in ((sections[0].log_probability, log_probability), (sections[0].log_backoff, log_backoff)):
             known = ~np.isnan(values)
@@ -139,7 +139,7 @@ class _Reader:
             tables.keys.append(keys[order])
             tables.log_probability.append(section.log_probability[order])
             tables.log_backoff.append(section.log_backoff[order])
-        tables.log_backoff.pop()  # nothing is longer than the last ones
+        tables.log_backoff.pop()  # no n-grams extend the longest ones
         return tables
 
     def _keys(self, section: _Section, tables: Tables, vocabulary: int) -> np.ndarray:
@@ -158,15 +158,17 @@ def read(path: FilePath) -> Arpa:
     """Read an ARPA file, plain or gzip.
 
     Raises:
-        InputError: it cannot be read, is no ARPA file, or lacks n-grams that others begin with.
+        InputError: it cannot be read, is not an ARPA file, or lacks an n-gram that a longer one begins with.
     """
     return _Reader(path).arpa()
 
 
 def write(path: Path, model: NGram, spellings: Sequence[str]) -> None:
-    """Write an n-gram model that reads each line on its own as an ARPA file.
+    """Write an n-gram model as an ARPA file.
 
     Args:
+        path: the file.
+        model: a model that reads each line on its own.
         spellings: the text of each id.
     """
     backoffs = [table.numpy() / _LOG_10 for table in model.log_backoff]

@@ -1,4 +1,4 @@
-"""Sentence classifiers: word vectors, recurrent layers or none, one vector for the sentence, scores of classes."""
+"""Sentence classifiers: word vectors, optional recurrent layers, pooling into one vector, and class scores."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,9 +40,9 @@ def classifier(
         bidirectional: read in both directions.
         layers: number of recurrent layers.
         units: width of each in each direction.
-        pooling: `last` (the state after the last word; of both directions), `mean`, `max`, `sum`, `attention`, or
-            several: `last+mean+max`.
-        dim: width of the word vectors; 0 gives each word a score for each class instead, which pooling adds up.
+        pooling: `last` (the final state of each direction), `mean`, `max`, `sum` or `attention`, or several of them:
+            `last+mean+max`.
+        dim: width of the word vectors; 0: each word has a score for each class instead, and pooling combines these.
         dropout: rates `{"word", "input", "recurrent", "output"}`.
         auxiliary: weight of the loss of a language model that shares the states; 0 for none.
     """
@@ -101,7 +101,7 @@ class SmoothedCrossentropy(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("trellis")
 class _Bias(keras.layers.Layer):
-    """Add a weight for each class."""
+    """Add a bias to the score of each class."""
 
     def build(self, shape: Shape) -> None:
         self.bias = self.add_weight(shape=(shape[-1],), initializer="zeros", name="bias")

@@ -1,7 +1,7 @@
-"""Sequences from a memory: a recurrent decoder with attention, its training, and its use step by step.
+"""A recurrent decoder with attention: training with teacher forcing, and decoding step by step.
 
-What the decoder reads is a `Memory`: the states of an encoder, one for each source position. Subclasses say how it is
-made, from a text (`Translator`) or from a vector (`VectorToText`).
+The decoder attends to a `Memory`, which has a vector for each source position. Subclasses compute it from a text
+(`Translator`) or from attributes (`VectorToText`).
 """
 
 import abc
@@ -37,12 +37,12 @@ class Memory(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """What a decoder makes of its inputs.
+    """What a decoder returns.
 
     Attributes:
         features: `(batch, time, dim)`, for the softmax.
         weights: attention `(batch, time, source)`; None without attention.
-        states: after the last time step, `(batch, units)` each.
+        states: those after the last time step, `(batch, units)` each.
     """
 
     features: Tensor
@@ -54,10 +54,12 @@ class Decoded(NamedTuple):
 class EncoderDecoder(keras.Model, abc.ABC):
     """A decoder of recurrent layers that attends to a memory.
 
-    The first layer reads the embedding of the previous token. The memory is attended to after the first layer or after
-    the last one; layers behind it read the context too. The softmax reads the last layer, the context and the
-    embedding. With input feeding the first layer also reads the features of the previous step (Luong et al. 2015),
-    which makes training a loop over time; without, all time steps of a layer are computed together.
+    The first layer reads the embedding of the previous token. The output of the first or of the last layer is the query
+    of attention (`attend_after`), and the layers after it also read the context. The softmax reads the last layer, the
+    context and the embedding.
+
+    With input feeding, the first layer also reads the features of the previous step (Luong et al. 2015), so training is
+    a loop over time. Without it, each layer computes all time steps in one call.
 
     Args:
         vocabulary: number of target ids; 0 is padding.
@@ -172,8 +174,8 @@ class EncoderDecoder(keras.Model, abc.ABC):
         """Read target tokens.
 
         Args:
-            tokens: `(rows, time)`; the token before each that is to be predicted. There may be several rows for each
-                row of the memory, all of one row in sequence, if `time` is 1.
+            tokens: `(rows, time)`, the token before each one to predict. If `time` is 1, a row of the memory may have
+                several rows here, which follow each other.
             memory: from `encode`.
             states: `(rows, units)` each.
         """
@@ -233,7 +235,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         return features, weights, after + ([features] if self.feeds else [])
 
     def _loop(self, embedded: Tensor, memory: Memory, states: States, training: bool) -> Decoded:
-        """Decode step by step, each of which reads the features of the one before."""
+        """Decode step by step; each step reads the features of the one before."""
         time = tf.shape(embedded)[1]
         steps = tf.transpose(embedded, [1, 0, 2])
         attends = self.attention is not None
@@ -257,7 +259,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         return self.softmax(features)
 
     def force(self, source: Tensor, target: TokenIds, training: bool = False) -> Decoded:
-        """Decode given targets `(batch, time)`."""
+        """Decode with teacher forcing: each step reads the true token before it. Targets are `(batch, time)`."""
         memory, states = self.encode(source, training)
         before = tf.pad(target[:, :-1], [[0, 0], [1, 0]], constant_values=BEGIN)
         return self.decode(before, memory, states, training)
@@ -273,13 +275,13 @@ class EncoderDecoder(keras.Model, abc.ABC):
         return tf.where(target == 0, 0.0, self.softmax.token_log_probabilities(features, target, training))
 
     def guide(self, weight: float, decay: float, cost: str, steps: int) -> None:
-        """Train attention towards what batches have as "guide" (Chen et al. 2016).
+        """Train attention towards the weights that batches have as "guide" (Chen et al. 2016).
 
         Args:
-            weight: of the cost of attention, per target token.
-            decay: factor of the weight after each epoch.
+            weight: factor on the cost of attention, which is divided by the number of target tokens.
+            decay: factor on the weight after each epoch.
             cost: `cross_entropy` or `squared`.
-            steps: batches of an epoch.
+            steps: number of batches in an epoch.
         """
         self._guide = weight, decay, cost, steps
 
@@ -301,7 +303,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         Raises:
             ValueError: `y` or `sample_weight` is given.
         """
-        # Keras drops the weights of rows without a target.
+        # Without `y`, Keras would silently ignore sample weights.
         _require_inputs_alone(y, sample_weight)
         return super().fit(x, y, *args, **kwargs)
 
@@ -314,7 +316,7 @@ class EncoderDecoder(keras.Model, abc.ABC):
         tokens = tf.maximum(workers.total(tf.cast(tf.shape(real)[0], tf.float32)), 1.0)
         with tf.GradientTape() as tape:
             decoded = self.force(inputs["source"], target, training=True)
-            # The softmax, the largest product, is computed for real tokens alone.
+            # The softmax, the largest product, is computed only for real tokens.
             features, ids = tf.gather_nd(decoded.features, real), tf.gather_nd(target, real)
             nats = tf.reduce_sum(-self.softmax.token_log_probabilities(features, ids, training=True)) / tokens
             loss = nats

@@ -1,4 +1,4 @@
-"""Neural language models: what was read, as features; a softmax over the vocabulary; truncated back-propagation."""
+"""Neural language models: features of the tokens read so far, a softmax, and truncated back-propagation."""
 
 import abc
 from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ CELLS = {**recurrent_stack.CELLS, "peephole": PeepholeLSTM}
 
 
 class LanguageModel(keras.Model, abc.ABC):
-    """The interface of all language models: read text, then give the distribution of the next token.
+    """The interface of all language models: read text, then return the distribution of the next token.
 
-    Generation and exports need no more than this.
+    Generation and exports use nothing else.
 
     Attributes:
         vocabulary: number of ids; 0 is padding and never predicted.
@@ -42,7 +42,7 @@ class LanguageModel(keras.Model, abc.ABC):
     def read(
         self, tokens: TokenIds, states: States, lengths: Lengths | None = None, training: bool = False
     ) -> tuple[Tensor, States]:
-        """Read on from the given states.
+        """Read tokens, starting from the given states.
 
         Args:
             tokens: `(batch, time)` ids.
@@ -69,7 +69,9 @@ class LanguageModel(keras.Model, abc.ABC):
 
 
 class WindowLanguageModel(LanguageModel):
-    """A language model that knows the last `context` tokens only; all but the last of these are its state.
+    """A language model that predicts from the last `context` tokens only.
+
+    Its state is the last `context - 1` tokens that it has read.
 
     Attributes:
         context: number of tokens that features depend on.
@@ -93,7 +95,7 @@ class WindowLanguageModel(LanguageModel):
 class TrainableLanguageModel(LanguageModel):
     """A language model that `fit` trains by gradient descent on segments of text.
 
-    Subclasses set `settings`, their constructor arguments, and `softmax`.
+    Subclasses set `settings` (their constructor arguments) and `softmax`.
 
     Args:
         vocabulary: number of ids.
@@ -133,8 +135,9 @@ class TrainableLanguageModel(LanguageModel):
         """Train on one segment of each row.
 
         Args:
-            data: `{"tokens": (rows, time)}` and, where states are carried, `"starts": (rows,)`, whether a document
-                begins; targets `(rows, time)`, 0 at padding; and the weights `(rows,)` of rows that do not count alike.
+            data: inputs, targets and optional weights. Inputs are `{"tokens": (rows, time)}` and, if states are
+                carried, `"starts": (rows,)`, whether a document begins in each row. Targets are `(rows, time)`, 0 at
+                padding. Weights are `(rows,)`.
         """
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self._carried is None:
@@ -198,7 +201,7 @@ def _word_embedding(vocabulary: int, dim: int) -> Embedding:
 
 @keras.saving.register_keras_serializable("trellis")
 class RecurrentLanguageModel(TrainableLanguageModel):
-    """Mikolov et al. 2010 with SimpleRNN, Sundermeyer et al. 2012 with LSTM; also GRU and peephole LSTM.
+    """A recurrent language model: SimpleRNN (Mikolov et al. 2010), LSTM (Sundermeyer et al. 2012), GRU, peephole LSTM.
 
     Args:
         vocabulary: number of ids.
@@ -210,7 +213,8 @@ class RecurrentLanguageModel(TrainableLanguageModel):
         dropout: rates `{"input", "between", "output", "recurrent"}`.
         tied: whether the softmax shares the embeddings; if their widths differ, features are first projected to `dim`.
         softmax: `{"kind", "samples", "cutoffs"}`, see `WordSoftmax`.
-        backwards: whether texts are read from their ends; the pipeline reverses them, the model only remembers.
+        backwards: whether the model reads texts from their ends. The pipeline reverses the texts; the model only stores
+            this flag.
     """
 
     def __init__(
@@ -367,7 +371,7 @@ class MaximumEntropyLanguageModel(WindowLanguageModel, TrainableLanguageModel):
         self.scores = FeatureScores(self.words, templates, vocabulary, buckets, l1, l2, name="scores")
         offsets = self.scores.offsets
         if max(offsets) > 0:
-            raise ValueError("model.templates: a language model cannot look at words to come; offsets are at most 0")
+            raise ValueError("model.templates: a language model cannot read words to come; offsets must be at most 0")
         self.context = 1 - min(offsets)
         self.build()
 

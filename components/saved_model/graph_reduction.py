@@ -1,8 +1,8 @@
 """Remove redundant nodes from the functions of a SavedModel.
 
-Tracing writes a constant for every index and every axis, asks for the same shape again and again, and keeps what no
-output needs: half of the nodes. TensorFlow drops them when it first runs a function, after each of its optimizers has
-looked at all of them, in every process that loads the export.
+About half of the nodes that tracing creates are redundant: constants for every index and axis, the same shapes computed
+again, and nodes that no output needs. TensorFlow would remove them itself, but in every process that loads the export,
+when a function first runs, and after each of its optimizers has visited all of them.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.saved_model import fingerprinting_utils  # there is no public function for this
 
-# The same inputs give the same output, which is small: of two equal nodes, one is enough.
+# Operations without side effects and with small outputs: of two nodes with the same inputs, one is enough.
 REPEATABLE = {
     "Const",
     "Shape",

@@ -379,7 +379,7 @@ def test_checks_name_the_position():
     broken[1, 2, 0] = np.nan
     with pytest.raises(ValueError, match="NaN at sequence 1, time step 2"):
         CRF()(broken)
-    with pytest.raises(ValueError, match="one run of real time steps: it changes again at sequence 0, time step 1"):
+    with pytest.raises(ValueError, match="not contiguous: the mask has a hole at sequence 0, time step 1"):
         CRF()(emissions, mask=tf.constant([[True, False, True], [True, True, True]]))
     with pytest.raises(ValueError, match="not one of the 4 tags at sequence 1, time step 0"):
         NegativeLogLikelihood()(np.array([[0, 1, 2], [4, 0, 0]]), CRF()(emissions))

@@ -198,8 +198,8 @@ def test_lbfgs_trains_log_linear_models(tmp_path):
     usual = run(tmp_path / "usual", *LBFGS, "optimizer=adagrad", "trainer.epochs=14")
     assert whole["train/loss"] < usual["train/loss"]
     for override, message in (
-        ("model=bilstm_crf", "optimizer=lbfgs: for feature_crf and memm"),
-        ("model.l1=0.1", "optimizer=lbfgs: for feature_crf and memm without model.l1"),
+        ("model=bilstm_crf", "optimizer=lbfgs: suits only feature_crf and memm"),
+        ("model.l1=0.1", "optimizer=lbfgs: suits only feature_crf and memm without model.l1"),
         ("trainer.clip_norm=5", "set trainer.clip_norm=null"),
     ):
         options = [each for each in LBFGS if override != "model=bilstm_crf" or not each.startswith("model")]
