@@ -77,7 +77,7 @@ def connect(cluster: Cluster, facts: Mapping[str, Any], seconds: float) -> None:
     if _strategy is None:
         _choose_gpu(cluster)
         clusters.meet(cluster, facts, seconds)
-        logging.getLogger("tensorflow").setLevel(logging.WARNING)  # a line for each sum otherwise
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)  # otherwise it logs a line for each sum
         try:
             _set_heartbeat(cluster)
             _strategy, _started = tf.distribute.MultiWorkerMirroredStrategy(_resolver(cluster)), cluster
