@@ -18,7 +18,8 @@ from trellis.components.errors import InputError
 from trellis.components.models import arpa
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
-from trellis.components.readers import running_text
+from trellis.components.readers import token_files
+from trellis.components.readers.sources import Source
 from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
 from trellis.components.text.stream import (
@@ -27,10 +28,11 @@ from trellis.components.text.stream import (
     UNKNOWN_WORD,
     Lines,
     Segments,
-    Stream,
+    TextStream,
     spellings,
-    vocabulary,
+    vocabulary_of_counts,
 )
+from trellis.components.text.text_part import TextInMemory, TextOnDisk, TextPart, divide_on_disk
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports, reading, segment_statistics
 from trellis.pipelines.settings import LanguageModelingSections
@@ -38,7 +40,7 @@ from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, O
 
 log = logging.getLogger(__name__)
 
-Documents = Sequence[running_text.Document]
+STORED_ABOVE = 100e6  # bytes; in memory, a text takes about 20 times as much
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +48,11 @@ class TextData(Data):
     """Running text, or sentences.
 
     Attributes:
-        parts: documents of each part.
+        parts: the text of each part, in memory or on disk.
         given: n-grams to use instead of counting, or None.
     """
 
-    parts: Mapping[str, Documents]
+    parts: Mapping[str, TextPart]
     given: arpa.Arpa | None
 
 
@@ -66,7 +68,7 @@ class EncodedText(Encoded):
 
     data: TextData
     vectorizer: TokenVectorizer
-    streams: Mapping[str, Stream]
+    streams: Mapping[str, TextStream]
 
     @property
     def size(self) -> int:
@@ -108,24 +110,41 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     def read(self) -> TextData:
         """Read the documents of each part."""
         data, given = self.plain("data"), self._given()
-        files, parts = reading.texts(data)
-        parts = self.limited(parts, lambda documents, limit: [documents[0][:limit]])
+        files, read = self._texts(data)
+        limited = self.limited(
+            {part: [text] for part, text in read.items()}, lambda texts, limit: [texts[0].first_lines(limit)]
+        )
+        parts = {part: texts[0] for part, texts in limited.items()}
         known = self._vectorizer(parts["train"], given).words
         if self.config.report.arpa and arpa.BEGIN in known:
             raise InputError(f"report.arpa=true: {arpa.BEGIN} is a word of the text, but begins a line in ARPA files")
         if len(known) < 3:  # the end, and two to choose from
             shown = ", ".join(map(repr, known[1:])) or "none"
             raise InputError(f"data={data['name']}: too few words in its train part ({shown}); nothing to learn")
-        sizes = []
-        for part, documents in parts.items():
-            lines = [line for document in documents for line in document]
-            sizes.append(f"{part} {len(lines):,} lines, {sum(len(line) + 1 for line in lines):,} {self.unit}")
+        sizes = [f"{part} {text.lines:,} lines, {text.tokens:,} {self.unit}" for part, text in parts.items()]
         return TextData(
             files=files,
             description=f"{data['name']}: {', '.join(sizes)}; {len(known):,} kinds, line ends included",
             parts=parts,
             given=given,
         )
+
+    def _texts(self, data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, TextPart]]:
+        """Return the files and the text of each part, in memory or on disk, as `text.storage` says."""
+        storage, files = self.config.text.storage, reading.files_of_text(data)
+        if storage == "auto":
+            large = sum(map(token_files.estimated_size, files.values())) > STORED_ABOVE
+            storage = "disk" if large else "memory"
+        if storage == "memory":
+            files, parts = reading.texts(data)
+            return files, {part: TextInMemory(documents) for part, documents in parts.items()}
+        cache = self.config.text.cache
+        folder = token_files.default_folder() if cache is None else Path(cache)
+        how = reading.how_to_read(data)
+        stored = {part: token_files.open_token_files(source, how, folder) for part, source in files.items()}
+        if "text" in stored:
+            return files, divide_on_disk(stored["text"], reading.shares_of(data), files["text"])
+        return files, {part: TextOnDisk(text) for part, text in stored.items()}
 
     def _given(self) -> arpa.Arpa | None:
         """Return the n-grams of `model.arpa`, and check that ARPA files fit what is trained."""
@@ -146,27 +165,27 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             raise InputError(f"{model.arpa}: its order is {len(given.tables.log_probability)}; set model.order to it")
         return given
 
-    def _vectorizer(self, documents: Documents, given: arpa.Arpa | None, keep: Sequence[str] = ()) -> TokenVectorizer:
+    def _vectorizer(self, text: TextPart, given: arpa.Arpa | None, keep: Sequence[str] = ()) -> TokenVectorizer:
         settings = self.config.text
         # A text that contains unknown words has been reduced to a vocabulary already.
         if given:
             words = [LINE_ENDS[self.unit], *given.words]
             return TokenVectorizer(words, (), settings.case, settings.digits, features=("words",))
-        fixed = any(UNKNOWN_WORD in line for lines in documents for line in lines)
+        counts = text.counts()
+        fixed = UNKNOWN_WORD in counts
         least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
-        return vocabulary(documents, self.unit, settings.case, settings.digits, least, keep)
+        return vocabulary_of_counts(counts, self.unit, settings.case, settings.digits, least, keep)
 
     # Encoding and batching
 
     def encode(self, data: TextData, keep: Sequence[str] = ()) -> EncodedText:
         """Turn every part into ids."""
         vectorizer = self._vectorizer(data.parts["train"], data.given, keep)
-        streams = {
-            part: Stream(documents, vectorizer, self.unit, self.backwards) for part, documents in data.parts.items()
-        }
+        streams = {part: text.stream(vectorizer, self.unit, self.backwards) for part, text in data.parts.items()}
+        size = len(vectorizer.words) + 2
         for part, stream in streams.items():
-            unknown = np.count_nonzero(stream.ids == UNKNOWN)
-            if part != "train" and unknown and not np.any(streams["train"].ids == UNKNOWN):
+            unknown = stream.counts(size)[UNKNOWN]
+            if part != "train" and unknown and not streams["train"].counts(size)[UNKNOWN]:
                 log.warning(
                     "%s: %d tokens are unknown, and training has none to learn from (text.min_count)", part, unknown
                 )
@@ -177,11 +196,9 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         batching, stream = self.config.batching, encoded.streams["train"]
         if self.carries:
             segments = Segments(stream, self._rows(stream), batching.length)
-            log.info(
-                "%d segments of %d rows of %d %s", len(segments.inputs), self._rows(stream), batching.length, self.unit
-            )
+            log.info("%d segments of %d rows of %d %s", segments.steps, self._rows(stream), batching.length, self.unit)
             return Batches(
-                steps=len(segments.inputs), tokens=len(stream), epoch_dataset=lambda epoch: segments.training_dataset()
+                steps=segments.steps, tokens=len(stream), epoch_dataset=lambda epoch: segments.training_dataset()
             )
         lines = Lines(stream)
         buckets = Buckets(lines.lengths, batching.tokens, batching.max_shapes)
@@ -192,7 +209,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             epoch_dataset=lambda epoch: training_batches(lines, buckets, self.config.seed, epoch),
         )
 
-    def _rows(self, stream: Stream) -> int:
+    def _rows(self, stream: TextStream) -> int:
         """Return how many texts are read side by side: fewer where the text is short."""
         return min(self.config.batching.rows, max(1, len(stream) // self.config.batching.length))
 
@@ -213,13 +230,13 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
                 model.assign(encoded.data.given.tables)
             self._count(model, stream)
         else:
-            model.adapt(np.bincount(stream.ids, minlength=encoded.size))
+            model.adapt(stream.counts(encoded.size))
             if self.carries:
                 model.carry(workers.share_size(self._rows(stream)))
         log.info("%s: %d weights", model.name, model.count_params())
         return model
 
-    def _count(self, model: NGram, stream: Stream) -> None:
+    def _count(self, model: NGram, stream: TextStream) -> None:
         model.adapt(stream.ids, stream.lines if self.sentences else stream.documents)
 
     def diagnose(self, model: keras.Model, encoded: EncodedText) -> Mapping[str, Any] | None:
@@ -229,7 +246,8 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         if not isinstance(model, RecurrentLanguageModel):
             raise InputError(f"diagnostics.gradient_flow=true: model={model.name} has no states through time")
         segments = Segments(encoded.streams["train"], 16, self.config.batching.length)
-        return gradient_report.measure(model, segments.inputs[0], segments.targets[0], self.config.trainer.clip_norm)
+        inputs, _, targets = segments.arrays(0, 1)
+        return gradient_report.measure(model, inputs[0], targets[0], self.config.trainer.clip_norm)
 
     # Evaluating
 
@@ -243,17 +261,22 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             for part, log_probabilities in found.items():
                 metrics |= _scores(part, encoded.streams[part], log_probabilities)
             order = self.config.report.mixture
+            if order and not encoded.data.parts["train"].in_memory:
+                log.warning(
+                    "report.mixture=%d: left out; n-grams are counted in memory, and the text is on disk", order
+                )
+                order = 0
             if order and not isinstance(model, NGram) and not self.backwards:
                 metrics |= self._mixed(order, encoded, found)
             part = held_out_part(found)
             segments = segment_statistics.of_stream(
-                part, encoded.streams[part], found[part], encoded.streams["train"].ids
+                part, encoded.streams[part], found[part], encoded.streams["train"].counts(encoded.size)
             )
             return LanguageModelingOutcome(metrics=metrics, segments=segments, log_probabilities=found)
 
         return Evaluator(dev=lambda: _scores("dev", dev, score(dev)), held_out=held_out)
 
-    def _scorer(self, model: keras.Model) -> Callable[[Stream], np.ndarray]:
+    def _scorer(self, model: keras.Model) -> Callable[[TextStream], np.ndarray]:
         """Return a function of a stream that gives the log-probability of each token, in the order of the stream."""
         batching = self.config.batching
         # An n-gram model looks beyond the end of a line only if lines are not sentences.
@@ -269,18 +292,18 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             features, _ = model.read(tokens, model.initial_states(tf.shape(tokens)[0]))
             return model.token_log_probabilities(features, targets)
 
-        def in_segments(stream: Stream) -> np.ndarray:
+        def in_segments(stream: TextStream) -> np.ndarray:
             found = np.zeros(len(stream))
             rows = min(batching.evaluation_rows, max(1, len(stream) // batching.evaluation_length))
             segments = Segments(stream, rows, batching.evaluation_length)
             states = model.initial_states(rows)
-            for (inputs, targets), indices in zip(segments.dataset(), segments.positions, strict=True):
+            for (inputs, targets), indices in zip(segments.dataset(), segments.steps_of_positions(), strict=True):
                 termination.check()
                 values, states = of_segment(inputs["tokens"], targets, inputs["starts"], states)
                 found[indices[indices >= 0]] = values.numpy()[indices >= 0]
             return found
 
-        def in_lines(stream: Stream) -> np.ndarray:
+        def in_lines(stream: TextStream) -> np.ndarray:
             found, lines = np.zeros(len(stream)), Lines(stream)
             buckets = Buckets(lines.lengths, batching.evaluation_tokens, batching.max_shapes)
             for rows, inputs, targets in ordered_batches(lines, buckets):
@@ -350,14 +373,14 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
     def package(self, model: keras.Model, encoded: EncodedText) -> Package:
         """Return the language model with its signatures."""
         glue = "" if self.unit == "characters" else " "
-        dev = encoded.data.parts["dev"]
+        dev = encoded.data.parts["dev"].beginnings(500)
         lines = dev[0][:20]
         line = max((line for line in lines if '"' not in line), key=len, default=lines[0])
         start = line[:12] if self.unit == "characters" else line[:2]
         example = glue.join(start).replace('"', "")
         return Package(
             module=self._module(model, encoded),
-            texts=sample_across_lengths([glue.join(line) for document in dev for line in document[:500]]),
+            texts=sample_across_lengths([glue.join(line) for document in dev for line in document]),
             facts={"vocabulary": {self.unit: len(encoded.vectorizer.words)}},
             command="generate",
             example=example,
@@ -382,7 +405,7 @@ def mixture_weight(first: np.ndarray, second: np.ndarray, iterations: int = 50) 
     return weight
 
 
-def _scores(part: str, stream: Stream, log_probabilities: np.ndarray) -> Metrics:
+def _scores(part: str, stream: TextStream, log_probabilities: np.ndarray) -> Metrics:
     """Return perplexity and related scores over every token of a part, line ends included."""
     nats = -float(log_probabilities.sum())
     loss = nats / len(log_probabilities)

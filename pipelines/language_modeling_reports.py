@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from trellis.components.saved_model.language_model_module import LanguageModelModule
-from trellis.components.text.stream import Stream, spellings
+from trellis.components.text.stream import TextStream, spellings
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import gradient_report
 from trellis.pipelines.pages import page
@@ -49,7 +49,7 @@ def sampled(module: LanguageModelModule, settings: Mapping[str, Any]) -> str:
 
 
 def surprise(
-    run: str, part: str, stream: Stream, vectorizer: TokenVectorizer, log_probabilities: np.ndarray, unit: str
+    run: str, part: str, stream: TextStream, vectorizer: TokenVectorizer, log_probabilities: np.ndarray, unit: str
 ) -> str:
     """Return a page of the first lines of a part, each token the redder the less it was expected.
 
@@ -66,7 +66,7 @@ def surprise(
         marked = [
             f'<span style="background:hsl(8 85% {100 - 5 * min(-value, 10):.0f}%)" title="{-value:.2f} nats">'
             f"{html.escape(word) if word != chr(10) else '⏎'}</span>"
-            for word, value in zip(words[stream.ids[first:end]], log_probabilities[first:end], strict=True)
+            for word, value in zip(words[stream.at(np.arange(first, end))], log_probabilities[first:end], strict=True)
         ]
         lines.append(f"<p>{glue.join(marked)}</p>")
     introduction = (

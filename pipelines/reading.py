@@ -7,7 +7,7 @@ import inspect
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from trellis.components.readers.lines import first_lines
 from trellis.components.readers.opening import is_url
 from trellis.components.readers.sentence import Sentence
 from trellis.components.readers.sources import Names, Source, contents, files_of, find, names_files
+from trellis.components.readers.token_files import Reading
 from trellis.components.settings import fields_of
 from trellis.components.types import FilePath
 from trellis.pipelines.configuration import plain, tree_of_run
@@ -287,21 +288,29 @@ def _files_of_labels(data: Mapping[str, Any]) -> Mapping[str, Source]:
 
 def texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, Documents]]:
     """Return the file and the documents of each part; divides a text that has no parts."""
-    options = {
-        "unit": data["unit"],
-        "keep_blank": data["lines"] != "sentences",
-        "encoding": data.get("encoding") or "utf-8",
-        "column": data.get("column") or "text",
-    }
-    files = _files_of_text(data)
+    files, options = files_of_text(data), asdict(how_to_read(data))
     if "text" not in files:
         return files, {part: running_text.read(file, **options) for part, file in files.items()}
-    shares = {part: share for part, share in data["split"].items() if share is not None}
-    return files, running_text.divide(running_text.read(files["text"], **options), shares, files["text"])
+    return files, running_text.divide(running_text.read(files["text"], **options), shares_of(data), files["text"])
 
 
-def _files_of_text(data: Mapping[str, Any]) -> Mapping[str, Source]:
-    """Return the file of each part; or `{"text": path}` of a text that is to be divided."""
+def how_to_read(data: Mapping[str, Any]) -> Reading:
+    """Return how the files of a running text are read."""
+    return Reading(
+        unit=data["unit"],
+        keep_blank=data["lines"] != "sentences",
+        encoding=data.get("encoding") or "utf-8",
+        column=data.get("column") or "text",
+    )
+
+
+def shares_of(data: Mapping[str, Any]) -> dict[str, float]:
+    """Return the share of each part of a text that is to be divided."""
+    return {part: share for part, share in data["split"].items() if share is not None}
+
+
+def files_of_text(data: Mapping[str, Any]) -> Mapping[str, Source]:
+    """Return the files of each part; or `{"text": files}` of a text that is to be divided."""
     path, named = data["path"], data["files"]
     if isinstance(path, dict):
         known = ["text"] if data["split"] and "text" in path else list(named or dataset.PARTS)

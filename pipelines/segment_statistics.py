@@ -10,7 +10,7 @@ from trellis.components.metrics.breakdown import Group, Ranges, divide
 from trellis.components.metrics.segments import ScoredSegments, Statistics, digest
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.readers.sentence import Sentence
-from trellis.components.text.stream import BOUNDARY, Stream
+from trellis.components.text.stream import BOUNDARY, TextStream
 from trellis.components.text.tag_schemes import Scheme, entities
 from trellis.components.text.vectorizer import UNKNOWN
 from trellis.components.types import Link
@@ -101,13 +101,14 @@ def of_texts(
     return ScoredSegments(part, "accuracy", statistics, digest(labels), groups)
 
 
-def of_stream(part: str, stream: Stream, log_probabilities: np.ndarray, training: np.ndarray) -> ScoredSegments:
+def of_stream(part: str, stream: TextStream, log_probabilities: np.ndarray, occurrences: np.ndarray) -> ScoredSegments:
     """Return the statistics of the lines of a text: by the frequency of words, their position, and line length.
 
     Args:
         log_probabilities: of each token of the stream.
-        training: the ids of the training text.
+        occurrences: how often each id occurs in the training text, `(ids,)`.
     """
+    ids = stream.ids
     lengths = np.diff([*stream.lines, len(stream)])
     # Ids differ between vocabularies, and so do the words that are unknown; the text is the same if its lines are.
     gold = map(str, [stream.characters, *lengths])
@@ -117,9 +118,9 @@ def of_stream(part: str, stream: Stream, log_probabilities: np.ndarray, training
     def divided(dimension: str, names: Sequence[str], order: Sequence[str]) -> list[Group]:
         return divide(dimension, names, rows, nats, np.ones(len(stream)), len(lengths), order)
 
-    counts = np.bincount(training, minlength=int(stream.ids.max()) + 1)[stream.ids]
+    counts = occurrences[ids]
     special = {UNKNOWN: UNKNOWN_NAME, BOUNDARY: LINE_END}
-    frequencies = [special.get(id, name) for id, name in zip(stream.ids.tolist(), FREQUENCIES(counts), strict=True)]
+    frequencies = [special.get(id, name) for id, name in zip(ids.tolist(), FREQUENCIES(counts), strict=True)]
     places = np.arange(len(stream)) - np.repeat(stream.lines, lengths) + 1
     groups = [
         *divided("occurrences in training", frequencies, [*FREQUENCIES.names, *special.values()]),

@@ -4,7 +4,7 @@ import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -169,6 +169,13 @@ class LanguageText(Schema):
     digits: Digits = described(DIGITS)
     min_count: Count | None = described(
         "replace words that occur less often by the unknown word; null: 2, or 1 for characters and texts with <unk>"
+    )
+    storage: Literal["auto", "memory", "disk"] = described(
+        "where tokens are kept: in memory, or on disk in text.cache, for texts that do not fit into memory; auto: on "
+        "disk if the files have more than 100 MB"
+    )
+    cache: str | None = described(
+        "folder for the tokens of texts on disk; null: $TRELLIS_CACHE/tokens, by default ~/.cache/trellis/tokens"
     )
 
 

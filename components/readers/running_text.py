@@ -102,25 +102,64 @@ def divide(
         InputError: there are fewer tokens than parts.
     """
     total = sum(map(_size, (line for lines in documents for line in lines)))
-    # Where lines are shorter, a cut between two of them will do.
-    longest = max(1, int(min(shares.values()) * total / 2))
-    if sum(map(len, documents)) >= len(shares):
-        longest = max(longest, LONG)
+    longest = longest_piece(total, sum(map(len, documents)), shares)
     pieces = [[piece for line in lines for piece in _pieces(line, longest)] for lines in documents]
-    sizes = [_size(piece.tokens) for lines in pieces for piece in lines]
+    ends = ends_of_parts(np.array([_size(piece.tokens) for lines in pieces for piece in lines]), shares, source)
+    return {
+        part: [_joined(lines) for lines in _slice_lines(pieces, start, end)]
+        for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True)
+    }
+
+
+def longest_piece(characters: int, lines: int, shares: Mapping[str, float]) -> int:
+    """Return the characters that a line may have before it is cut where a text is divided.
+
+    Where lines are shorter, a cut between two of them will do.
+
+    Args:
+        characters: of the whole text.
+        lines: of the whole text.
+        shares: see `divide`.
+    """
+    longest = max(1, int(min(shares.values()) * characters / 2))
+    return max(longest, LONG) if lines >= len(shares) else longest
+
+
+def piece_bounds(tokens: int, size: int, longest: int) -> list[int]:
+    """Return where a line is cut: into one piece, or if it has more characters than `longest`, into pieces of about a
+    tenth of that.
+
+    Args:
+        tokens: of the line.
+        size: its characters.
+    """
+    if size <= longest or tokens < 2:
+        return [0, tokens]
+    count = min(tokens, -(-10 * size // longest))
+    return [int(bound) for bound in np.linspace(0, tokens, count + 1).astype(int)]
+
+
+def ends_of_parts(sizes: np.ndarray, shares: Mapping[str, float], source: object) -> list[int]:
+    """Return the numbers of pieces before and after each part: 0, and the end of each.
+
+    Args:
+        sizes: the characters of each piece, `(pieces,)`.
+        shares: see `divide`.
+        source: the name of the text, for messages.
+
+    Raises:
+        InputError: there are fewer pieces than parts.
+    """
     if len(sizes) < len(shares):
         raise InputError(f"{source}: {len(sizes)} tokens cannot be divided into {', '.join(shares)}")
     targets = np.cumsum(list(shares.values()))
-    nearest = np.searchsorted(np.cumsum(sizes) / sum(sizes), targets - 1e-9) + 1
+    nearest = np.searchsorted(np.cumsum(sizes) / sizes.sum(), targets - 1e-9) + 1
     ends = [0]
     for count, end in enumerate(nearest, 1):
         # Leave at least one line for each part.
         ends.append(min(max(int(end), ends[-1] + 1), len(sizes) - len(shares) + count))
     ends[-1] = len(sizes)
-    return {
-        part: [_joined(lines) for lines in _slice_lines(pieces, start, end)]
-        for part, start, end in zip(shares, ends[:-1], ends[1:], strict=True)
-    }
+    return ends
 
 
 class _Piece(NamedTuple):
@@ -135,11 +174,8 @@ def _size(tokens: Line) -> int:
 
 
 def _pieces(line: Line, longest: int) -> list[_Piece]:
-    """Return a line as one piece or, if it has more characters than `longest`, as pieces of about a tenth of that."""
-    if _size(line) <= longest or len(line) < 2:
-        return [_Piece(line, False)]
-    count = min(len(line), -(-10 * _size(line) // longest))
-    bounds = np.linspace(0, len(line), count + 1).astype(int).tolist()
+    """Return a line as the pieces that `piece_bounds` says."""
+    bounds = piece_bounds(len(line), _size(line), longest)
     return [_Piece(line[start:end], end < len(line)) for start, end in itertools.pairwise(bounds)]
 
 

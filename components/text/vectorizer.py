@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Self, get_args
 
 import tensorflow as tf
@@ -23,6 +24,7 @@ CASING_PATTERNS = (
     r"(?s)\PL*\p{Lu}\P{Lu}*",  # Title
 )
 CASING_SIZE = len(CASING_PATTERNS) + 2
+_NORMALIZED = 1 << 16  # words at a time
 
 
 class TokenVectorizer(tf.Module):
@@ -101,16 +103,14 @@ class TokenVectorizer(tf.Module):
         counts = Counter(tokens)
         distinct = list(counts)
         plain, fields = split_columns(tf.constant(distinct, tf.string), columns)
-        normalized = normalize(plain, case, digits)
         words: Counter[str] = Counter()
         characters: Counter[str] = Counter()
-        for token, text, word in zip(distinct, plain.numpy(), normalized.numpy(), strict=True):
-            words[word.decode()] += counts[token]
-            for character in text.decode():
+        for token, text in zip(distinct, plain.numpy(), strict=True):
+            word = text.decode()
+            words[word] += counts[token]
+            for character in word:
                 characters[character] += counts[token]
-        kept = set(keep)
-        ranked = [word for word, count in words.most_common() if count >= min_count or word in kept]
-        ranked += sorted(kept.difference(ranked))
+        ranked = ranked_words(words, case, digits, min_count, keep)
         values: Counter[str] = Counter()
         tables = _list_tables(lists)
         for name in attributes:
@@ -187,6 +187,29 @@ class TokenVectorizer(tf.Module):
             "attributes": lambda: self.attribute_ids(words, columns),
         }
         return {name: compute[name]() for name in self.features}
+
+
+def ranked_words(
+    counts: Mapping[str, int], case: str, digits: str, min_count: int = 1, keep: Iterable[str] = ()
+) -> list[str]:
+    """Return the normalised words of a vocabulary, most frequent first; see `TokenVectorizer.adapt`.
+
+    Args:
+        counts: how often each word occurs as it is written, in the order of the text.
+        case: see `TokenVectorizer`.
+        digits: see `TokenVectorizer`.
+        min_count: leave out normalised words that occur less often.
+        keep: words to keep however rare they are.
+    """
+    words: Counter[str] = Counter()
+    written = iter(counts.items())
+    while batch := list(islice(written, _NORMALIZED)):
+        normalized = normalize(tf.constant([word for word, _ in batch], tf.string), case, digits).numpy()
+        for word, (_, count) in zip(normalized, batch, strict=True):
+            words[word.decode()] += count
+    kept = set(keep)
+    ranked = [word for word, count in words.most_common() if count >= min_count or word in kept]
+    return ranked + sorted(kept.difference(ranked))
 
 
 def split_columns(tokens: Strings, names: Sequence[str]) -> tuple[Strings, dict[str, Strings]]:

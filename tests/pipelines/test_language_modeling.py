@@ -12,7 +12,7 @@ from tests import warm_python
 from tests.pipelines.runs import ROOT, check_segments, configured, heading, run, run_killed
 from trellis.components.errors import InputError
 from trellis.components.readers import running_text
-from trellis.pipelines import gradient_report
+from trellis.pipelines import gradient_report, language_modeling
 from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
 from trellis.serve import generate, predict
 
@@ -242,6 +242,27 @@ def test_the_weight_of_a_mixture():
 
 
 # Own texts
+
+
+def test_a_text_on_disk_gives_the_same_numbers(tmp_path, caplog):
+    options = ("model=lstm_lm", *SHALLOW, "export=off", "limit.sentences=200", "batching.rows=4", "batching.length=9")
+    found = {}
+    for storage in ("memory", "disk"):
+        found[storage] = run(tmp_path / storage, *options, f"text.storage={storage}", f"text.cache={tmp_path}/cache")
+        assert ("report.mixture=5: left out" in caplog.text) == (storage == "disk")
+    same = [name for name in found["disk"] if not name.endswith(("per_second", "step_ms"))]
+    assert {name: found["disk"][name] for name in same} == {name: found["memory"][name] for name in same}
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_large_texts_are_kept_on_disk(write, monkeypatch, tmp_path):
+    path = write("own.txt", "a b c d e\n" * 100)
+    monkeypatch.setattr(language_modeling, "STORED_ABOVE", 999)
+    assert not any(
+        text.in_memory for text in read("data=text", f"data.path={path}", f"text.cache={tmp_path}").parts.values()
+    )
+    monkeypatch.setattr(language_modeling, "STORED_ABOVE", 1000)
+    assert all(text.in_memory for text in read("data=text", f"data.path={path}").parts.values())
 
 
 def read(*overrides):

@@ -61,7 +61,7 @@ def test_tokens_are_divided_by_their_frequency_and_place():
     train, text = [[["a"] * 12 + ["b", "b"]]], [[["a", "b"], ["c"]], [["a"]]]
     vectorizer = vocabulary(train, "words")
     stream = Stream(text, vectorizer, "words")
-    found = segment_statistics.of_stream("test", stream, np.full(7, -1.0), Stream(train, vectorizer, "words").ids)
+    found = segment_statistics.of_stream("test", stream, np.full(7, -1.0), Stream(train, vectorizer, "words").counts(5))
     assert sums(found, "occurrences in training") == {
         "2–10": (1, 1, 1), "11–100": (2, 2, 2), "unknown word": (1, 1, 1), "line end": (3, 3, 3),
     }  # fmt: skip
