@@ -211,7 +211,8 @@ class _TokenWriter:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115
-        self.count, self.dtype = 0, _SMALL
+        self.count = 0
+        self.dtype: np.dtype[Any] = _SMALL
 
     def write(self, indices: list[int], largest: int) -> None:
         """Append indices, none above `largest`."""

@@ -4,6 +4,7 @@ import abc
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -334,7 +335,7 @@ class Lines(Corpus):
         positions = tf.where(tf.sequence_mask(lengths, time), positions, tf.size(self._ids) - 1)
         return {"tokens": tf.gather(self._before, positions)}, tf.gather(self._ids, positions)
 
-    def _read(self, rows: np.ndarray, time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, rows: np.ndarray, time: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return what `batch` does, from disk."""
         offsets = np.arange(time)
         real = offsets < np.where(rows >= 0, self.lengths[rows], 0)[:, np.newaxis]
