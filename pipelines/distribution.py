@@ -16,7 +16,15 @@ from trellis.pipelines.task import Batches, Data, Metrics
 log = logging.getLogger(__name__)
 
 # Settings that machines may differ in.
-OF_A_MACHINE = ("resume", "data.path", "export.", "tracking.", "trainer.connect_timeout", "trainer.threads.")
+OF_A_MACHINE = (
+    "resume",
+    "data.path",
+    "text.cache",
+    "export.",
+    "tracking.",
+    "trainer.connect_timeout",
+    "trainer.threads.",
+)
 
 
 def join(config: DictConfig) -> None:

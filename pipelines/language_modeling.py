@@ -40,8 +40,6 @@ from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, O
 
 log = logging.getLogger(__name__)
 
-STORED_ABOVE = 100e6  # bytes; in memory, a text takes about 20 times as much
-
 
 @dataclass(frozen=True, kw_only=True)
 class TextData(Data):
@@ -133,8 +131,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         """Return the files and the text of each part, in memory or on disk, as `text.storage` says."""
         storage, files = self.config.text.storage, reading.files_of_text(data)
         if storage == "auto":
-            large = sum(map(token_files.estimated_size, files.values())) > STORED_ABOVE
-            storage = "disk" if large else "memory"
+            storage = "disk" if token_files.are_large(files.values()) else "memory"
         if storage == "memory":
             files, parts = reading.texts(data)
             return files, {part: TextInMemory(documents) for part, documents in parts.items()}

@@ -30,7 +30,7 @@ from trellis.components.readers.lines import first_lines
 from trellis.components.readers.opening import is_url
 from trellis.components.readers.sentence import Sentence
 from trellis.components.readers.sources import Names, Source, contents, files_of, find, names_files
-from trellis.components.readers.token_files import Reading
+from trellis.components.readers.token_files import Reading, are_large
 from trellis.components.settings import fields_of
 from trellis.components.types import FilePath
 from trellis.pipelines.configuration import plain, tree_of_run
@@ -59,7 +59,7 @@ def check_first_lines(config: DictConfig) -> None:
         return
     read: dict[str, Callable[..., tuple[Any, Mapping[str, Any]]]] = {
         "classes": labelled_texts,
-        "language": texts,
+        "language": _first_texts,
         "alignment": sentence_pairs,
         "attributes": attribute_texts,
     }
@@ -292,6 +292,17 @@ def texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, D
     if "text" not in files:
         return files, {part: running_text.read(file, **options) for part, file in files.items()}
     return files, running_text.divide(running_text.read(files["text"], **options), shares_of(data), files["text"])
+
+
+def _first_texts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, Documents]]:
+    """Return what `texts` does, within `first_lines`; large texts are decoded but kept nowhere."""
+    files, how = files_of_text(data), how_to_read(data)
+    if not are_large(files.values()):
+        return texts(data)
+    for file in chain.from_iterable(map(running_text.document_files, files.values())):
+        for _ in running_text.read_document(file, how.encoding, how.column):
+            pass
+    return files, {}
 
 
 def how_to_read(data: Mapping[str, Any]) -> Reading:

@@ -21,8 +21,9 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +46,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 LINE_END = 0
 KEY = "text.cache"  # names the folder in the configuration
+LARGE = 100e6  # bytes; in memory, the tokens of a text take about 20 times as much
 _FORMAT = "trellis token files"
 _ASIDE = ".part-"
 _BUFFER = 1 << 20  # tokens or characters that are held while a text is written
@@ -87,13 +89,13 @@ def default_folder() -> Path:
     return Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / "tokens"
 
 
-def estimated_size(source: Source) -> int:
-    """Return the number of bytes of a text, estimated where it is compressed; 0 for a pipe."""
+def are_large(texts: Iterable[Source]) -> bool:
+    """Return whether texts are better kept on disk, by the size of their files, estimated for compressed ones."""
     total = 0
-    for file in document_files(source):
+    for file in chain.from_iterable(map(document_files, texts)):
         compressed = str(file).endswith(COMPRESSIONS) or is_named_parquet(file)
         total += size_of(file) * (_GROWTH if compressed else 1)
-    return total
+    return total > LARGE
 
 
 def open_token_files(source: Source, reading: Reading, folder: Path) -> TokenFiles:

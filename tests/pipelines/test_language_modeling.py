@@ -11,8 +11,8 @@ import tensorflow as tf
 from tests import warm_python
 from tests.pipelines.runs import ROOT, check_segments, configured, heading, run, run_killed
 from trellis.components.errors import InputError
-from trellis.components.readers import running_text
-from trellis.pipelines import gradient_report, language_modeling
+from trellis.components.readers import running_text, token_files
+from trellis.pipelines import gradient_report
 from trellis.pipelines.language_modeling import LanguageModeling, mixture_weight
 from trellis.serve import generate, predict
 
@@ -257,11 +257,11 @@ def test_a_text_on_disk_gives_the_same_numbers(tmp_path, caplog):
 
 def test_large_texts_are_kept_on_disk(write, monkeypatch, tmp_path):
     path = write("own.txt", "a b c d e\n" * 100)
-    monkeypatch.setattr(language_modeling, "STORED_ABOVE", 999)
+    monkeypatch.setattr(token_files, "LARGE", 999)
     assert not any(
         text.in_memory for text in read("data=text", f"data.path={path}", f"text.cache={tmp_path}").parts.values()
     )
-    monkeypatch.setattr(language_modeling, "STORED_ABOVE", 1000)
+    monkeypatch.setattr(token_files, "LARGE", 1000)
     assert all(text.in_memory for text in read("data=text", f"data.path={path}").parts.values())
 
 
