@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from trellis.components.errors import InputError
-from trellis.components.readers.opening import READ_ERRORS, open_file, unreadable
+from trellis.components.readers.opening import READ_ERRORS, is_url, open_file, unreadable
 from trellis.components.types import FilePath
 
 Row = TypeVar("Row")
@@ -62,6 +62,10 @@ def read_lines(path: FilePath, encoding: str = "utf-8") -> Iterator[tuple[int, s
                     ) from None
     except READ_ERRORS as error:
         raise InputError(unreadable(path, error)) from None
+    except Exception as error:
+        if isinstance(error, InputError) or not is_url(path):
+            raise
+        raise InputError(unreadable(path, error)) from None  # clients of file systems have errors of their own
 
 
 def within_budget(path: FilePath, rows: Iterable[tuple[int, Row]]) -> Iterable[tuple[int, Row]]:

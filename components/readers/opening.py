@@ -3,6 +3,7 @@
 import bz2
 import contextlib
 import gzip
+import io
 import lzma
 import os
 import re
@@ -17,6 +18,7 @@ from trellis.components.types import FilePath
 COMPRESSIONS = (".gz", ".bz2", ".xz")
 READ_ERRORS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 REMOTE = "trellis-sequence[remote]"
+_BLOCK = 1 << 20  # bytes that are read of a URL at a time
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _OPENERS: Mapping[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _OTHERS = {b"\x28\xb5\x2f\xfd": "Zstandard", b"PK\x03\x04": "zip"}
@@ -29,7 +31,8 @@ def is_url(path: object) -> bool:
 
 def suffix_of(path: FilePath) -> str:
     """Return the suffix of a file's name in lower case, but for that of a compression: `.csv` of `train.CSV.gz`."""
-    return Path(without_compression(Path(path).name)).suffix.lower()
+    name = Path(str(path).partition("?")[0] if is_url(path) else path).name
+    return Path(without_compression(name)).suffix.lower()
 
 
 def without_compression(name: str) -> str:
@@ -54,7 +57,7 @@ def open_file(path: FilePath) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise InputError(unreadable(path, error)) from None
     with stored:
-        begin = _peek(stored)
+        begin = stored.peek(6)
         for magic, name in _OTHERS.items():
             if begin.startswith(magic):
                 raise InputError(f"{path}: {name} is not read; compress with gzip, bzip2 or xz, or not at all")
@@ -74,65 +77,54 @@ def unreadable(path: FilePath, error: BaseException) -> str:
     return f"{path}: cannot be read ({reason})"
 
 
-def _peek(stored: Any) -> bytes:
-    """Return the first bytes of an open file without moving in it."""
-    if hasattr(stored, "peek"):
-        return bytes(stored.peek(6)[:6])
-    begin = stored.read(6)
-    stored.seek(0)
-    return bytes(begin)
-
-
 # URLs
 
 
-def open_remote(url: object) -> IO[bytes]:
+def open_remote(url: object) -> io.BufferedReader:
     """Open what a URL names, with its bytes as they are stored."""
-    file_system, path = _file_system(str(url))
-    try:
-        return file_system.open(path, "rb")
-    except OSError:
-        raise
-    except Exception as error:  # clients of clouds have exceptions of their own
-        raise InputError(f"{url}: cannot be read ({first_line(error)})") from None
+    with _file_system(str(url)) as (file_system, path):
+        return io.BufferedReader(file_system.open(path, "rb"), _BLOCK)
 
 
 def matching_urls(pattern: str) -> list[str]:
     """Return the URLs of the files that match a pattern, sorted; of a URL without wildcards, itself if it exists."""
-    file_system, path = _file_system(pattern)
-    try:
-        found = file_system.glob(path) if any(sign in path for sign in "*?[") else [path]
+    # In an address of the web, a question mark begins the query.
+    wildcards = "*" if pattern.startswith("http") else "*?["
+    with _file_system(pattern) as (file_system, path):
+        found = file_system.glob(path) if any(sign in path for sign in wildcards) else [path]
         return sorted(file_system.unstrip_protocol(name) for name in found if file_system.isfile(name))
-    except Exception as error:
-        raise InputError(f"{pattern}: cannot be read ({first_line(error)})") from None
 
 
 def identity_of_url(url: str) -> str:
     """Return what changes when the file behind a URL does, as far as its server says."""
-    file_system, path = _file_system(url)
-    information = file_system.info(path)
+    with _file_system(url) as (file_system, path):
+        information = file_system.info(path)
     stamps = ("size", "ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
     return " ".join([url, *(f"{name}={information[name]}" for name in stamps if information.get(name))])
 
 
 def size_of(path: FilePath) -> int:
     """Return the stored size of a file in bytes; 0 if it cannot be told."""
-    if is_url(path):
-        file_system, name = _file_system(str(path))
+    if not is_url(path):
+        return os.stat(path).st_size
+    with _file_system(str(path)) as (file_system, name):
         return int(file_system.info(name).get("size") or 0)
-    return os.stat(path).st_size
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return the file system of a URL, and the path in it."""
+@contextlib.contextmanager
+def _file_system(url: str) -> Iterator[tuple[Any, str]]:
+    """Yield the file system of a URL, and the path in it.
+
+    Raises:
+        InputError: a package is missing, or the file system raises an error of any kind: clients have their own.
+    """
     try:
         import fsspec
     except ModuleNotFoundError:
         raise InputError(f"{url}: fsspec is not installed; pip install '{REMOTE}'") from None
     try:
-        file_system, path = fsspec.core.url_to_fs(url)
+        yield fsspec.core.url_to_fs(url)
     except ImportError as error:
         raise InputError(f"{url}: {first_line(error)}; pip install '{REMOTE}'") from None
     except Exception as error:
-        raise InputError(f"{url}: {first_line(error)}") from None
-    return file_system, str(path)
+        raise InputError(unreadable(url, error)) from None

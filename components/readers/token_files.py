@@ -50,6 +50,7 @@ LARGE = 100e6  # bytes; in memory, the tokens of a text take about 20 times as m
 _FORMAT = "trellis token files"
 _ASIDE = ".part-"
 _BUFFER = 1 << 20  # tokens or characters that are held while a text is written
+_SHOWN_EVERY = 15.0  # seconds between lines of the log
 _SMALL, _LARGE = np.dtype("<u2"), np.dtype("<i4")
 _POSITION = np.dtype("<i8")
 _GROWTH = 4  # how many times larger a compressed text is, roughly
@@ -292,10 +293,14 @@ def _write_document(file: FilePath, reading: Reading, types: _Types, tokens: _To
     index_of, words = types.__getitem__, reading.unit == "words"
     buffer: list[int] = []
     starts: list[int] = []
-    lines, found = 0, False
+    lines, found, shown = 0, False, time.perf_counter()
 
     def flush() -> None:
+        nonlocal shown
         termination.check()
+        if time.perf_counter() - shown > _SHOWN_EVERY:
+            shown = time.perf_counter()
+            log.info("%s: %s tokens so far", file, f"{tokens.count:,}")
         tokens.write(buffer, len(types))
         buffer.clear()
         np.array(starts, _POSITION).tofile(line_file)

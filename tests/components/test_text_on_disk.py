@@ -11,6 +11,7 @@ from trellis.components.errors import InputError
 from trellis.components.readers import mapped_array, running_text, token_files
 from trellis.components.readers.sources import find
 from trellis.components.readers.token_files import Reading, open_token_files
+from trellis.components.text.batching import Buckets, training_batches
 from trellis.components.text.stream import Lines, Segments, vocabulary_of_counts
 from trellis.components.text.text_part import TextInMemory, TextOnDisk, divide_on_disk
 
@@ -89,6 +90,9 @@ def same_batches(expected, found):
             tf.nest.map_structure(np.testing.assert_array_equal, one, other)
     lines = [Lines(stream) for stream in (expected, found)]
     np.testing.assert_array_equal(lines[0].lengths, lines[1].lengths)
+    batches = [training_batches(each, Buckets(each.lengths, tokens=30), 1, lambda: 0) for each in lines]
+    for one, other in zip(*batches, strict=True):
+        tf.nest.map_structure(np.testing.assert_array_equal, one, other)
     rows, time = tf.constant([len(lines[0].lengths) - 1, 0, -1]), int(lines[0].lengths.max())
     tf.nest.map_structure(np.testing.assert_array_equal, *(each.batch(rows, time) for each in lines))
 

@@ -245,7 +245,15 @@ def test_the_weight_of_a_mixture():
 
 
 def test_a_text_on_disk_gives_the_same_numbers(tmp_path, caplog):
-    options = ("model=lstm_lm", *SHALLOW, "export=off", "limit.sentences=200", "batching.rows=4", "batching.length=9")
+    options = (
+        "model=lstm_lm",
+        *SHALLOW,
+        "export=off",
+        "limit.sentences=200",
+        "data.lines=text",
+        "batching.rows=4",
+        "batching.length=9",
+    )
     found = {}
     for storage in ("memory", "disk"):
         found[storage] = run(tmp_path / storage, *options, f"text.storage={storage}", f"text.cache={tmp_path}/cache")
