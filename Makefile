@@ -11,15 +11,8 @@ ARGS ?=
 train: $(VENV)/.installed
 	$(RUN) train.py model=bilstm_crf $(ARGS)
 
-# In two parts, unless ARGS choose what to run: TensorFlow keeps the memory of every graph that a process has traced.
-PYTEST := $(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.installed
-ifeq ($(ARGS),)
-	$(PYTEST) --ignore tests/components
-	$(PYTEST) tests/components
-else
-	$(PYTEST) $(ARGS)
-endif
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Style, types, and the tests that train nothing: for the inner loop.
 check: lint

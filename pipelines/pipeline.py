@@ -20,7 +20,7 @@ from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.metrics import segments
 from trellis.components.quiet import silence_retracing
-from trellis.components.training import checkpoints
+from trellis.components.training import checkpoints, graph_memory
 from trellis.pipelines import comparison, distribution, summary, training
 from trellis.pipelines.packaging import Exporter
 from trellis.pipelines.pretraining import Pretraining
@@ -71,7 +71,8 @@ def run(config: DictConfig, folder: Path, terminal: Terminal | None = None) -> R
         if finished is not None:
             print(f"{folder} is finished already", flush=True)
             return Result(finished, folder, None, None)
-        return _run(distribution.of_this_worker(config), task_class, folder, terminal)
+        with graph_memory.released_graphs():
+            return _run(distribution.of_this_worker(config), task_class, folder, terminal)
 
 
 def _finished(config: DictConfig, folder: Path) -> Metrics | None:
@@ -184,7 +185,7 @@ def _prepare_process(config: DictConfig, wide: bool) -> None:
     except RuntimeError:
         log.info("TensorFlow is running already: trainer.threads has no effect")
     distribution.join(config)
-    keras.backend.clear_session()
+    graph_memory.clear_session()
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(config.model.precision)
 

@@ -34,10 +34,11 @@ def pytest_configure(config):
     with captured_stderr():
         import tensorflow as tf
 
+        from tests import heavy_imports  # noqa: F401
+
     # Two CPU devices, for what has to work over several replicas.
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
     # What is imported stays: the garbage collector need not look at it again and again while graphs are traced.

@@ -12,7 +12,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.heavy_imports"])
@@ -66,6 +71,12 @@ def python(*arguments: object, cwd: Path, **variables: str) -> subprocess.Comple
     stderr = process.stderr.read()
     status = process.wait(300)
     return subprocess.CompletedProcess(list(arguments), status, process.stdout(), stderr)
+
+
+def call(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function of a module in a process of its own, with whose end all threads end that it leaves behind."""
+    with ProcessPoolExecutor(1, _context) as processes:
+        return processes.submit(function, *arguments).result()
 
 
 def _execute(arguments: list[str], cwd: str, environment: dict[str, str], folder: str) -> None:

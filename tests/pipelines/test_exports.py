@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tests import warm_python
 from tests.pipelines.runs import export_again, run
 from tests.serve.test_local import Server
 from trellis.components import transfer
@@ -197,8 +198,18 @@ def test_weights_in_fewer_bits_are_stored_and_used(weights):
     exports, metrics, _ = weights
     assert size(exports / "float16") < 0.6 * size(exports / "float32")
     assert size(exports / "int8") < 0.9 * size(exports / "float32")
+    warm_python.call(check_answers_of_fewer_bits, exports)
+    for kind in ("float16", "int8"):
+        # Training is the same, and what the weights cost is said.
+        assert metrics[kind]["test/loss"] == pytest.approx(metrics["float32"]["test/loss"])
+        cost = metrics[kind]["export/test/loss"] - metrics[kind]["test/loss"]
+        assert 0 < abs(cost) < 0.05
+    assert "export/test/loss" not in metrics["float32"]
+
+
+def check_answers_of_fewer_bits(exports):
     golden = json.loads((exports / "float32" / "1" / "assets.extra" / "golden.json").read_text())
-    models = {kind: tf.saved_model.load(str(exports / kind / "1")) for kind in metrics}
+    models = {kind: tf.saved_model.load(str(exports / kind / "1")) for kind in ("float32", "float16", "int8")}
     number = {"text": "probability", "tokens": "confidence", "prompt": "probabilities"}
     for request in golden:
         inputs = {key: tf.constant(decode_array(value)) for key, value in request["inputs"].items()}
@@ -208,12 +219,6 @@ def test_weights_in_fewer_bits_are_stored_and_used(weights):
             for kind, most in (("float16", 2e-3), ("int8", 3e-2)):
                 difference = np.abs(found[kind] - found["float32"]).max()
                 assert 0 < difference < most, (kind, key)
-    for kind in ("float16", "int8"):
-        # Training is the same, and what the weights cost is said.
-        assert metrics[kind]["test/loss"] == pytest.approx(metrics["float32"]["test/loss"])
-        cost = metrics[kind]["export/test/loss"] - metrics[kind]["test/loss"]
-        assert 0 < abs(cost) < 0.05
-    assert "export/test/loss" not in metrics["float32"]
 
 
 def test_a_model_starts_from_weights_in_fewer_bits(weights):
@@ -256,6 +261,11 @@ def about(signature, texts):
 def test_requests_that_arrive_together_get_their_own_answers(joined):
     export, signatures = joined
     assert b"BatchFunction" in (export / "saved_model.pb").read_bytes()
+    # In another process, for the threads that join requests never end.
+    warm_python.call(check_requests_that_arrive_together, export, signatures)
+
+
+def check_requests_that_arrive_together(export, signatures):
     # Two versions in one process, as while one takes the other's place.
     models = [tf.saved_model.load(str(export)) for _ in range(2)]
     texts = [" ".join(["Mary", "flew", "to", "Lima", "."] * (number % 7 + 1)) for number in range(40)]
@@ -276,6 +286,10 @@ def test_requests_that_arrive_together_get_their_own_answers(joined):
 
 def test_requests_of_no_rows_and_of_many(joined):
     export, (signature, *_) = joined
+    warm_python.call(check_numbers_of_rows, export, signature)
+
+
+def check_numbers_of_rows(export, signature):
     asked = tf.saved_model.load(str(export)).signatures[signature]
     for rows in (0, 1, ROWS, ROWS + 1, 3 * ROWS):
         texts = [f"word{'s of more' * (row % 3)}" for row in range(rows)]

@@ -1,5 +1,7 @@
 """What taggers are made of: layers, heads, feature templates, constraints and optimizers, from training to export."""
 
+import gc
+import weakref
 from itertools import pairwise
 
 import keras
@@ -205,3 +207,20 @@ def test_lbfgs_trains_log_linear_models(tmp_path):
         options = [each for each in LBFGS if override != "model=bilstm_crf" or not each.startswith("model")]
         with pytest.raises(InputError, match=message):
             run(tmp_path / "wrong", *options, override)
+
+
+def test_a_run_leaves_nothing_in_memory(tmp_path, monkeypatch):
+    models, compile_model = [], training.compile_model
+
+    def remember(model, *arguments):
+        models.append(weakref.ref(model))
+        compile_model(model, *arguments)
+
+    monkeypatch.setattr(training, "compile_model", remember)
+    run(
+        tmp_path, "model=lstm_crf", "model.units=4", "model.characters.kind=none", "trainer.epochs=1",
+        "limit.sentences=20", "tracking=off", "export=off",
+    )  # fmt: skip
+    assert len(models) == 1
+    gc.collect()
+    assert models[0]() is None
