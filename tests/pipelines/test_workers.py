@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
+from tests import warm_python
 from tests.pipelines.runs import ROOT, configured, run
 from trellis.components import workers
 from trellis.components.cluster import Cluster
@@ -45,14 +44,11 @@ BY_EM = {"agreement": ["model=agreement", "model.iterations={ibm1: 1, hmm: 1}", 
 
 def start(folder, runs):
     """Start two workers on these runs; return their exit statuses."""
-    command = [sys.executable, "-m", "tests.pipelines.worker", str(folder), json.dumps(list(runs.items()))]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        for environment in launch._environments(2)
-    ]
-    errors = [process.communicate(timeout=1800)[1] for process in processes]
-    codes = [process.returncode for process in processes]
-    assert codes in ([0, 0], [0, 9]), b"\n".join(errors).decode()
+    command = ["-m", "tests.pipelines.worker", folder, json.dumps(list(runs.items()))]
+    processes = [warm_python.start(*command, cwd=ROOT, **environment) for environment in launch._environments(2)]
+    errors = [process.stderr.read() for process in processes]
+    codes = [process.wait(1800) for process in processes]
+    assert codes in ([0, 0], [0, 9]), "\n".join(errors)
     return codes
 
 
