@@ -8,9 +8,8 @@ the same command continues there, and does not repeat runs that are finished.
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,16 +17,11 @@ from trellis.components.command import CommandParser, positive_int, probability,
 from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.metrics.learning_curve import Interval, LearningCurve
-from trellis.pipelines.configuration import Tree, plain
+from trellis.pipelines.child_runs import TaggerRuns, checked, train
 from trellis.pipelines.pictures import figure
-from trellis.pipelines.reading import check_first_lines, tagged_parts
-from trellis.pipelines.settings import validate
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 GROWTH = (1.5, 2.0, 4.0)  # of the training part, for scores without a target
-
-Metrics = dict[str, float]
-Train = Callable[[Sequence[str], Path], Metrics]
 
 
 class Run(NamedTuple):
@@ -65,8 +59,10 @@ def _shares(text: str) -> tuple[float, ...]:
 def _forecast(options: argparse.Namespace) -> None:
     if len(options.shares) * options.seeds < 4:
         raise InputError(f"--shares {len(options.shares)}, --seeds {options.seeds}: at least four runs are needed")
-    sentences = _training_sentences(options.overrides)
-    runs = measure(options.overrides, options.shares, options.seeds, options.folder, sentences, train)
+    share = "--shares says how much of the training part is used"
+    common = checked(options.overrides, "a forecast", {"limit.train": share, "limit.sentences": share})
+    sentences = common.sentences
+    runs = measure(common, options.shares, options.seeds, options.folder)
     try:
         curve = LearningCurve([run.sentences for run in runs], [run.score for run in runs])
     except ValueError as error:
@@ -77,71 +73,29 @@ def _forecast(options: argparse.Namespace) -> None:
     print(f"{options.folder / 'forecast.png'} and forecast.json")
 
 
-def _training_sentences(overrides: Sequence[str]) -> int:
-    """Check the arguments as `trellis train` does; return the number of sentences or texts of the training part."""
-    tree = Tree()
-    opened = tree.opened(overrides)
-    tree.check(opened)
-    config = tree.compose(opened)
-    validate(config)
-    if config.data.task not in ("ner", "pos"):
-        raise InputError(f"model={config.model.name}: is no tagger; a forecast is for taggers")
-    for key in ("limit.train", "limit.sentences"):
-        if config.limit.get(key.partition(".")[2]) is not None:
-            raise InputError(f"{key}: not here; --shares says how much of the training part is used")
-    check_first_lines(config)
-    return len(tagged_parts(plain(config.data))[1].get("train", ()))
-
-
-def measure(
-    overrides: Sequence[str], shares: Sequence[float], seeds: int, folder: Path, sentences: int, train: Train
-) -> list[Run]:
+def measure(common: TaggerRuns, shares: Sequence[float], seeds: int, folder: Path) -> list[Run]:
     """Train on each share of the training part with each seed; return the scores, and print them.
 
     Args:
-        overrides: what all runs have in common.
+        common: what all runs have in common.
         shares: of the training part.
         seeds: how many runs each share has.
         folder: where runs go, each into a folder of its own.
-        sentences: of the whole training part.
-        train: trains as overrides say, in a folder; returns the metrics.
     """
     runs = []
     for share in shares:
         for seed in range(1, seeds + 1):
-            own = [*overrides, f"limit.train={share:g}", f"seed={seed}", "tracking=off", "export=off"]
-            metrics = train(own, folder / f"train={share:g},seed={seed}")
+            own = [f"limit.train={share:g}", f"seed={seed}", "tracking=off", "export=off"]
+            metrics = train(common, own, folder / f"train={share:g},seed={seed}")
             name = next(
                 (f"{part}/{score}" for part in ("test", "dev") for score in ("f1", "accuracy")
                  if f"{part}/{score}" in metrics), None
             )  # fmt: skip
             if name is None:
                 raise InputError(f"{folder}: its runs have neither an F1 nor an accuracy")
-            runs.append(Run(max(1, round(share * sentences)), metrics[name]))
+            runs.append(Run(max(1, round(share * common.sentences)), metrics[name]))
             print(f"{runs[-1].sentences:>9,} sentences  {name} {runs[-1].score:.4f}", flush=True)
     return runs
-
-
-def train(overrides: Sequence[str], folder: Path) -> Metrics:
-    """Train in a process of its own, unless the folder has the metrics of the same command; return the metrics.
-
-    Raises:
-        InputError: the run failed.
-    """
-    command = folder / "command.json"
-    if not (folder / "metrics.json").is_file() or json.loads(command.read_text()) != list(overrides):
-        log = folder / "output.log"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "metrics.json").unlink(missing_ok=True)
-        command.write_text(json.dumps(list(overrides)))
-        with open(log, "w", encoding="utf-8") as output:
-            arguments = [sys.executable, "-m", "trellis", "train", *overrides, f'hydra.run.dir="{folder}"']
-            done = subprocess.run(arguments, stdout=output, stderr=subprocess.STDOUT, check=False)
-        if done.returncode or not (folder / "metrics.json").is_file():
-            last = (log.read_text(encoding="utf-8").strip().splitlines() or ["no output"])[-1]
-            raise InputError(f"{folder}: the run failed: {last}")
-    metrics: Metrics = json.loads((folder / "metrics.json").read_text())
-    return metrics
 
 
 def report(curve: LearningCurve, sentences: int, target: float | None) -> list[str]:

@@ -38,6 +38,11 @@ class Limit(Schema):
     sentences: Count | None = described("use only this many examples of each part; null: all")
     train: Share | None = described("taggers: use this share of the training sentences, drawn at random; null: all")
     overfit: bool = described("use the training examples as dev and test too")
+    leave_out: Annotated[str, Field(pattern=r"^[1-9]\d*/[1-9]\d*$")] | None = Field(
+        description="taggers: leave this fold out of training, and write how probable its labels are to "
+        "reports/left_out.jsonl; 2/5: the second of five; null: none",
+        json_schema_extra={"expected": "a fold, such as 2/5, or null"},
+    )
 
 
 class Threads(Schema):

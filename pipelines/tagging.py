@@ -26,8 +26,9 @@ from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import entity_confidence, reading, segment_statistics, tagging_reports
+from trellis.pipelines import entity_confidence, left_out, reading, segment_statistics, tagging_reports
 from trellis.pipelines.entity_confidence import FoundEntities
+from trellis.pipelines.left_out import Fold, LeftOut
 from trellis.pipelines.settings import TaggingSections
 from trellis.pipelines.tag_predictions import Predictions, predictor
 from trellis.pipelines.task import (
@@ -56,11 +57,13 @@ class TaggedData(Data):
         parts: sentences of each part.
         tags: the tags that the model learns, sorted: those of `data.scheme`.
         output_tags: the tag in BIO2 that the export returns for each of them.
+        left_out: the fold that is left out of training, among the parts too; None without `limit.leave_out`.
     """
 
     parts: Mapping[str, Sequence[Sentence]]
     tags: Sequence[str]
     output_tags: Sequence[str]
+    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +148,14 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             if self.config.model.get("constraints") == "training":
                 parts = tagged.possible(files, parts)
         parts = self.limited(parts)
+        fold = None
+        if self.config.limit.get("leave_out"):
+            parts["train"], fold = self._without_fold(parts["train"])
         if data.get("max_length"):
             parts = {part: tagged.divided(sentences, data["max_length"]) for part, sentences in parts.items()}
         tags = self._learned_tags(parts, files)
+        if fold is not None:
+            parts[left_out.PART] = fold.sentences
         sizes = ", ".join(
             f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
             for part, sentences in parts.items()
@@ -158,7 +166,21 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             parts=parts,
             tags=tags,
             output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
+            left_out=fold,
         )
+
+    def _without_fold(self, sentences: Sequence[Sentence]) -> tuple[Sequence[Sentence], LeftOut]:
+        """Return the training part without the fold of `limit.leave_out`, and the fold."""
+        fold = Fold.parse(self.config.limit.leave_out)
+        rows = fold.rows(sentences, self.config.seed)
+        longest = self.config.data.get("max_length")
+        pieces = [
+            (piece, row)
+            for row in rows
+            for piece in (tagged.divided([sentences[row]], longest) if longest else [sentences[row]])
+        ]
+        own, rows_of_pieces = zip(*pieces, strict=True) if pieces else ((), ())
+        return fold.without(sentences, rows), LeftOut(own, rows_of_pieces)
 
     def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Source]) -> list[str]:
         """Return the tags of the training part, sorted; warn of tags elsewhere that it lacks."""
@@ -387,13 +409,26 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         diagnosis: Mapping[str, Any] | None = None,
     ) -> None:
         """Write the predictions, the tables, the confusion matrix, the worst errors, and how sure entities are."""
-        del model, diagnosis
+        del diagnosis
         part = held_out_part(outcome.predictions)
         predicted, losses, _ = outcome.predictions[part]
         sentences = encoded.data.parts[part]
         tagging_reports.write(folder, self.run_name(folder), part, sentences, predicted, losses, self.entities)
         if outcome.calibration is not None:
             entity_confidence.write(folder, outcome.entities[part], outcome.calibration)
+        data = encoded.data
+        if data.left_out is not None:
+            left_out.write(
+                folder / left_out.FILE,
+                data.files["train"],
+                data.left_out,
+                outcome.predictions[left_out.PART],
+                model,
+                encoded.held_out[left_out.PART],
+                data.output_tags,
+                self.config.batching,
+                self.entities,
+            )
 
     # Exporting
 

@@ -174,7 +174,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         headline: the scores that the summary of a run shows, without their part; all of them if it is empty.
         embeds_words: whether its models have word vectors, which `init_from` can set.
         wide: whether most of the work is large matrix products, for which all cores take one operation together.
-        grows: whether its training part can be a share of the whole, see `limit.train`.
+        grows: whether its training part can be a part of the whole, see `limit.train` and `limit.leave_out`.
         keeps_last: whether the result is the model of the last epoch, whatever its score on dev.
         has_precision_dial: whether an export can drop answers below a probability, see `export.precision`.
 
@@ -202,6 +202,9 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
         share = config.limit.get("train")
         if share is not None and not self.grows:
             raise InputError(f"limit.train={share:g}: has no effect on model={config.model.name}; use limit.sentences")
+        fold = config.limit.get("leave_out")
+        if fold is not None and not self.grows:
+            raise InputError(f"limit.leave_out={fold}: has no effect on model={config.model.name}; taggers alone have it")
         precision = config.export.get("precision")
         if precision is not None and not self.has_precision_dial:
             raise InputError(

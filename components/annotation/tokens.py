@@ -88,7 +88,7 @@ def sentences_of(
         InputError: tags cannot express a span, and the policy is `error`; names the file and line.
     """
     sentences, empty, problems = [], 0, SpanProblems(policy)
-    for text, words, tokens in _tokenized(texts, tokenizer):
+    for document, (text, words, tokens) in enumerate(_tokenized(texts, tokenizer)):
         if not words:
             empty += 1
             if not text.spans:
@@ -98,7 +98,7 @@ def sentences_of(
         for start, stop in pairwise(bounds):
             if start < stop:
                 lines = () if text.line is None else [text.line] * (stop - start)
-                sentences.append(Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines, text.file))
+                sentences.append(Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines, text.file, document))
     problems.report(path)
     if empty:
         log.warning("%s: %d %s left out: without words", path, empty, "text" if empty == 1 else "texts")

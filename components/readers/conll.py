@@ -23,11 +23,13 @@ class _Row(NamedTuple):
         line_number: from 1.
         fields: the columns.
         may_be_comment: whether it begins with `#` where a sentence begins.
+        document: the number of its document.
     """
 
     line_number: int
     fields: list[str]
     may_be_comment: bool
+    document: int
 
 
 def read(
@@ -36,7 +38,7 @@ def read(
     """Read the sentences of a CoNLL file.
 
     Columns are split at tabs if the line has any, else at runs of ASCII spaces, so a token may hold U+00A0, U+3000 or
-    a control character (and, between tabs, a space). Lines that begin with `-DOCSTART-` end a sentence and are
+    a control character (and, between tabs, a space). Lines that begin with `-DOCSTART-` begin a document and are
     skipped.
 
     A line before a sentence that begins with `#` is a comment unless it has the columns of a token: as many as the
@@ -85,7 +87,7 @@ def read(
     sentences = []
     for rows in blocks:
         rows = [row for row in rows if not is_comment(row)]
-        for line_number, fields, _ in rows:
+        for line_number, fields, *_ in rows:
             if len(fields) != width:
                 raise InputError(
                     f"{path}:{line_number}: {len(fields)} columns, expected {width} (as in line {first.line_number})"
@@ -94,25 +96,28 @@ def read(
                 if not fields[index]:
                     raise InputError(f"{path}:{line_number}: the {name} is empty")
         if rows:
-            chosen = ([fields[index] for index in indices.values()] for _, fields, _ in rows)
-            sentences.append(Sentence.from_rows(chosen, columns or (), [row.line_number for row in rows]))
+            chosen = ([row.fields[index] for index in indices.values()] for row in rows)
+            lines = [row.line_number for row in rows]
+            sentences.append(Sentence.from_rows(chosen, columns or (), lines, rows[0].document))
     return sentences
 
 
 def _blocks(path: FilePath) -> Iterator[list[_Row]]:
     """Yield the lines between empty lines, document marks and comments such as `# id = 5`."""
     rows: list[_Row] = []
+    document = 0
     for line_number, line in read_lines(path):
         fields = line.split("\t") if "\t" in line else [field for field in line.split(" ") if field]
         if is_blank(line) or fields[0] == DOCUMENT:
             if rows:
                 yield rows
             rows = []
+            document += not is_blank(line)
             continue
         if rows and not rows[-1].may_be_comment and _KEY_AND_VALUE.match(line):
             yield rows
             rows = []
         begins = not rows or rows[-1].may_be_comment
-        rows.append(_Row(line_number, fields, begins and line.startswith("#")))
+        rows.append(_Row(line_number, fields, begins and line.startswith("#"), document))
     if rows:
         yield rows

@@ -18,6 +18,7 @@ class Sentence:
         lines: the line of each token in its file, from 1; empty where a reader does not say. Sentences are equal
             wherever they stand.
         file: their file, where a part has several; else None.
+        document: the number of its document in the file; 0 for all where a reader does not say.
     """
 
     tokens: tuple[str, ...]
@@ -25,17 +26,25 @@ class Sentence:
     columns: dict[str, tuple[str, ...]] | None = None
     lines: Sequence[int] = field(default=(), compare=False, repr=False)
     file: FilePath | None = field(default=None, compare=False, repr=False)
+    document: int = field(default=0, compare=False, repr=False)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[Sequence[str]], columns: Iterable[str] = (), lines: Sequence[int] = ()) -> Self:
+    def from_rows(
+        cls,
+        rows: Iterable[Sequence[str]],
+        columns: Iterable[str] = (),
+        lines: Sequence[int] = (),
+        document: int = 0,
+    ) -> Self:
         """Return the sentence whose tokens are the rows: the word, its tag, and the value of each named column."""
         tokens, tags, *others = zip(*rows, strict=True)
         names = tuple(columns)
         if lines and lines[-1] - lines[0] == len(lines) - 1:
             lines = range(lines[0], lines[-1] + 1)
-        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None, lines)
+        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None, lines, document=document)
 
     def cut(self, start: int, stop: int) -> "Sentence":
         """Return the tokens from `start` up to, not including, `stop`."""
         columns = None if self.columns is None else {name: each[start:stop] for name, each in self.columns.items()}
-        return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, self.lines[start:stop], self.file)
+        rest = self.lines[start:stop], self.file, self.document
+        return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, *rest)

@@ -21,9 +21,9 @@ def trained(monkeypatch):
     """Runs that end with the scores of a law, and what each was asked for."""
     asked = []
 
-    def train(overrides, folder):
-        asked.append((list(overrides), folder.name))
-        share = float(next(each for each in overrides if each.startswith("limit.train=")).partition("=")[2])
+    def train(common, own, folder):
+        asked.append(([*common.overrides, *own], folder.name))
+        share = float(next(each for each in own if each.startswith("limit.train=")).partition("=")[2])
         return {"dev/f1": 0.1, "test/f1": law(round(share * 700))}
 
     monkeypatch.setattr(forecast, "train", train)

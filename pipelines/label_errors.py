@@ -1,0 +1,207 @@
+"""Which labels are wrong: `trellis label errors model=bilstm_crf data=annotated data.path=labelled.json`
+
+Trains a tagger once for each fold of the training part, without that fold (limit.leave_out), with the other arguments
+as `trellis train` takes them. So every label is judged by a model that has not seen it. Lists the labels whose exact
+probability is below one half, the least probable first: entities of the wrong type or extent, entities that are none,
+and entities that were overlooked. Documents, where they are known, and sentences are not divided between folds; a
+sentence with the same words as one of the fold is left out too. Each run goes to a folder of its own below --folder;
+the same command continues there, and does not repeat runs that are finished.
+"""
+
+import argparse
+import contextlib
+import html
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.markup import escape
+from rich.table import Table
+
+from trellis.components.annotation.records import write_records
+from trellis.components.command import CommandParser, positive_int, run_command
+from trellis.components.errors import InputError
+from trellis.components.files import atomic_write
+from trellis.pipelines.child_runs import TaggerRuns, checked, train
+from trellis.pipelines.pages import page
+from trellis.pipelines.terminal import OutputConsole
+
+LIKELY = 0.5  # labels of at least this probability are not listed
+SHOWN = 10  # on the terminal
+ON_PAGE = 300
+
+Span = Mapping[str, Any]  # type, start, end, probability
+Sentence = Mapping[str, Any]  # a line of `reports/left_out.jsonl`
+
+
+class Place(NamedTuple):
+    """Where labels are improbable: entities that overlap, as they are labelled and as a model finds them.
+
+    Attributes:
+        probability: that of the labels: of the least probable entity, or of the least probable tag outside of entities.
+        start, end: the tokens from `start` up to, not including, `end`.
+        gold, predicted: the entities there; for other tags, one entity per token.
+        sentence: what is known of the sentence.
+    """
+
+    probability: float
+    start: int
+    end: int
+    gold: Sequence[Span]
+    predicted: Sequence[Span]
+    sentence: Sentence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    parser = CommandParser("trellis label errors", __doc__)
+    parser.add_argument("overrides", nargs="*", help="arguments of trellis train: model=…, data=…, key=value")
+    parser.add_argument("--folds", type=positive_int, default=5, help="number of folds, and of models (5)")
+    parser.add_argument("--folder", type=Path, default=Path("outputs/label_errors"), help="(outputs/label_errors)")
+    return run_command(parser, _errors, parser.parse_args(arguments))
+
+
+def _errors(options: argparse.Namespace) -> None:
+    if options.folds < 2:
+        raise InputError(f"--folds {options.folds}: at least two are needed")
+    common = checked(options.overrides, "a search for label errors", {"limit.leave_out": "--folds says how many folds"})
+    sentences = left_out(common, options.folds, options.folder)
+    found = improbable(sentences)
+    subject = f"{common.config.model.name} on {common.config.data.name}"
+    with contextlib.ExitStack() as stack:
+        records, shown = (
+            stack.enter_context(atomic_write(options.folder / name)) for name in ("errors.jsonl", "errors.html")
+        )
+        records.write_text("".join(write_records(map(_record, found), as_list=False)), encoding="utf-8")
+        shown.write_text(_page(subject, found, len(sentences)), encoding="utf-8")
+    _show(found)
+    several = len({id(place.sentence) for place in found})
+    print(f"{len(found):,} improbable labels in {several:,} of {len(sentences):,} sentences")
+    print(f"{options.folder / 'errors.html'} and errors.jsonl")
+
+
+def left_out(common: TaggerRuns, folds: int, folder: Path) -> list[Sentence]:
+    """Train without each fold; return what the models say of the sentences that they have not seen.
+
+    Args:
+        common: what all runs have in common.
+        folds: how many there are.
+        folder: where runs go, each into a folder of its own.
+    """
+    sentences = []
+    for number in range(1, folds + 1):
+        own = folder / f"leave_out={number}of{folds}"
+        metrics = train(common, [f"limit.leave_out={number}/{folds}", "tracking=off", "export=off"], own)
+        with open(own / "reports" / "left_out.jsonl", encoding="utf-8") as file:
+            fold = [json.loads(line) for line in file]
+        sentences += fold
+        name = next((name for name in ("f1", "accuracy") if f"left_out/{name}" in metrics), None)
+        score = f"  {name} {metrics[f'left_out/{name}']:.4f}" if name else ""
+        print(f"fold {number} of {folds}  {len(fold):>7,} sentences{score}", flush=True)
+    return sentences
+
+
+def improbable(sentences: Sequence[Sentence]) -> list[Place]:
+    """Return the places whose labels are less probable than `LIKELY`, the least probable first."""
+    places = (place for sentence in sentences for place in _places(sentence))
+    return sorted((place for place in places if place.probability < LIKELY), key=lambda place: place.probability)
+
+
+def _places(sentence: Sentence) -> list[Place]:
+    """Return where a sentence has entities, labelled or found; those that overlap are in one place."""
+    spans = sorted((*sentence["gold"], *sentence["predicted"]), key=lambda span: (span["start"], span["end"]))
+    bounds: list[tuple[int, int]] = []
+    for span in spans:
+        if bounds and span["start"] < bounds[-1][1]:
+            bounds[-1] = bounds[-1][0], max(bounds[-1][1], span["end"])
+        else:
+            bounds.append((span["start"], span["end"]))
+    places = []
+    for start, end in bounds:
+        gold, predicted = (
+            [span for span in sentence[name] if start <= span["start"] < end] for name in ("gold", "predicted")
+        )
+        inside = {token for span in gold for token in range(span["start"], span["end"])}
+        outside = [sentence["probabilities"][token] for token in range(start, end) if token not in inside]
+        probability = min([*(span["probability"] for span in gold), *outside])
+        places.append(Place(probability, start, end, gold, predicted, sentence))
+    return places
+
+
+def _record(place: Place) -> dict[str, Any]:
+    """Return what `errors.jsonl` says of a place."""
+    sentence, tokens = place.sentence, slice(place.start, place.end)
+    return {
+        "probability": place.probability,
+        "place": sentence["places"][place.start],
+        "text": " ".join(sentence["tokens"][tokens]),
+        "start": place.start,
+        "end": place.end,
+        "gold": place.gold,
+        "predicted": place.predicted,
+        "probabilities": sentence["probabilities"][tokens],
+        "tokens": sentence["tokens"],
+        "tags": sentence["tags"],
+    }
+
+
+def _bracketed(place: Place, spans: Sequence[Span]) -> str:
+    """Return the words of a place with its entities in brackets: `[John Smith PER] said`."""
+    words = list(place.sentence["tokens"])
+    for span in spans:
+        words[span["start"]] = "[" + words[span["start"]]
+        words[span["end"] - 1] += f" {span['type']}]"
+    return " ".join(words[place.start : place.end])
+
+
+def _show(found: Sequence[Place]) -> None:
+    """Print the least probable labels as a table."""
+    if not found:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in ("probability", "labelled", "predicted", "place"):
+        table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
+    for place in found[:SHOWN]:
+        table.add_row(
+            f"{place.probability:.2g}",
+            escape(_bracketed(place, place.gold)),
+            escape(_bracketed(place, place.predicted)),
+            escape(place.sentence["places"][place.start]),
+        )
+    console = OutputConsole(highlight=False)
+    console.print()
+    console.print(table)
+    console.print()
+
+
+def _page(subject: str, found: Sequence[Place], sentences: int) -> str:
+    introduction = (
+        f"{len(found):,} labels of {sentences:,} sentences have a probability below {LIKELY:g} according to a model "
+        f"that has not seen them{f'; the first {ON_PAGE}' if len(found) > ON_PAGE else ''}. The number is the "
+        "probability. <span class=b>Red</span>: as labelled. <span class=g>Green</span>: as predicted, with the "
+        "probability of each entity."
+    )
+    style = (
+        "p{border-top:1px solid #ddd;padding-top:.6em}mark{background:#fff3c4;padding:.1em .15em}"
+        ".b{background:#fbdcd9}.g{background:#e2f2e4}small{font-size:13px}"
+    )
+    return page("Improbable labels", subject, introduction, map(_paragraph, found[:ON_PAGE]), style)
+
+
+def _paragraph(place: Place) -> str:
+    words = list(map(html.escape, place.sentence["tokens"]))
+    words[place.start] = f"<mark>{words[place.start]}"
+    words[place.end - 1] += "</mark>"
+    sure = " ".join(f"{span['probability']:.2f}" for span in place.predicted)
+    return (
+        f"<p><span class=n>{place.probability:.2g}</span>{' '.join(words)}<br>"
+        f"<span class=b>{html.escape(_bracketed(place, place.gold))}</span> → "
+        f"<span class=g>{html.escape(_bracketed(place, place.predicted))}</span> {sure}"
+        f"<small>{html.escape(place.sentence['places'][place.start])}</small></p>"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
