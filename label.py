@@ -14,7 +14,11 @@ from collections.abc import Sequence
 from trellis.components.command import output, report_error
 from trellis.components.errors import nearest
 
-ACTIONS = {"suggest": "trellis.serve.label", "forecast": "trellis.pipelines.forecast", "errors": "trellis.pipelines.label_errors"}
+ACTIONS = {
+    "suggest": "trellis.serve.label",
+    "forecast": "trellis.pipelines.forecast",
+    "errors": "trellis.pipelines.label_errors",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if name not in ACTIONS:
         unknown = f"{name}: no such action; did you mean {nearest(name, ACTIONS)}?"
-        report_error(
-            "trellis label", unknown if name else "no action; use trellis label suggest, forecast or errors"
-        )
+        report_error("trellis label", unknown if name else "no action; use trellis label suggest, forecast or errors")
         return 2
     status: int = importlib.import_module(ACTIONS[name]).main(arguments[1:])
     return status

@@ -2,10 +2,12 @@
 
 Trains a tagger once for each fold of the training part, without that fold (limit.leave_out), with the other arguments
 as `trellis train` takes them. So every label is judged by a model that has not seen it. Lists the labels whose exact
-probability is below one half, the least probable first: entities of the wrong type or extent, entities that are none,
-and entities that were overlooked. Documents, where they are known, and sentences are not divided between folds; a
-sentence with the same words as one of the fold is left out too. Each run goes to a folder of its own below --folder;
-the same command continues there, and does not repeat runs that are finished.
+probability is below one half, where the model is surest of something else first: entities of another type or extent,
+entities that may be none, and entities that were overlooked.
+
+Documents, where they are known, and sentences are not divided between folds; a sentence with the same words as one of
+the fold is left out too. Each run goes to a folder of its own below --folder; the same command continues there, and
+does not repeat runs that are finished.
 """
 
 import argparse
@@ -41,12 +43,14 @@ class Place(NamedTuple):
 
     Attributes:
         probability: that of the labels: of the least probable entity, or of the least probable tag outside of entities.
+        predicted_probability: the same of what the model finds instead; that of the labels is at most 1 minus this.
         start, end: the tokens from `start` up to, not including, `end`.
         gold, predicted: the entities there; for other tags, one entity per token.
         sentence: what is known of the sentence.
     """
 
     probability: float
+    predicted_probability: float
     start: int
     end: int
     gold: Sequence[Span]
@@ -104,9 +108,20 @@ def left_out(common: TaggerRuns, folds: int, folder: Path) -> list[Sentence]:
 
 
 def improbable(sentences: Sequence[Sentence]) -> list[Place]:
-    """Return the places whose labels are less probable than `LIKELY`, the least probable first."""
+    """Return the places whose labels are less probable than `LIKELY`, and differ from what the model finds.
+
+    First come those where the model is surest of what it finds. The probability of the labels would put long and rare
+    names first, all of whose readings are improbable.
+    """
     places = (place for sentence in sentences for place in _places(sentence))
-    return sorted((place for place in places if place.probability < LIKELY), key=lambda place: place.probability)
+    listed = (
+        place for place in places if place.probability < LIKELY and _extents(place.gold) != _extents(place.predicted)
+    )
+    return sorted(listed, key=lambda place: -place.predicted_probability)
+
+
+def _extents(spans: Sequence[Span]) -> list[tuple[Any, ...]]:
+    return [(span["type"], span["start"], span["end"]) for span in spans]
 
 
 def _places(sentence: Sentence) -> list[Place]:
@@ -123,11 +138,17 @@ def _places(sentence: Sentence) -> list[Place]:
         gold, predicted = (
             [span for span in sentence[name] if start <= span["start"] < end] for name in ("gold", "predicted")
         )
-        inside = {token for span in gold for token in range(span["start"], span["end"])}
-        outside = [sentence["probabilities"][token] for token in range(start, end) if token not in inside]
-        probability = min([*(span["probability"] for span in gold), *outside])
-        places.append(Place(probability, start, end, gold, predicted, sentence))
+        probability = _least(gold, sentence["probabilities"], start, end)
+        predicted_probability = _least(predicted, sentence["predicted_probabilities"], start, end)
+        places.append(Place(probability, predicted_probability, start, end, gold, predicted, sentence))
     return places
+
+
+def _least(spans: Sequence[Span], of_tags: Sequence[float], start: int, end: int) -> float:
+    """Return the lowest probability of entities, and of the tags outside of them."""
+    inside = {token for span in spans for token in range(span["start"], span["end"])}
+    outside = (of_tags[token] for token in range(start, end) if token not in inside)
+    return min([*(span["probability"] for span in spans), *outside])
 
 
 def _record(place: Place) -> dict[str, Any]:
@@ -135,6 +156,7 @@ def _record(place: Place) -> dict[str, Any]:
     sentence, tokens = place.sentence, slice(place.start, place.end)
     return {
         "probability": place.probability,
+        "predicted_probability": place.predicted_probability,
         "place": sentence["places"][place.start],
         "text": " ".join(sentence["tokens"][tokens]),
         "start": place.start,
@@ -161,14 +183,15 @@ def _show(found: Sequence[Place]) -> None:
     if not found:
         return
     table = Table(box=None, pad_edge=False)
-    for column in ("probability", "labelled", "predicted", "place"):
-        table.add_column(column, justify="right" if column == "probability" else "left", overflow="fold")
+    for column in ("labelled", "p", "predicted", "p", "place"):
+        table.add_column(column, justify="right" if column == "p" else "left", overflow="fold", no_wrap=column == "p")
     for place in found[:SHOWN]:
         table.add_row(
-            f"{place.probability:.2g}",
             escape(_bracketed(place, place.gold)),
+            f"{place.probability:.2g}",
             escape(_bracketed(place, place.predicted)),
-            escape(place.sentence["places"][place.start]),
+            f"{place.predicted_probability:.3f}",
+            escape(Path(place.sentence["places"][place.start]).name),
         )
     console = OutputConsole(highlight=False)
     console.print()
@@ -177,11 +200,11 @@ def _show(found: Sequence[Place]) -> None:
 
 
 def _page(subject: str, found: Sequence[Place], sentences: int) -> str:
+    first = f"; the first {ON_PAGE}" if len(found) > ON_PAGE else ""
     introduction = (
-        f"{len(found):,} labels of {sentences:,} sentences have a probability below {LIKELY:g} according to a model "
-        f"that has not seen them{f'; the first {ON_PAGE}' if len(found) > ON_PAGE else ''}. The number is the "
-        "probability. <span class=b>Red</span>: as labelled. <span class=g>Green</span>: as predicted, with the "
-        "probability of each entity."
+        f"{len(found):,} labels of {sentences:,} sentences are improbable to a model that has not seen them{first}. "
+        "<span class=b>Red</span>: as labelled. <span class=g>Green</span>: as predicted. Numbers are exact "
+        "probabilities; where the model is surest of something else comes first."
     )
     style = (
         "p{border-top:1px solid #ddd;padding-top:.6em}mark{background:#fff3c4;padding:.1em .15em}"
@@ -194,11 +217,10 @@ def _paragraph(place: Place) -> str:
     words = list(map(html.escape, place.sentence["tokens"]))
     words[place.start] = f"<mark>{words[place.start]}"
     words[place.end - 1] += "</mark>"
-    sure = " ".join(f"{span['probability']:.2f}" for span in place.predicted)
     return (
-        f"<p><span class=n>{place.probability:.2g}</span>{' '.join(words)}<br>"
-        f"<span class=b>{html.escape(_bracketed(place, place.gold))}</span> → "
-        f"<span class=g>{html.escape(_bracketed(place, place.predicted))}</span> {sure}"
+        f"<p>{' '.join(words)}<br>"
+        f"<span class=b>{html.escape(_bracketed(place, place.gold))}</span> {place.probability:.2g} → "
+        f"<span class=g>{html.escape(_bracketed(place, place.predicted))}</span> {place.predicted_probability:.3f}"
         f"<small>{html.escape(place.sentence['places'][place.start])}</small></p>"
     )
 

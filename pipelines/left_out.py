@@ -140,6 +140,7 @@ def write(
                 "tags": sentence.tags,
                 "predicted_tags": tags,
                 "probabilities": _rounded(of_each.gold),
+                "predicted_probabilities": _rounded(of_each.predicted),
             }
             if with_entities:
                 gold, predicted = (tag_schemes.entities(each, _BIO2) for each in (sentence.tags, tags))

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from omegaconf import DictConfig
 
+from trellis.components.annotation import sentence_weights
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
@@ -20,7 +21,7 @@ from trellis.components.metrics.calibration import Calibration
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
-from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence import UNLABELLED, Sentence
 from trellis.components.readers.sources import Source
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes, templates
@@ -75,7 +76,7 @@ class EncodedSentences(Encoded):
         vectorizer: tokens to ids.
         columns: names of the columns that the model reads besides words.
         vectors: pretrained vectors by word.
-        train: the training part, its tags those of `data.tags`; -1 for a tag that is hidden.
+        train: the training part, its tags those of `data.tags`; sets of them where some are missing or hidden.
         held_out: dev and test, their tags those of `data.output_tags`.
     """
 
@@ -141,7 +142,10 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         """Read the sentences of each part."""
         data = self.plain("data")
         files, parts = reading.tagged_sentences(data, self.config.text.tokenizer)
-        written = ""
+        written, marker = "", data.get("unlabelled")
+        if marker is not None:
+            self._check_unlabelled(marker)
+            parts = tagged.unlabelled(files, parts, marker)
         if self.entities:
             parts, scheme = tagged.in_bio2(files, parts)
             written = f", written in {scheme}"
@@ -160,6 +164,8 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
             for part, sentences in parts.items()
         )
+        if marker is not None:
+            sizes += f"; {sum(s.tags.count(UNLABELLED) for s in parts['train']):,} of the training part without a label"
         return TaggedData(
             files=files,
             description=f"{data['name']}: {sizes}; {len(tags)} tags{written}",
@@ -168,6 +174,17 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
             left_out=fold,
         )
+
+    def _check_unlabelled(self, marker: str) -> None:
+        """Raise InputError for settings that need every label."""
+        unfit = {
+            f"limit.leave_out={self.config.limit.get('leave_out')}": self.config.limit.get("leave_out") is not None,
+            f"limit.overfit={self.config.limit.overfit}".lower(): self.config.limit.overfit,
+            "data.scheme=iobes": self.config.data.scheme == "iobes" and self.entities,
+        }
+        for setting, given in unfit.items():
+            if given:
+                raise InputError(f"data.unlabelled={marker}: not with {setting}, which needs a label for every token")
 
     def _without_fold(self, sentences: Sequence[Sentence]) -> tuple[Sequence[Sentence], LeftOut]:
         """Return the training part without the fold of `limit.leave_out`, and the fold."""
@@ -184,15 +201,17 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Source]) -> list[str]:
         """Return the tags of the training part, sorted; warn of tags elsewhere that it lacks."""
-        counts = Counter(tag for sentence in parts["train"] for tag in sentence.tags)
+        counts = Counter(tag for sentence in parts["train"] for tag in sentence.tags if tag != UNLABELLED)
         if len(counts) < 2:
-            raise InputError(f"{files['train']}: every token has the tag {next(iter(counts))!r}; nothing to learn")
+            tag = next(iter(counts), UNLABELLED)
+            raise InputError(f"{files['train']}: every token has the tag {tag!r}; nothing to learn")
         for part in ("dev", "test"):
             unseen = Counter(t for s in parts.get(part, ()) for t in s.tags if t not in counts)
             if unseen:
                 named = ", ".join(f"{tag} ({count}×)" for tag, count in unseen.most_common())
                 log.warning("%s: tags that training never saw, counted as wrong: %s", files[part], named)
-        return sorted({tag for sentence in self._as_learned(parts["train"]) for tag in sentence.tags})
+        learned = {tag for sentence in self._as_learned(parts["train"]) for tag in sentence.tags}
+        return sorted(learned - {UNLABELLED})
 
     def _as_learned(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
         """Return sentences with their tags in the scheme that the model learns."""
@@ -239,17 +258,24 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             min_value_count=model.get("min_count", 1),
         )
 
-        def encoded(sentences: Sequence[Sentence], tags: Sequence[str]) -> EncodedCorpus:
+        def encoded(sentences: Sequence[Sentence], tags: Sequence[str], **options: Any) -> EncodedCorpus:
             read = [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
-            return EncodedCorpus(read, vectorizer, tags)
+            return EncodedCorpus(read, vectorizer, tags, **options)
 
+        weights = self.config.data.get("weights")
+        learned = self._partly_labelled(self._as_learned(train))
         return EncodedSentences(
             words=vectorizer.words,
             data=data,
             vectorizer=vectorizer,
             columns=columns,
             vectors=known_vectors,
-            train=encoded(self._partly_labelled(self._as_learned(train)), data.tags),
+            train=encoded(
+                learned,
+                data.tags,
+                partial=any(UNLABELLED in sentence.tags for sentence in learned),
+                weights=None if weights is None else sentence_weights.read(weights, train),
+            ),
             held_out={
                 part: encoded(sentences, data.output_tags) for part, sentences in data.parts.items() if part != "train"
             },
@@ -284,7 +310,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         hidden = np.random.default_rng(self.config.seed).permutation(len(sentences))[round(share * len(sentences)) :]
         sentences = list(sentences)
         for index in hidden:
-            sentences[index] = replace(sentences[index], tags=(None,) * len(sentences[index].tags))
+            sentences[index] = replace(sentences[index], tags=(UNLABELLED,) * len(sentences[index].tags))
         return sentences
 
     def batch(self, encoded: EncodedSentences) -> Batches:

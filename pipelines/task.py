@@ -204,7 +204,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
             raise InputError(f"limit.train={share:g}: has no effect on model={config.model.name}; use limit.sentences")
         fold = config.limit.get("leave_out")
         if fold is not None and not self.grows:
-            raise InputError(f"limit.leave_out={fold}: has no effect on model={config.model.name}; taggers alone have it")
+            raise InputError(f"limit.leave_out={fold}: has no effect on model={config.model.name}; it is for taggers")
         precision = config.export.get("precision")
         if precision is not None and not self.has_precision_dial:
             raise InputError(

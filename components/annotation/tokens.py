@@ -98,7 +98,9 @@ def sentences_of(
         for start, stop in pairwise(bounds):
             if start < stop:
                 lines = () if text.line is None else [text.line] * (stop - start)
-                sentences.append(Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines, text.file, document))
+                sentences.append(
+                    Sentence(tuple(words[start:stop]), tuple(tags[start:stop]), None, lines, text.file, document)
+                )
     problems.report(path)
     if empty:
         log.warning("%s: %d %s left out: without words", path, empty, "text" if empty == 1 else "texts")

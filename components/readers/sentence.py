@@ -6,6 +6,8 @@ from typing import Self
 
 from trellis.components.types import FilePath
 
+UNLABELLED = ""  # the tag of a token of training that may have any tag
+
 
 @dataclass(frozen=True)
 class Sentence:
@@ -13,7 +15,7 @@ class Sentence:
 
     Attributes:
         tokens: the words.
-        tags: the tag of each token.
+        tags: the tag of each token; `UNLABELLED` where `tagged.unlabelled` found none.
         columns: further annotations of each token, by the name of their column; None if none were requested.
         lines: the line of each token in its file, from 1; empty where a reader does not say. Sentences are equal
             wherever they stand.

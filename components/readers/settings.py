@@ -1,6 +1,6 @@
 """Schemas of datasets."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -121,6 +121,13 @@ class TaggedSentences(Dataset):
     split_seed: CountOrZero = optional("seed of the split")
     scheme: Literal["bio2", "iobes"] = described("tag scheme that the model learns; scores and exports use BIO2")
     max_length: Count | None = optional("maximum tokens; cut longer sentences, preferably after a full stop")
+    unlabelled: Annotated[str, Field(min_length=1)] | None = optional(
+        "the tag of tokens of the training part that may have any tag, such as _ or ?; null: every token has a label"
+    )
+    weights: str | None = optional(
+        "errors.jsonl of trellis label errors: a sentence counts as much in training as its least probable label; "
+        "null: all count alike"
+    )
 
 
 class Bitext(Dataset):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trellis.components.errors import InputError
-from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence import UNLABELLED, Sentence
 from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.text.tag_schemes import Scheme, UnknownTagError
@@ -55,13 +55,14 @@ def in_bio2(
     """Return the parts with entities in BIO2, whichever scheme each is written in, and the scheme of the training part.
 
     Raises:
-        InputError: a tag is in no scheme, or not in that of the others; names the file and line.
+        InputError: a tag is in no scheme, or not in that of the others; names the file and line. Or tags are in another
+            scheme than BIO2, and some are missing: which token an entity ends at could not be told.
     """
     converted: dict[str, Sequence[Sentence]] = {}
     foreign: dict[Scheme, list[str]] = {}
     first: Scheme | None = None
     for part, sentences in parts.items():
-        tags = [sentence.tags for sentence in sentences]
+        tags = [filled(sentence.tags) for sentence in sentences]
         try:
             scheme = tag_schemes.recognize(tags)
         except UnknownTagError as error:
@@ -73,13 +74,49 @@ def in_bio2(
         first = first or scheme
         converted[part] = sentences
         if scheme != Scheme("BIO2") or any("o" in row for row in tags):
+            if scheme.name != "BIO2" and any(UNLABELLED in sentence.tags for sentence in sentences):
+                raise InputError(f"{files[part]}: tags are written in {scheme}; data.unlabelled needs BIO2")
             foreign.setdefault(scheme, []).append(str(files[part]))
-            converted[part] = [
-                replace(sentence, tags=tag_schemes.convert(sentence.tags, "bio2", scheme)) for sentence in sentences
-            ]
+            converted[part] = [_converted(sentence, scheme) for sentence in sentences]
     for scheme, names in foreign.items():
         log.warning("%s: tags are written in %s; converted to BIO2", ", ".join(names), scheme)
     return converted, first or Scheme("BIO2")
+
+
+def unlabelled(
+    files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]], marker: str
+) -> dict[str, Sequence[Sentence]]:
+    """Return the parts with `UNLABELLED` for the tag `marker`, which only the training part may have.
+
+    Raises:
+        InputError: no token has it, or one of another part; names the file and line.
+    """
+    for part, sentences in parts.items():
+        for index, sentence in enumerate(sentences):
+            if part != "train" and marker in sentence.tags:
+                where = place(files[part], sentences, index, sentence.tags.index(marker))
+                raise InputError(f"{where}: the tag is data.unlabelled={marker}; dev and test need labels everywhere")
+    hidden = [
+        replace(sentence, tags=tuple(UNLABELLED if tag == marker else tag for tag in sentence.tags))
+        for sentence in parts["train"]
+    ]
+    if not any(UNLABELLED in sentence.tags for sentence in hidden):
+        raise InputError(f"{files['train']}: no token has the tag data.unlabelled={marker}")
+    return {**parts, "train": hidden}
+
+
+def filled(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return BIO2 tags with one that suits the next token's wherever there is none: `O`, or `B-` before `I-`."""
+    following = (*tags[1:], "O")
+    return tuple(
+        tag or (f"B-{after[2:]}" if after.startswith("I-") else "O") for tag, after in zip(tags, following, strict=True)
+    )
+
+
+def _converted(sentence: Sentence, scheme: Scheme) -> Sentence:
+    """Return a sentence with its tags in BIO2; those that are missing stay so."""
+    tags = tag_schemes.convert(filled(sentence.tags), "bio2", scheme)
+    return replace(sentence, tags=tuple(tag and new for tag, new in zip(sentence.tags, tags, strict=True)))
 
 
 def possible(files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]]) -> dict[str, Sequence[Sentence]]:
@@ -89,7 +126,7 @@ def possible(files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]
     """
     repaired: dict[str, Sequence[Sentence]] = {}
     for part, sentences in parts.items():
-        repaired[part] = [replace(s, tags=tag_schemes.convert(s.tags, "bio2", Scheme("BIO2"))) for s in sentences]
+        repaired[part] = [_converted(sentence, Scheme("BIO2")) for sentence in sentences]
         changed = [
             (index, next(token for token, tag in enumerate(before.tags) if tag != after.tags[token]))
             for index, (before, after) in enumerate(zip(sentences, repaired[part], strict=True))

@@ -58,8 +58,8 @@ class Scheme(NamedTuple):
         return self.name if self.form == "B-TYPE" else f"{self.name} (written {self.form})"
 
     def split(self, tag: str) -> tuple[str, str]:
-        """Return the position, `B`, `I`, `E`, `S` or `O`, and the type of a tag."""
-        if tag in ("O", "o"):
+        """Return the position, `B`, `I`, `E`, `S` or `O`, and the type of a tag; a missing one counts as outside."""
+        if tag in ("O", "o", ""):
             return "O", ""
         match = _PATTERNS[self.form].fullmatch(tag)
         if match is None:
