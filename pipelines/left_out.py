@@ -18,9 +18,9 @@ from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
 from trellis.components.readers import tagged
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches
-from trellis.components.types import FilePath
 from trellis.pipelines.tag_predictions import Predictions
 
 PART = "left_out"
@@ -54,10 +54,10 @@ class Fold(NamedTuple):
         Folds are made of whole documents if there are at least `DOCUMENTS` for each, otherwise of sentences, drawn at
         random.
         """
-        documents = [sentence.document for sentence in sentences]
+        documents: list[Any] = [(sentence.file, sentence.document) for sentence in sentences]
         if len(set(documents)) < DOCUMENTS * self.folds:
             documents = list(range(len(sentences)))
-        distinct = sorted(set(documents))
+        distinct = list(dict.fromkeys(documents))
         order = np.random.default_rng(seed).permutation(len(distinct))
         own = {distinct[index] for index in order[self.number - 1 :: self.folds]}
         return [row for row, document in enumerate(documents) if document in own]
@@ -107,7 +107,7 @@ class _Posteriors(NamedTuple):
 
 def write(
     path: Path,
-    source: FilePath,
+    source: Source,
     left_out: LeftOut,
     predictions: Predictions,
     model: keras.Model,
@@ -157,10 +157,10 @@ def write(
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def _places(source: FilePath, sentence: Sentence, row: int) -> list[str]:
+def _places(source: Source, sentence: Sentence, row: int) -> list[str]:
     """Return where each token is, as well as the reader says it."""
     if not sentence.lines:
-        return [f"{source}: sentence {row + 1}"] * len(sentence.tokens)
+        return [f"{sentence.file or source}: sentence {row + 1}"] * len(sentence.tokens)
     return [tagged.place(source, [sentence], 0, token) for token in range(len(sentence.tokens))]
 
 
