@@ -2,8 +2,8 @@
 
 Trains a tagger once for each fold of the training part, without that fold (limit.leave_out), with the other arguments
 as `trellis train` takes them. So every label is judged by a model that has not seen it. Lists the labels whose exact
-probability is below one half, where the model is surest of something else first: entities of another type or extent,
-entities that may be none, and entities that were overlooked.
+probability is below one half, the most suspicious first: entities of another type or extent, entities that may be none,
+and entities that were overlooked.
 
 Documents, where they are known, and sentences are not divided between folds; a sentence with the same words as one of
 the fold is left out too. Each run goes to a folder of its own below --folder; the same command continues there, and
@@ -33,6 +33,7 @@ from trellis.pipelines.terminal import OutputConsole
 LIKELY = 0.5  # labels of at least this probability are not listed
 SHOWN = 10  # on the terminal
 ON_PAGE = 300
+CERTAIN = 1e-4  # a model is never surer than 1 minus this
 
 Span = Mapping[str, Any]  # type, start, end, probability
 Sentence = Mapping[str, Any]  # a line of `reports/left_out.jsonl`
@@ -56,6 +57,22 @@ class Place(NamedTuple):
     gold: Sequence[Span]
     predicted: Sequence[Span]
     sentence: Sentence
+
+    @property
+    def differs(self) -> bool:
+        """Whether the model finds something else."""
+        gold, predicted = (
+            [(span["type"], span["start"], span["end"]) for span in spans] for spans in (self.gold, self.predicted)
+        )
+        return gold != predicted
+
+    @property
+    def bound(self) -> float:
+        """The product of two bounds of the probability: the lowest posterior of a tag, and the rest that what the model
+        finds leaves. Unlike the probability itself, they are not low for the mere reason that an entity is long.
+        """
+        of_tag = min(self.sentence["probabilities"][self.start : self.end])
+        return float(of_tag * max(1 - self.predicted_probability, CERTAIN))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,20 +125,10 @@ def left_out(common: TaggerRuns, folds: int, folder: Path) -> list[Sentence]:
 
 
 def improbable(sentences: Sequence[Sentence]) -> list[Place]:
-    """Return the places whose labels are less probable than `LIKELY`, and differ from what the model finds.
-
-    First come those where the model is surest of what it finds. The probability of the labels would put long and rare
-    names first, all of whose readings are improbable.
-    """
+    """Return the places whose labels are less probable than `LIKELY`, ordered by `Place.bound`, the lowest first."""
     places = (place for sentence in sentences for place in _places(sentence))
-    listed = (
-        place for place in places if place.probability < LIKELY and _extents(place.gold) != _extents(place.predicted)
-    )
-    return sorted(listed, key=lambda place: -place.predicted_probability)
-
-
-def _extents(spans: Sequence[Span]) -> list[tuple[Any, ...]]:
-    return [(span["type"], span["start"], span["end"]) for span in spans]
+    listed = (place for place in places if place.probability < LIKELY and place.differs)
+    return sorted(listed, key=lambda place: place.bound)
 
 
 def _places(sentence: Sentence) -> list[Place]:
@@ -204,7 +211,7 @@ def _page(subject: str, found: Sequence[Place], sentences: int) -> str:
     introduction = (
         f"{len(found):,} labels of {sentences:,} sentences are improbable to a model that has not seen them{first}. "
         "<span class=b>Red</span>: as labelled. <span class=g>Green</span>: as predicted. Numbers are exact "
-        "probabilities; where the model is surest of something else comes first."
+        "probabilities; the most suspicious labels come first."
     )
     style = (
         "p{border-top:1px solid #ddd;padding-top:.6em}mark{background:#fff3c4;padding:.1em .15em}"
