@@ -1,13 +1,13 @@
 """Which labels are wrong: `trellis label errors model=bilstm_crf data=annotated data.path=labelled.json`
 
-Trains a tagger once for each fold of the training part, without that fold (limit.leave_out), with the other arguments
-as `trellis train` takes them. So every label is judged by a model that has not seen it. Lists the labels whose exact
-probability is below one half, the most suspicious first: entities of another type or extent, entities that may be none,
-and entities that were overlooked.
+Lists labels of the training part that are improbable to a model that has not seen them, the most suspicious first:
+entities with another type or extent, entities that may be none, and entities that were overlooked. To this end, a
+tagger is trained once per fold of the training part, on everything outside of the fold (limit.leave_out), with the
+other arguments as `trellis train` takes them. Labels with an exact probability of one half or more are not listed.
 
-Documents, where they are known, and sentences are not divided between folds; a sentence with the same words as one of
-the fold is left out too. Each run goes to a folder of its own below --folder; the same command continues there, and
-does not repeat runs that are finished.
+A fold consists of whole documents where the format has them, otherwise of sentences. Copies of its sentences are left
+out of training too. Each run goes to a folder of its own below --folder. If the command is interrupted, run it again:
+it does not repeat finished runs.
 """
 
 import argparse
@@ -40,14 +40,14 @@ Sentence = Mapping[str, Any]  # a line of `reports/left_out.jsonl`
 
 
 class Place(NamedTuple):
-    """Where labels are improbable: entities that overlap, as they are labelled and as a model finds them.
+    """Tokens with entities that overlap, labelled or predicted. Of tags that are not entities, each token is a place.
 
     Attributes:
-        probability: that of the labels: of the least probable entity, or of the least probable tag outside of entities.
-        predicted_probability: the same of what the model finds instead; that of the labels is at most 1 minus this.
-        start, end: the tokens from `start` up to, not including, `end`.
-        gold, predicted: the entities there; for other tags, one entity per token.
-        sentence: what is known of the sentence.
+        probability: the lowest probability among labelled entities and among labels outside of them.
+        predicted_probability: the same for what the model predicts. `probability` is at most 1 minus this.
+        start, end: the first token, and the one after the last.
+        gold, predicted: the entities here, labelled and predicted.
+        sentence: the record of the sentence.
     """
 
     probability: float
@@ -60,19 +60,21 @@ class Place(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether the model finds something else."""
+        """Whether the predicted entities are others than the labelled ones."""
         gold, predicted = (
             [(span["type"], span["start"], span["end"]) for span in spans] for spans in (self.gold, self.predicted)
         )
         return gold != predicted
 
     @property
-    def bound(self) -> float:
-        """The product of two bounds of the probability: the lowest posterior of a tag, and the rest that what the model
-        finds leaves. Unlike the probability itself, they are not low for the mere reason that an entity is long.
+    def plausibility(self) -> float:
+        """The product of two upper bounds of `probability`, by which places are ranked.
+
+        The bounds are the lowest posterior of a tag in this place, and 1 minus `predicted_probability`. The probability
+        itself would rank long and rare names first, because all their readings are improbable.
         """
-        of_tag = min(self.sentence["probabilities"][self.start : self.end])
-        return float(of_tag * max(1 - self.predicted_probability, CERTAIN))
+        lowest = min(self.sentence["probabilities"][self.start : self.end])
+        return float(lowest * max(1 - self.predicted_probability, CERTAIN))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -104,12 +106,12 @@ def _errors(options: argparse.Namespace) -> None:
 
 
 def left_out(common: TaggerRuns, folds: int, folder: Path) -> list[Sentence]:
-    """Train without each fold; return what the models say of the sentences that they have not seen.
+    """Train without each fold; return the records of all sentences, each from the model that has not seen it.
 
     Args:
         common: what all runs have in common.
-        folds: how many there are.
-        folder: where runs go, each into a folder of its own.
+        folds: the number of folds.
+        folder: receives a folder for each run.
     """
     sentences = []
     for number in range(1, folds + 1):
@@ -125,14 +127,14 @@ def left_out(common: TaggerRuns, folds: int, folder: Path) -> list[Sentence]:
 
 
 def improbable(sentences: Sequence[Sentence]) -> list[Place]:
-    """Return the places whose labels are less probable than `LIKELY`, ordered by `Place.bound`, the lowest first."""
+    """Return the places whose labels are less probable than `LIKELY`, the least plausible first."""
     places = (place for sentence in sentences for place in _places(sentence))
     listed = (place for place in places if place.probability < LIKELY and place.differs)
-    return sorted(listed, key=lambda place: place.bound)
+    return sorted(listed, key=lambda place: place.plausibility)
 
 
 def _places(sentence: Sentence) -> list[Place]:
-    """Return where a sentence has entities, labelled or found; those that overlap are in one place."""
+    """Return the places of a sentence: entities that overlap share a place."""
     spans = sorted((*sentence["gold"], *sentence["predicted"]), key=lambda span: (span["start"], span["end"]))
     bounds: list[tuple[int, int]] = []
     for span in spans:
@@ -152,14 +154,14 @@ def _places(sentence: Sentence) -> list[Place]:
 
 
 def _least(spans: Sequence[Span], of_tags: Sequence[float], start: int, end: int) -> float:
-    """Return the lowest probability of entities, and of the tags outside of them."""
+    """Return the lowest probability among entities and among the tags outside of them."""
     inside = {token for span in spans for token in range(span["start"], span["end"])}
     outside = (of_tags[token] for token in range(start, end) if token not in inside)
     return min([*(span["probability"] for span in spans), *outside])
 
 
 def _record(place: Place) -> dict[str, Any]:
-    """Return what `errors.jsonl` says of a place."""
+    """Return the line of `errors.jsonl` for a place."""
     sentence, tokens = place.sentence, slice(place.start, place.end)
     return {
         "probability": place.probability,
@@ -186,7 +188,7 @@ def _bracketed(place: Place, spans: Sequence[Span]) -> str:
 
 
 def _show(found: Sequence[Place]) -> None:
-    """Print the least probable labels as a table."""
+    """Print the first places as a table."""
     if not found:
         return
     table = Table(box=None, pad_edge=False)

@@ -1,7 +1,7 @@
-"""A fold of the training part that a model is trained without, and how probable its labels are to that model.
+"""Folds of the training part that are left out of training (`limit.leave_out`), and the posteriors of their labels.
 
-Several runs that leave out one fold each say of every label how probable it is to a model that has not seen it:
-`trellis label errors` looks for wrong labels in this way.
+If several runs leave out one fold each, every label gets its probability from a model that has not seen it.
+`trellis label errors` finds wrong labels in this way.
 """
 
 import json
@@ -25,7 +25,7 @@ from trellis.pipelines.tag_predictions import Predictions
 
 PART = "left_out"
 FILE = "left_out.jsonl"
-DOCUMENTS = 4  # that a fold has at least, if folds are made of whole documents
+DOCUMENTS = 4  # minimum per fold, if folds consist of documents
 
 _BIO2 = tag_schemes.Scheme("BIO2")
 
@@ -49,10 +49,9 @@ class Fold(NamedTuple):
         return cls(number, folds)
 
     def rows(self, sentences: Sequence[Sentence], seed: int) -> list[int]:
-        """Return the rows of the fold's sentences. Each sentence is in one fold.
+        """Return the rows of the fold's sentences; every sentence is in exactly one fold.
 
-        Folds are made of whole documents if there are at least `DOCUMENTS` for each, otherwise of sentences, drawn at
-        random.
+        Folds consist of random documents if there are at least `DOCUMENTS` per fold, otherwise of random sentences.
         """
         documents: list[Any] = [(sentence.file, sentence.document) for sentence in sentences]
         if len(set(documents)) < DOCUMENTS * self.folds:
@@ -63,7 +62,7 @@ class Fold(NamedTuple):
         return [row for row, document in enumerate(documents) if document in own]
 
     def without(self, sentences: Sequence[Sentence], rows: Sequence[int]) -> list[Sentence]:
-        """Return the sentences outside of the fold: all but its own and those with the same words.
+        """Return the sentences outside of the fold, without copies of its sentences.
 
         Args:
             rows: of the fold.
@@ -81,11 +80,11 @@ class Fold(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """What a run leaves out of training.
+    """The sentences that a run leaves out of training.
 
     Attributes:
-        sentences: the sentences.
-        rows: the row of each in the training part, or of the longer sentence that it is cut from.
+        sentences: the sentences, cut to `data.max_length`.
+        rows: the row in the training part of each sentence, or of the sentence that it was cut from.
     """
 
     sentences: Sequence[Sentence]
@@ -93,11 +92,11 @@ class LeftOut(NamedTuple):
 
 
 class _Posteriors(NamedTuple):
-    """How probable the tags of a sentence are.
+    """Posterior probabilities for a sentence.
 
     Attributes:
-        gold, predicted: of each tag, `(time,)`.
-        entities: of each gold entity, exactly and as a whole.
+        gold, predicted: of the gold tags and of the predicted tags, `(time,)`.
+        entities: of the gold entities, each as a whole, `(entities,)`.
     """
 
     gold: np.ndarray
@@ -116,7 +115,7 @@ def write(
     batching: DictConfig,
     with_entities: bool,
 ) -> None:
-    """Write the labels of a fold, what a model predicts, and how probable both are: a line of JSON per sentence.
+    """Write the labels of a fold and the predictions for it, with their posteriors: one JSON line per sentence.
 
     Args:
         path: the file to write.
@@ -127,7 +126,7 @@ def write(
         corpus: its sentences as tensors.
         output_tags: the name of each tag; in BIO2 if `with_entities`.
         batching: the section of the configuration.
-        with_entities: whether tags are of entities; otherwise each token is listed like an entity.
+        with_entities: whether tags are of entities; if not, each token is listed as an entity is.
     """
     posteriors = _posteriors(model, corpus, left_out.sentences, output_tags, batching, with_entities)
     with open(path, "w", encoding="utf-8") as file:
@@ -158,7 +157,7 @@ def write(
 
 
 def _places(source: Source, sentence: Sentence, row: int) -> list[str]:
-    """Return where each token is, as well as the reader says it."""
+    """Return the place of each token, as exactly as the reader records it."""
     if not sentence.lines:
         return [f"{sentence.file or source}: sentence {row + 1}"] * len(sentence.tokens)
     return [tagged.place(source, [sentence], 0, token) for token in range(len(sentence.tokens))]
@@ -186,7 +185,7 @@ def _posteriors(
 ) -> list[_Posteriors]:
     """Return the posteriors of the tags of sentences; 0 for tags and types that training never saw."""
     segments = tag_schemes.segments(output_tags if with_entities else ())
-    kinds = {name: index for index, name in enumerate(segments.names)}
+    kind_ids = {name: index for index, name in enumerate(segments.names)}
     gold = [tag_schemes.entities(sentence.tags, _BIO2) if with_entities else [] for sentence in sentences]
     # Several tags of the model may have one name: S-PER and B-PER are B-PER in BIO2.
     same = tf.constant([[float(row == column) for column in output_tags] for row in output_tags])
@@ -204,7 +203,8 @@ def _posteriors(
         of_gold = tf.where(tags == UNSEEN, 0.0, tf.gather(named, tf.maximum(tags, 0), batch_dims=2))
         of_spans = tf.zeros(tf.shape(spans)[1:])
         if with_entities:
-            of_spans = tf.cast(head.span_marginals(emissions, lengths, *tf.unstack(spans), segments), tf.float32)
+            starts, stops, kinds = tf.unstack(spans)
+            of_spans = tf.cast(head.span_marginals(emissions, lengths, starts, stops, kinds, segments), tf.float32)
         return of_gold, tf.gather(named, predicted, batch_dims=2), of_spans
 
     posteriors: dict[int, _Posteriors] = {}
@@ -213,7 +213,7 @@ def _posteriors(
         spans = np.full((3, len(rows), max([1, *(len(gold[row]) for row in rows if row >= 0)])), -1, np.int32)
         for index, row in enumerate(rows):
             for column, (kind, start, stop) in enumerate(gold[row] if row >= 0 else ()):
-                spans[:, index, column] = start, stop, kinds.get(kind, -1)
+                spans[:, index, column] = start, stop, kind_ids.get(kind, -1)
         of_gold, of_predicted, of_spans = (values.numpy() for values in compute(features, tags, tf.constant(spans)))
         for index, row in enumerate(rows):
             if row >= 0:

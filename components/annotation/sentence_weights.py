@@ -1,4 +1,4 @@
-"""How much each sentence of the training part counts, from the file that `trellis label errors` writes."""
+"""The weight of each sentence in training, from the file that `trellis label errors` writes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,15 +12,17 @@ from trellis.components.types import FilePath
 
 
 def read(path: FilePath, sentences: Sequence[Sentence]) -> np.ndarray:
-    """Return the weight of each sentence, `(sentences,)`: the lowest `probability` of the records with its `tokens` and
-    `tags`; 1 if there is none.
+    """Return the weight of each sentence, `(sentences,)`.
+
+    It is the lowest `probability` of the records that have the `tokens` and `tags` of the sentence, or 1 without such a
+    record.
 
     Args:
-        path: JSON lines, or JSON.
-        sentences: their tags as the records have them, entities in BIO2.
+        path: a file of JSON lines or JSON.
+        sentences: the sentences of the training part, entities in BIO2.
 
     Raises:
-        InputError: a record has no such fields, names the file and line; or none is of a sentence.
+        InputError: a field of a record is missing or wrong (names the file and line), or no record is of a sentence.
     """
     lowest: dict[tuple[Any, ...], float] = {}
     for place, _, record in read_records(path):
@@ -30,7 +32,7 @@ def read(path: FilePath, sentences: Sequence[Sentence]) -> np.ndarray:
             raise InputError(f"{place}: data.weights needs tokens and tags, lists of texts, in each record")
         if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise InputError(f"{place}: probability is {probability!r}, expected a number from 0 to 1")
-        key = tuple(tokens), tuple(tags)
+        key = tuple(fields["tokens"]), tuple(fields["tags"])
         lowest[key] = min(probability, lowest.get(key, 1.0))
     weights = np.array([lowest.get((sentence.tokens, tuple(sentence.tags)), 1.0) for sentence in sentences], np.float32)
     if not any((sentence.tokens, tuple(sentence.tags)) in lowest for sentence in sentences):

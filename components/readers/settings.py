@@ -122,11 +122,10 @@ class TaggedSentences(Dataset):
     scheme: Literal["bio2", "iobes"] = described("tag scheme that the model learns; scores and exports use BIO2")
     max_length: Count | None = optional("maximum tokens; cut longer sentences, preferably after a full stop")
     unlabelled: Annotated[str, Field(min_length=1)] | None = optional(
-        "the tag of tokens of the training part that may have any tag, such as _ or ?; null: every token has a label"
+        "tag that marks tokens of the training part without a label, such as ?; null: every token has a label"
     )
     weights: str | None = optional(
-        "errors.jsonl of trellis label errors: a sentence counts as much in training as its least probable label; "
-        "null: all count alike"
+        "file of sentence weights: the errors.jsonl of trellis label errors; null: all sentences weigh 1"
     )
 
 

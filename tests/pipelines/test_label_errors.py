@@ -148,7 +148,7 @@ def test_what_is_left_out_has_the_posteriors_of_an_enumeration(corpus, tmp_path,
 
     kept, original = [], pipeline.run
     monkeypatch.setattr(pipeline, "run", lambda *arguments: kept.append(original(*arguments)))
-    overrides = ("data=conll", f"data.path={corpus}", "data.scheme=iobes", "limit.leave_out=2/3", *TINY)
+    overrides = ("model=rnn_crf", "data=conll", f"data.path={corpus}", "data.scheme=iobes", "limit.leave_out=2/3", *TINY)
     metrics = run(tmp_path / "run", *overrides)
     assert "left_out/f1" in metrics
     task = Tagging(configured(*overrides))
