@@ -13,7 +13,6 @@ import keras
 import numpy as np
 from omegaconf import DictConfig
 
-from trellis.components.annotation import sentence_weights
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
@@ -258,11 +257,10 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             min_value_count=model.get("min_count", 1),
         )
 
-        def encoded(sentences: Sequence[Sentence], tags: Sequence[str], **options: Any) -> EncodedCorpus:
+        def encoded(sentences: Sequence[Sentence], tags: Sequence[str], partial: bool = False) -> EncodedCorpus:
             read = [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
-            return EncodedCorpus(read, vectorizer, tags, **options)
+            return EncodedCorpus(read, vectorizer, tags, partial)
 
-        weights = self.config.data.get("weights")
         learned = self._partly_labelled(self._as_learned(train))
         return EncodedSentences(
             words=vectorizer.words,
@@ -274,7 +272,6 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
                 learned,
                 data.tags,
                 partial=any(UNLABELLED in sentence.tags for sentence in learned),
-                weights=None if weights is None else sentence_weights.read(weights, train),
             ),
             held_out={
                 part: encoded(sentences, data.output_tags) for part, sentences in data.parts.items() if part != "train"

@@ -124,9 +124,6 @@ class TaggedSentences(Dataset):
     unlabelled: Annotated[str, Field(min_length=1)] | None = optional(
         "tag that marks tokens of the training part without a label, such as ?; null: every token has a label"
     )
-    weights: str | None = optional(
-        "file of sentence weights: the errors.jsonl of trellis label errors; null: all sentences weigh 1"
-    )
 
 
 class Bitext(Dataset):

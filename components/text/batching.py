@@ -99,7 +99,6 @@ class EncodedCorpus(Corpus):
         sentences: the sentences.
         vectorizer: turns tokens into ids.
         tags: the tags in the order of their ids; other tags become `UNSEEN`.
-        weights: the weight of each sentence in training; None: no weights.
         partial: whether `UNSEEN` stands for any tag, rather than for none.
     """
 
@@ -108,7 +107,6 @@ class EncodedCorpus(Corpus):
         sentences: Sequence[Sentence],
         vectorizer: TokenVectorizer,
         tags: Iterable[str],
-        weights: np.ndarray | None = None,
         partial: bool = False,
     ) -> None:
         tag_ids = {tag: index for index, tag in enumerate(tags)}
@@ -119,11 +117,10 @@ class EncodedCorpus(Corpus):
         self._tags = tf.constant(
             [*(tag_ids.get(tag, UNSEEN) for sentence in sentences for tag in sentence.tags), 0], tf.int32
         )
-        self._weights = None if weights is None else tf.constant(weights, tf.float32)
         self._sets = len(tag_ids) if partial else None
 
-    def batch(self, rows: Tensor, time: Tensor) -> tuple[Any, ...]:
-        """Return features, gold tag ids `(rows, time)`, and weights `(rows,)` if there are any, 0 for rows of padding.
+    def batch(self, rows: Tensor, time: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return features, and gold tag ids `(rows, time)`.
 
         Instead of tag ids, a partial corpus has `(rows, time, tags)`: 1 for the gold tag, 0 everywhere if any may be.
         """
@@ -131,10 +128,7 @@ class EncodedCorpus(Corpus):
         tags = tf.gather(self._tags, positions)
         if self._sets is not None:
             tags = tf.one_hot(tags, self._sets, dtype=tf.int32)
-        if self._weights is None:
-            return self._inputs.features(positions), tags
-        weights = tf.where(rows >= 0, tf.gather(self._weights, tf.maximum(rows, 0)), 0.0)
-        return self._inputs.features(positions), tags, weights
+        return self._inputs.features(positions), tags
 
 
 class LabelledCorpus(Corpus):

@@ -1,4 +1,4 @@
-"""The command `trellis label errors`, folds that are left out, weights of sentences, and labels that are missing."""
+"""The command `trellis label errors`, folds that are left out, and labels that are missing."""
 
 import itertools
 import json
@@ -9,7 +9,6 @@ import pytest
 from scipy.special import logsumexp
 
 from tests.pipelines.runs import configured, run
-from trellis.components.annotation import sentence_weights
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
 from trellis.components.readers import tagged
@@ -148,7 +147,14 @@ def test_what_is_left_out_has_the_posteriors_of_an_enumeration(corpus, tmp_path,
 
     kept, original = [], pipeline.run
     monkeypatch.setattr(pipeline, "run", lambda *arguments: kept.append(original(*arguments)))
-    overrides = ("model=rnn_crf", "data=conll", f"data.path={corpus}", "data.scheme=iobes", "limit.leave_out=2/3", *TINY)
+    overrides = (
+        "model=rnn_crf",
+        "data=conll",
+        f"data.path={corpus}",
+        "data.scheme=iobes",
+        "limit.leave_out=2/3",
+        *TINY,
+    )
     metrics = run(tmp_path / "run", *overrides)
     assert "left_out/f1" in metrics
     task = Tagging(configured(*overrides))
@@ -175,15 +181,13 @@ def test_what_is_left_out_has_the_posteriors_of_an_enumeration(corpus, tmp_path,
 
 
 @pytest.mark.parametrize("head", ["crf", "softmax"])
-def test_missing_labels_are_summed_over_and_sentences_are_weighted(corpus, tmp_path, head):
+def test_the_loss_of_missing_labels_sums_over_an_enumeration(corpus, tmp_path, head):
     text = (corpus / "train.conll").read_text().replace("Smith I-PER", "Smith ?").replace("Lima B-LOC", "Lima ?")
     (tmp_path / "train.conll").write_text(text)
     for part in ("dev", "test"):
         (tmp_path / f"{part}.conll").write_text((corpus / "dev.conll").read_text())
-    weights = {"tokens": ["Oslo", "sleeps"], "tags": ["B-LOC", "O"]}
-    (tmp_path / "w.jsonl").write_text("".join(json.dumps(weights | {"probability": p}) + "\n" for p in (0.5, 0.25)))
-    config = configured("data=conll", f"data.path={tmp_path}", "data.unlabelled=?", f"data.weights={tmp_path}/w.jsonl",
-                        "text.min_count=1", "model=rnn_crf", f"model.head={head}", *TINY)  # fmt: skip
+    config = configured("data=conll", f"data.path={tmp_path}", "data.unlabelled=?", "model=rnn_crf",
+                        f"model.head={head}", *TINY)  # fmt: skip
     keras.utils.set_random_seed(1)
     task = Tagging(config)
     data = task.read()
@@ -191,15 +195,14 @@ def test_missing_labels_are_summed_over_and_sentences_are_weighted(corpus, tmp_p
     encoded = task.encode(data)
     batches = task.batch(encoded)
     model = task.build(encoded, batches)
-    features, gold, weights = encoded.train.batch(np.array([0, 1, 2, 3, -1], np.int32), 3)
-    assert weights.numpy().tolist() == [1, 1, 0.25, 1, 0]
+    features, gold = encoded.train.batch(np.array([0, 1, 2, 3, -1], np.int32), 3)
     losses = []
     for sentence, (paths, scores) in zip(data.parts["train"][:4], paths_of(model, features), strict=False):
         known = [(t, data.tags.index(tag)) for t, tag in enumerate(sentence.tags) if tag]
         allowed = np.all([paths[:, t] == tag for t, tag in known], axis=0)
         losses.append(logsumexp(scores) - logsumexp(scores[allowed]))
-    loss = task.loss(encoded, batches).of_batch(gold, model(features), weights)
-    assert float(loss) == pytest.approx(np.dot(losses, [1, 1, 0.25, 1]) / 3.25, rel=1e-4)
+    loss = task.loss(encoded, batches).of_batch(gold, model(features))
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_missing_labels_do_not_change_what_is_known_of_entities():
@@ -218,14 +221,3 @@ def test_missing_labels_do_not_change_what_is_known_of_entities():
     iobes = {"train": [Sentence(("a", "b", "c"), ("S-PER", "?", "E-PER"))]}
     with pytest.raises(InputError, match=r"^t: tags are written in IOBES; data.unlabelled needs BIO2"):
         tagged.in_bio2(files, tagged.unlabelled(files, iobes, "?"))
-
-
-def test_weights_that_do_not_fit_are_one_line(write):
-    sentences = [Sentence(("a", "b"), ("O", "B-PER"))]
-    for text, message in (
-        ('{"tokens": ["a"], "tags": ["O"], "probability": 0.1}', "no record has the tokens and tags of a sentence"),
-        ('{"tokens": ["a"], "probability": 0.1}', ":1: data.weights needs tokens and tags"),
-        ('{"tokens": ["a"], "tags": ["O"], "probability": 2}', ":1: probability is 2, expected a number from 0 to 1"),
-    ):
-        with pytest.raises(InputError, match=message):
-            sentence_weights.read(write("w.jsonl", text), sentences)
