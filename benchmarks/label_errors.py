@@ -1,15 +1,14 @@
 """How many of the labels that `trellis label errors` lists first are wrong, beside cleanlab, on spoilt labels.
 
-python -m benchmarks.label_errors [--data FOLDER] [--skip 0] [--sentences 4000] [--share 0.05] [--seed 1]
-                                  [--cleanlab PYTHON] [--correct 200] [key=value …]
+python -m benchmarks.label_errors --data FOLDER [--skip 0] [--sentences 4000] [--share 0.05] [--seed 1]
+                                  [--cleanlab PYTHON] [key=value …]
 
 As many labels of a part of CoNLL-2003 as a share of its entities are spoilt: an entity gets another type, loses its
 label, begins or ends a token too early or too late, or a capitalized word outside of entities becomes one. `trellis
 label errors` then looks for them. cleanlab gets the same posteriors of the same models (`token_classification`: issues
 in its order, neighbouring tokens as one place; and its scores of sentences). PYTHON has cleanlab. A place counts as
-right if one of its tags was spoilt; CoNLL-2003 has errors of its own, which count as wrong. --correct also trains on
-the spoilt labels, on these with the sentences of the first places corrected, and on clean labels. Takes ten minutes of
-two cores; further arguments are those of `trellis train`.
+right if one of its tags was spoilt; CoNLL-2003 has errors of its own, which count as wrong. It takes ten
+minutes of two cores. Further arguments are those of `trellis train`.
 """
 
 import argparse
@@ -167,7 +166,7 @@ def main() -> None:
     """Print the precision of the first labels and sentences of each method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*")
-    parser.add_argument("--data", type=Path, default=Path("/data"))
+    parser.add_argument("--data", type=Path, required=True, help="folder of conll2003")
     parser.add_argument("--skip", type=int, default=0, help="sentences before the part")
     parser.add_argument("--sentences", type=int, default=4000, help="sentences of the part")
     parser.add_argument("--share", type=float, default=0.05)
@@ -175,7 +174,6 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--cleanlab", metavar="PYTHON")
     parser.add_argument("--folder", type=Path, help="keep what is written here")
-    parser.add_argument("--correct", type=int, default=0, metavar="PLACES", help="correct the sentences of these")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp())
     corpus = folder / "corpus"
@@ -204,24 +202,15 @@ def main() -> None:
         return row_of_line[int(place.rpartition(":")[2]) - token]
 
     records = [record.value for record in read_records(folder / "errors" / "errors.jsonl")]
-    rows_of_places = [row_at(record["place"], record["start"]) for record in records]
-    right = [any(wrong[row][each["start"] : each["end"]]) for row, each in zip(rows_of_places, records, strict=True)]
+    rows = [row_at(record["place"], record["start"]) for record in records]
+    right = [any(wrong[row][each["start"] : each["end"]]) for row, each in zip(rows, records, strict=True)]
     report("label errors, places", right, spoilt)
-    report("label errors, sentences", [any(wrong[row]) for row in dict.fromkeys(rows_of_places)], sum(map(any, wrong)))
+    report("label errors, sentences", [any(wrong[row]) for row in dict.fromkeys(rows)], sum(map(any, wrong)))
     if options.cleanlab:
         folds = [folder / "errors" / f"leave_out={each}of{options.folds}" for each in range(1, options.folds + 1)]
         places, sentences, rows = cleanlab(options.cleanlab, folder, folds, row_at)
         report("cleanlab, places", [any(wrong[rows[s]][t] for t in tokens) for s, tokens in places], spoilt)
         report("cleanlab, sentences", [any(wrong[rows[each]]) for each in sentences], sum(map(any, wrong)))
-    if options.correct:
-        chosen = set(rows_of_places[: options.correct])
-        corrected = [old if row in chosen else new for row, (old, new) in enumerate(zip(gold, labelled, strict=True))]
-        for name, sentences in (("spoilt", labelled), ("corrected", corrected), ("clean", gold)):
-            write(corpus / "train.conll", sentences)
-            train = [sys.executable, "-m", "trellis", "train", *common, "tracking=off", "export=off"]
-            subprocess.run([*train, f"hydra.run.dir={folder / name}"], check=True, stdout=subprocess.DEVNULL)
-            metrics = json.loads((folder / name / "metrics.json").read_text())
-            print(f"{name:<24}test F1 {metrics['test/f1']:.4f}", flush=True)
 
 
 if __name__ == "__main__":
