@@ -31,9 +31,7 @@ COMMANDS = {
     "generate": Command("trellis.serve.generate", "serve", "continue texts with the export of a language model"),
     "translate": Command("trellis.serve.translate", "serve", "translate texts with the export of a translator"),
     "convert": Command("trellis.serve.convert", "", "convert annotated texts between the formats of tools"),
-    "label": Command(
-        "trellis.label", "train", "suggest texts to label, forecast how many it takes, and find wrong labels"
-    ),
+    "label": Command("trellis.label", "train", "suggest texts to label, find wrong labels, forecast scores"),
     "search": Command("trellis.serve.search", "", "find the sentences of a file most similar to a query"),
     "project": Command("trellis.serve.project", "", "project labels to another language along word alignments"),
     "serve": Command("trellis.serve.local", "serve", "serve exports over TensorFlow Serving's REST and gRPC"),
