@@ -47,6 +47,13 @@ def pytest_configure(config):
     gc.set_threshold(10_000)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _frozen():
+    """What is alive between files stays alive: the garbage collector, which every run calls, need not look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items):
     # Files that take long first, or at the end one process works on them alone: those that train, and large ones.
     sizes = {path: path.stat().st_size for path in {item.path for item in items}}
