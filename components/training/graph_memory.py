@@ -36,7 +36,7 @@ def released_graphs() -> Iterator[None]:
     finally:
         for name in gradients.keys() - known:
             if name.startswith("CustomGradient-"):
-                del gradients[name]
+                gradients.pop(name, None)
         del _python_functions(default)[count:]
 
 
