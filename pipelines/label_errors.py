@@ -89,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _errors(options: argparse.Namespace) -> None:
     if options.folds < 2:
         raise InputError(f"--folds {options.folds}: at least two are needed")
-    common = checked(options.overrides, "a search for label errors", {"limit.leave_out": "--folds says how many folds"})
+    reserved = {"limit.leave_out": "--folds says how many folds", "data.unlabelled": "every token needs a label"}
+    common = checked(options.overrides, "a search for label errors", reserved)
     sentences = left_out(common, options.folds, options.folder)
     found = improbable(sentences)
     subject = f"{common.config.model.name} on {common.config.data.name}"

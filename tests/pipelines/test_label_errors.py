@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import logsumexp
 
-from tests.pipelines.runs import configured, run
+from tests.pipelines.runs import ROOT, configured, run
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
 from trellis.components.readers import tagged
@@ -95,6 +95,7 @@ def test_the_most_suspicious_labels_come_first(trained, tmp_path, capsys):
     [
         ("data=sample_ner --folds 1", "--folds 1: at least two are needed"),
         ("data=sample_ner limit.leave_out=1/5", "limit.leave_out: not here; --folds says how many folds"),
+        (f"data=conll data.path={ROOT}/samples/ner data.unlabelled=?", "data.unlabelled: not here; every token needs"),
         ("model=ibm1", "model=ibm1: is no tagger; a search for label errors is for taggers"),
         ("data=sample_ner limit.leave_out=x", "limit.leave_out=x: must be a fold, such as 2/5, or null"),
     ],
