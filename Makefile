@@ -11,9 +11,8 @@ ARGS ?=
 train: $(VENV)/.installed
 	$(RUN) train.py model=bilstm_crf $(ARGS)
 
-# A process more than the two cores that it is meant for: each waits for others now and then.
 test: $(VENV)/.installed
-	$(RUN) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Style, types, and the tests that train nothing: for the inner loop.
 check: lint
