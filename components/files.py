@@ -1,13 +1,17 @@
 """Atomic file writes."""
 
 import contextlib
+import glob
 import os
+import shutil
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from trellis.components.errors import InputError
+from trellis.components.processes import is_alive
 
 
 @contextlib.contextmanager
@@ -26,6 +30,22 @@ def atomic_write(path: Path, shared: bool = False) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def folder_aside(folder: Path, prefix: str) -> Path:
+    """Make an empty folder to write into before it is renamed; remove those of processes that were killed.
+
+    Args:
+        folder: where to make it; need not exist.
+        prefix: the beginning of its name; the machine and the process follow.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    of_machine = f"{prefix}{socket.gethostname()}-"
+    for aside in folder.glob(f"{glob.escape(of_machine)}*-*"):
+        process = aside.name.rsplit("-", 2)[1]
+        if process.isdigit() and not is_alive(int(process)):
+            shutil.rmtree(aside, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{of_machine}{os.getpid()}-", dir=folder))
 
 
 def require_writable(folder: Path, key: str) -> None:

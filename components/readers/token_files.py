@@ -12,14 +12,11 @@ format:
 """
 
 import contextlib
-import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
-import socket
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,7 +28,7 @@ import numpy as np
 
 from trellis.components import termination
 from trellis.components.errors import InputError, first_line
-from trellis.components.processes import is_alive
+from trellis.components.files import folder_aside
 from trellis.components.readers import sources
 from trellis.components.readers.lines import is_blank
 from trellis.components.readers.mapped_array import CHUNK, MappedArray
@@ -120,9 +117,7 @@ def open_token_files(source: Source, reading: Reading, folder: Path) -> TokenFil
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             log.warning("%s: damaged, or written by something else (%s); writing it again", entry, first_line(error))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        aside = Path(tempfile.mkdtemp(prefix=f"{_ASIDE}{socket.gethostname()}-{os.getpid()}-", dir=folder))
+        aside = folder_aside(folder, _ASIDE)
     except OSError as error:
         raise InputError(f"{KEY}={folder}: cannot be written to ({error.strerror or error})") from None
     try:
@@ -153,14 +148,6 @@ def _key(source: Source, reading: Reading) -> str:
     for file in files:
         digest.update(sources.digest(file))
     return digest.hexdigest()[:32]
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what processes of this machine left that were killed while they wrote."""
-    for aside in folder.glob(f"{_ASIDE}{glob.escape(socket.gethostname())}-*-*"):
-        process = aside.name.rsplit("-", 2)[1]
-        if process.isdigit() and not is_alive(int(process)):
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _load(entry: Path) -> TokenFiles:

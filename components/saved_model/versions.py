@@ -2,18 +2,14 @@
 
 import difflib
 import errno
-import glob
 import json
 import os
 import shutil
-import socket
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from trellis.components.errors import InputError
-from trellis.components.files import require_writable
-from trellis.components.processes import is_alive
+from trellis.components.files import folder_aside, require_writable
 from trellis.components.types import JSON, FilePath
 
 LONGEST_NUMBER = 18  # digits of a version, which is an int64
@@ -73,9 +69,7 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
     folder = Path(folder)
     aside = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(folder)
-        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{socket.gethostname()}-{os.getpid()}-", dir=folder))
+        aside = folder_aside(folder, ASIDE)
         write(aside)
         aside.chmod(0o755)
         version = max(versions(folder), default=0) + 1
@@ -99,14 +93,6 @@ def write_version(folder: FilePath, write: Callable[[Path], object]) -> Path:
         raise
     finally:
         if aside is not None and aside.exists():
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove unfinished folders of processes of this machine that were killed."""
-    for aside in folder.glob(f"{ASIDE}{glob.escape(socket.gethostname())}-*-*"):
-        process = aside.name.rsplit("-", 2)[1]
-        if process.isdigit() and not is_alive(int(process)):
             shutil.rmtree(aside, ignore_errors=True)
 
 
