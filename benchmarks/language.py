@@ -85,9 +85,10 @@ def n_grams(folder, scored):
         from trellis.components.models.ngram import NGram
         from trellis.components.readers import running_text
         from trellis.components.text.stream import Lines, Stream, vocabulary
+        from trellis.components.text.text_part import TextInMemory
 
     train, test = (running_text.read(next(folder.glob(f"{part}.txt*"))) for part in ("train", "test"))
-    vectorizer = vocabulary(train, "words")
+    vectorizer = vocabulary(TextInMemory(train).counts(), "words")
 
     def estimate():
         stream = Stream(train, vectorizer, "words")

@@ -30,7 +30,7 @@ from trellis.components.text.stream import (
     Segments,
     TextStream,
     spellings,
-    vocabulary_of_counts,
+    vocabulary,
 )
 from trellis.components.text.text_part import TextInMemory, TextOnDisk, TextPart, divide_on_disk
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
@@ -171,7 +171,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
         counts = text.counts()
         fixed = UNKNOWN_WORD in counts
         least = settings.min_count or (1 if fixed or self.unit == "characters" else 2)
-        return vocabulary_of_counts(counts, self.unit, settings.case, settings.digits, least, keep)
+        return vocabulary(counts, self.unit, settings.case, settings.digits, least, keep)
 
     # Encoding and batching
 

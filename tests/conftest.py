@@ -41,15 +41,12 @@ def pytest_configure(config):
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(2)
-    # What is imported stays: the garbage collector need not look at it again and again while graphs are traced.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000)
+    gc.set_threshold(10_000)  # tracing graphs makes many objects
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _frozen():
-    """What is alive between files stays alive: the garbage collector, which every run calls, need not look at it."""
+    """Keep the garbage collector, which every run calls, from visiting libraries and what earlier files left."""
     gc.collect()
     gc.freeze()
 

@@ -1,7 +1,6 @@
 """Running text as one stream of ids, cut into segments or lines for language models."""
 
 import abc
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -22,7 +21,7 @@ _STEPS = 32  # segments that are read from disk at a time
 
 
 def vocabulary(
-    documents: Iterable[Document],
+    counts: Mapping[str, int],
     unit: str,
     case: str = "keep",
     digits: str = "keep",
@@ -32,26 +31,13 @@ def vocabulary(
     """Return a vectorizer whose id 2 is the end of a line; `<unk>` in the text is the unknown word.
 
     Args:
-        documents: documents of lines of tokens.
+        counts: how often each token occurs, in the order in which they first do.
         unit: `words` or `characters`.
         case: see `TokenVectorizer`.
         digits: see `TokenVectorizer`.
         min_count: words that occur less often become unknown words.
         keep: words to keep however rare they are.
     """
-    counts = Counter(token for document in documents for line in document for token in line)
-    return vocabulary_of_counts(counts, unit, case, digits, min_count, keep)
-
-
-def vocabulary_of_counts(
-    counts: Mapping[str, int],
-    unit: str,
-    case: str = "keep",
-    digits: str = "keep",
-    min_count: int = 1,
-    keep: Iterable[str] = (),
-) -> TokenVectorizer:
-    """Return the vectorizer of a text whose tokens are counted, in the order of the text; see `vocabulary`."""
     end = LINE_ENDS[unit]
     ranked = ranked_words(counts, case, digits, min_count, keep)
     words = [end, *(word for word in ranked if word not in (end, UNKNOWN_WORD))]

@@ -13,6 +13,7 @@ from trellis.components.models.language_model import (
     RecurrentLanguageModel,
 )
 from trellis.components.text.stream import BOUNDARY, Lines, Segments, Stream, vocabulary
+from trellis.components.text.text_part import TextInMemory
 
 VOCABULARY = 12
 FULL = {"kind": "full", "samples": 4, "cutoffs": [5, 8]}
@@ -184,12 +185,12 @@ DOCUMENTS = [[list("abcab"), list("ca")], [list("b"), list("abba")]]
 
 
 def stream(backwards=False):
-    return Stream(DOCUMENTS, vocabulary(DOCUMENTS, "words"), "words", backwards)
+    return Stream(DOCUMENTS, vocabulary(TextInMemory(DOCUMENTS).counts(), "words"), "words", backwards)
 
 
 def test_the_stream_is_the_text():
     text = stream()
-    words = ["", "<unk>", *vocabulary(DOCUMENTS, "words").words]
+    words = ["", "<unk>", *vocabulary(TextInMemory(DOCUMENTS).counts(), "words").words]
     assert [words[index] for index in text.ids] == [*"abcab", "</s>", *"ca", "</s>", "b", "</s>", *"abba", "</s>"]
     assert text.documents.tolist() == [0, 9] and text.lines.tolist() == [0, 6, 9, 11]
     assert text.characters == len("a b c a b\nc a\nb\na b b a\n")

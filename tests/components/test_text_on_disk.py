@@ -12,7 +12,7 @@ from trellis.components.readers import mapped_array, running_text, token_files
 from trellis.components.readers.sources import find
 from trellis.components.readers.token_files import Reading, open_token_files
 from trellis.components.text.batching import Buckets, training_batches
-from trellis.components.text.stream import Lines, Segments, vocabulary_of_counts
+from trellis.components.text.stream import Lines, Segments, vocabulary
 from trellis.components.text.text_part import TextInMemory, TextOnDisk, divide_on_disk
 
 WORDS = Reading("words", True, "utf-8", "text")
@@ -74,7 +74,7 @@ def same(memory, disk, unit):
     assert disk.counts() == memory.counts()
     if disk.begin == 0:
         assert list(disk.counts().items()) == list(memory.counts().items())
-    vectorizer = vocabulary_of_counts(memory.counts(), unit, min_count=2)
+    vectorizer = vocabulary(memory.counts(), unit, min_count=2)
     streams = [[text.stream(vectorizer, unit, backwards) for text in (memory, disk)] for backwards in (False, True)]
     for expected, found in streams:
         for name in ("ids", "lines", "documents", "characters"):

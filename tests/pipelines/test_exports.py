@@ -200,7 +200,7 @@ def test_weights_in_fewer_bits_are_stored_and_used(weights):
     assert size(exports / "int8") < 0.9 * size(exports / "float32")
     warm_python.call(check_answers_of_fewer_bits, exports)
     for kind in ("float16", "int8"):
-        # Training is the same, and what the weights cost is said.
+        # Training is the same, and the metrics have the cost of the weights.
         assert metrics[kind]["test/loss"] == pytest.approx(metrics["float32"]["test/loss"])
         cost = metrics[kind]["export/test/loss"] - metrics[kind]["test/loss"]
         assert 0 < abs(cost) < 0.05

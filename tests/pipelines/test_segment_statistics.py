@@ -7,6 +7,7 @@ from trellis.components.metrics.breakdown import OTHERS, Ranges, divide
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.readers.sentence import Sentence
 from trellis.components.text.stream import Stream, vocabulary
+from trellis.components.text.text_part import TextInMemory
 from trellis.pipelines import segment_statistics
 
 
@@ -59,7 +60,7 @@ def test_tags_are_divided_by_known_words():
 
 def test_tokens_are_divided_by_their_frequency_and_place():
     train, text = [[["a"] * 12 + ["b", "b"]]], [[["a", "b"], ["c"]], [["a"]]]
-    vectorizer = vocabulary(train, "words")
+    vectorizer = vocabulary(TextInMemory(train).counts(), "words")
     stream = Stream(text, vectorizer, "words")
     found = segment_statistics.of_stream("test", stream, np.full(7, -1.0), Stream(train, vectorizer, "words").counts(5))
     assert sums(found, "occurrences in training") == {
