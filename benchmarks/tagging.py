@@ -101,7 +101,7 @@ def peer(python, script, folder, epochs, sentences):
     own_size = [str(sentences)] if own else []
     files = [folder] if own else [folder / f"{part}.conll" for part in ("train", "dev", "test")]
     command = [python, script, *files, str(epochs), *own_size]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     if own:
         return [json.loads(line) for line in output.splitlines()]
     lines = re.findall(r"epoch (\d+) train (\d+) tok/s.*decode (\d+) tok/s", output)
@@ -133,7 +133,7 @@ def main():
         for _ in range(options.rounds):
             mine = [sys.executable, "-m", "benchmarks.tagging", "--ours", str(folder), "--epochs", str(options.epochs)]
             mine += ["--sentences", str(options.sentences)]
-            output = subprocess.run(mine, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+            output = subprocess.run(mine, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT).stdout
             lines = [json.loads(line) for line in output.splitlines()]
             extra += [line for line in lines if "epoch" not in line]
             results["trellis"] += [line for line in lines if line.get("epoch")]

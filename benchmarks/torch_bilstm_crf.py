@@ -102,7 +102,7 @@ def main(folder, epochs, sentences=32):
             loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), 5.0)
             optimizer.step()
-        float(loss)  # A GPU is waited for.
+        loss.item()  # A GPU is waited for.
         trained = time.perf_counter()
         net.eval()
         with torch.no_grad():

@@ -1,11 +1,13 @@
 """Keep native start-up messages and library chatter off the terminal."""
 
 import contextlib
+import io
 import logging
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from typing import TextIO
 
 
 def silence_retracing() -> None:
@@ -15,6 +17,29 @@ def silence_retracing() -> None:
         return "triggered tf.function retracing" not in str(record.msg)
 
     logging.getLogger("tensorflow").addFilter(is_other)
+
+
+class _Diverted(io.TextIOBase):
+    """A stream that diverts text to a file until it is released: loggers set up meanwhile keep the stream for good."""
+
+    def __init__(self, stream: TextIO, file: TextIO) -> None:
+        self.stream, self.file = stream, file
+
+    def release(self) -> None:
+        self.file.flush()
+        self.file = self.stream
+
+    def write(self, text: str) -> int:
+        return self.file.write(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def isatty(self) -> bool:
+        return self.file.isatty()
 
 
 @contextlib.contextmanager
@@ -28,8 +53,13 @@ def captured_stderr() -> Iterator[None]:
         os.dup2(captured.fileno(), 2)
         try:
             # `sys.stderr` need not write to descriptor 2: a live display puts its own stream there.
-            with open(captured.fileno(), "w", closefd=False) as stream, contextlib.redirect_stderr(stream):
-                yield
+            with open(captured.fileno(), "w", closefd=False) as file:
+                diverted = _Diverted(sys.stderr, file)
+                with contextlib.redirect_stderr(diverted):
+                    try:
+                        yield
+                    finally:
+                        diverted.release()
         except BaseException:
             os.dup2(terminal, 2)
             captured.seek(0)

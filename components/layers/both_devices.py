@@ -81,7 +81,7 @@ def cudnn(
     sequences: Tensor,
     parameters: Tensor,
     states: States,
-    lengths: Lengths,
+    lengths: Lengths | None,
     backwards: bool,
     training: bool = False,
 ) -> tuple[Tensor, States]:
@@ -92,15 +92,25 @@ def cudnn(
         sequences: `(time, batch, dim)`.
         parameters: from `cudnn_parameters`.
         states: initial states, `(batch, units)` each.
-        lengths: `(batch,)` real time steps; rows without any keep their states.
+        lengths: `(batch,)` real time steps, at the start of each row; rows without any keep their states. None if all
+            time steps are real.
         backwards: read from the last real step to the first.
         training: keep what the gradient needs.
 
     Returns:
         Outputs `(time, batch, units)` in the order of the inputs, 0 beyond the lengths; and the last states.
     """
-    # cuDNN requires at least one step of every row.
-    empty, lengths = lengths[:, tf.newaxis] == 0, tf.maximum(lengths, 1)
+    empty = None
+    if lengths is not None:
+        # cuDNN requires at least one step of every row.
+        empty, lengths = lengths[:, tf.newaxis] == 0, tf.maximum(lengths, 1)
+        # TensorFlow keeps cuDNN's description of a shape from the first batch that has it, and describes a batch whose
+        # rows are all full as one without padding; the next batch of this shape would fail. One more time step gives
+        # every row some padding.
+        sequences = tf.pad(sequences, [[0, 1], [0, 0], [0, 0]])
+    else:
+        time, batch = tf.unstack(tf.shape(sequences)[:2])
+        lengths = tf.fill([batch], time)
     if backwards:
         sequences = tf.reverse_sequence(sequences, lengths, seq_axis=0, batch_axis=1)
     cell = states[1][tf.newaxis] if kind == "LSTM" else tf.zeros([], sequences.dtype)
@@ -117,5 +127,7 @@ def cudnn(
     if backwards:
         outputs = tf.reverse_sequence(outputs, lengths, seq_axis=0, batch_axis=1)
     last = [hidden[0], last_cell[0]] if kind == "LSTM" else [hidden[0]]
-    last = [tf.where(empty, before, after) for before, after in zip(states, last, strict=True)]
-    return tf.where(empty, tf.zeros([], outputs.dtype), outputs), last
+    if empty is not None:
+        last = [tf.where(empty, before, after) for before, after in zip(states, last, strict=True)]
+        outputs = tf.where(empty, tf.zeros([], outputs.dtype), outputs[:-1])
+    return outputs, last

@@ -139,10 +139,8 @@ class _FastLoop(keras.layers.RNN):
     def _by_cudnn(self, operands: _Operands, training: bool) -> tuple[Tensor, States]:
         """Return outputs `(time, batch, units)` and last states."""
         dtype = operands.sequences.dtype
-        time, batch = tf.unstack(tf.shape(operands.sequences)[:2])
-        if operands.mask is None:
-            lengths = tf.fill([batch], time)
-        else:
+        lengths = None
+        if operands.mask is not None:
             lengths = tf.reduce_sum(tf.cast(operands.mask[:, :, 0], tf.int32), axis=0)
 
         def in_float32(values: Tensor | None) -> Tensor | None:
