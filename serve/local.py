@@ -92,8 +92,8 @@ def serve(options: argparse.Namespace) -> None:
             from trellis.serve.server.prometheus import Metrics
             from trellis.serve.server.version_labels import labels_of
 
-        # With one thread for each core, the operations of small requests would wait for those of a large one.
-        tf.config.threading.set_inter_op_parallelism_threads(2 * max(os.cpu_count() or 1, 2))
+        # A large request takes one of them. More than there are cores would cost small requests a fifth of their speed.
+        tf.config.threading.set_inter_op_parallelism_threads(max(os.cpu_count() or 1, 2))
         credentials = _credentials(options)
         limits = Options(options.limit)
         labels = labels_of(options.config) if options.config else {}

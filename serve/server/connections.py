@@ -11,6 +11,37 @@ HEADERS, BODY, LINGER = 10.0, 30.0, 5.0  # seconds for headers, for a body, and 
 HEADER_BYTES = 32 << 10
 
 
+class _JoinedWrites:
+    """A transport that sends what is written in one turn of the event loop at once: an answer is a head and a body.
+
+    Args:
+        transport: sends it, and does all else.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._parts: list[bytes] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send the data at the end of this turn."""
+        if not self._parts:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._parts.append(data)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            self._transport.write(b"".join(parts))
+
+
 class BoundedConnection(H11Protocol):
     """A connection that is closed if its client does not send a request, or does not read the answer, in time.
 
@@ -29,7 +60,7 @@ class BoundedConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for headers; close another connection if there are too many."""
-        super().connection_made(transport)
+        super().connection_made(_JoinedWrites(transport))  # type: ignore[arg-type]
         self._await("headers", HEADERS)
         if len(self.connections) > self.maximum:
             next(iter(self._incomplete))._refuse(503, "too many connections")  # this one if there is no other

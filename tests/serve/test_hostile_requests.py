@@ -1,6 +1,7 @@
 """The server against requests and clients that mean harm: limits before work, reasons in answers, nothing trusted."""
 
 import argparse
+import asyncio
 import contextlib
 import gzip
 import http.client
@@ -33,7 +34,7 @@ from trellis.components.errors import InputError, one_line
 from trellis.serve import local
 from trellis.serve.server import connections
 from trellis.serve.server.batches import BATCH_CELLS, SMALL, Batches, Settings
-from trellis.serve.server.cancellation import stoppable
+from trellis.serve.server.execution import one_by_one, stoppable
 from trellis.serve.server.limits import Cost, Limits, Options, characters, tokens
 from trellis.serve.server.models import Models
 from trellis.serve.server.prometheus import Metrics
@@ -333,6 +334,48 @@ def test_a_computation_that_nobody_waits_for_stops():
     batches.close()
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_the_operations_of_a_large_request_run_one_after_the_other(large):
+    """They must not take all the threads that the functions of small ones need."""
+    running, most = 0, 0
+
+    def work(value):
+        nonlocal running, most
+        running, most = running + 1, max(most, running + 1)
+        time.sleep(0.3)
+        running -= 1
+        return value
+
+    @tf.function(autograph=False)
+    def compute(x):
+        return tf.add_n([tf.numpy_function(work, [x + i], tf.float32, stateful=False) for i in range(3)])
+
+    batches = Batches(lambda given: {"y": compute(given["x"]).numpy()}, True, (), Settings(), stoppable, one_by_one)
+    cost = Cost(1, SMALL + 1, SMALL + 1) if large else None
+    assert batches.submit({"x": np.ones(1, np.float32)}, time.monotonic() + 30, cost).result(30)["y"] == 6
+    assert (most == 1) == large
+    batches.close()
+
+
+def test_a_large_computation_stops_when_nobody_waits_for_it():
+    began, ended = threading.Event(), threading.Event()
+    forever = tf.function(lambda x: tf.while_loop(lambda i: i >= 0, lambda i: (i + 1) % 1000, [x]), autograph=False)
+
+    def run(inputs):
+        began.set()
+        try:
+            forever(tf.constant(0))
+        finally:
+            ended.set()
+
+    batches = Batches(run, True, (), Settings(), stoppable, one_by_one)
+    answer = batches.submit({"x": np.ones(1)}, time.monotonic() + 60, Cost(1, SMALL + 1, SMALL + 1))
+    assert began.wait(10) and not ended.wait(0.3)
+    answer.cancel()
+    assert ended.wait(10)
+    batches.close()
+
+
 def test_cancelled_requests_leave_the_queue():
     gate = Gate()
     batches = Batches(gate, True, (), Settings(rows=1, queue=3, workers=1))
@@ -588,6 +631,23 @@ def test_an_answer_that_is_not_read_does_not_hold_a_connection(tmp_path, monkeyp
                 for _ in range(200):
                     connection.sendall(b"x")
                     time.sleep(0.05)
+
+
+def test_what_is_written_in_one_turn_of_the_loop_is_sent_at_once():
+    sent = []
+
+    async def write():
+        transport = connections._JoinedWrites(SimpleNamespace(write=sent.append, close=lambda: sent.append("closed")))
+        transport.write(b"head, ")
+        transport.write(b"body")
+        assert not sent
+        await asyncio.sleep(0)
+        transport.write(b"last")
+        transport.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(write())
+    assert sent == [b"head, body", b"last", "closed"]
 
 
 def test_connections_are_bounded_and_the_idle_ones_give_way(server):
