@@ -115,6 +115,7 @@ def _run(config: DictConfig, task_class: type[Task[Any, Any, Any]], folder: Path
             patience=config.trainer.patience,
             keeps_last=task.keeps_last or config.trainer.keep == "last",
             averaged=config.trainer.average is not None,
+            checkpoint_every=config.trainer.checkpoint_every,
         )
         evaluator, place = task.evaluator(model, encoded), folder / "checkpoints"
         metrics = training.fit(

@@ -84,6 +84,9 @@ class Trainer(Schema):
         "decay of a moving average of the weights, which is scored and kept; null: no average"
     )
     steps_per_call: Count = described("training steps per call of the graph; always 1 with several workers")
+    checkpoint_every: Count | None = described(
+        "write a checkpoint after this number of steps too, not only after each epoch; null: after each epoch only"
+    )
     tensorboard: bool = described("write TensorBoard logs to the folder tensorboard of the run")
     profile: Profile | None = described("training steps to profile, for TensorBoard; null: none")
     strategy: Literal["none", "multi_worker"] = described(

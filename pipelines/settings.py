@@ -345,6 +345,7 @@ def validate(config: DictConfig) -> None:
         if schema is not None and key in values:
             check_section(schema, values[key], f"{key}.")
     _check_strategy(config, task, others["model"])
+    _check_checkpoints(config, others["model"])
 
 
 def _check_strategy(config: DictConfig, task: type[Schema] | None, model: type[Schema] | None) -> None:
@@ -354,6 +355,18 @@ def _check_strategy(config: DictConfig, task: type[Schema] | None, model: type[S
     model_distributes = model is None or not issubclass(model, Model) or model.distributes
     if strategy != "none" and not (task_distributes and model_distributes):
         raise InputError(f"trainer.strategy={strategy}: model={config.model.name} is trained by one process alone")
+
+
+def _check_checkpoints(config: DictConfig, model: type[Schema] | None) -> None:
+    """Raise InputError if `trainer.checkpoint_every` does not suit the model."""
+    trainer = config.trainer
+    if trainer.checkpoint_every is None:
+        return
+    key = f"trainer.checkpoint_every={trainer.checkpoint_every}"
+    if model is not None and issubclass(model, Model) and not model.by_gradients:
+        raise InputError(f"{key}: model={config.model.name} counts over whole epochs; set it to null")
+    if trainer.strategy != "none":
+        raise InputError(f"{key}: several workers write checkpoints after whole epochs only; set it to null")
 
 
 def check_section(schema: type[Schema], values: Any, prefix: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import keras
@@ -22,6 +22,7 @@ from trellis.components.metrics.direction import is_better
 from trellis.components.training import checkpoints, data_parallel
 from trellis.components.training.lbfgs import LBFGS
 from trellis.components.training.profile import Profile
+from trellis.components.types import Dataset
 from trellis.pipelines import trial
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Batches, Loss, Metrics
@@ -72,6 +73,19 @@ def compile_model(model: keras.Model, loss: Loss, config: DictConfig, steps: int
     optimizer.build(model.trainable_variables)
 
 
+@dataclass(frozen=True)
+class PartOfEpoch:
+    """How far an unfinished epoch has come.
+
+    Attributes:
+        steps: the number of batches it has been trained on.
+        seconds: how long that took.
+    """
+
+    steps: int
+    seconds: float
+
+
 @dataclass
 class Progress:
     """How far training has come; stored with each checkpoint.
@@ -80,12 +94,14 @@ class Progress:
         epochs: metrics of each finished epoch.
         best: the best value of the monitored score, and the epoch it was reached in.
         waited: epochs since then.
+        part: of the epoch that follows; None at the end of an epoch.
     """
 
     epochs: list[Metrics] = field(default_factory=list)
     best: float | None = None
     best_epoch: int | None = None
     waited: int = 0
+    part: PartOfEpoch | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +114,7 @@ class Policy:
         patience: number of epochs without a better score after which training stops.
         keeps_last: keep the model of the last epoch instead of the best one, and never stop early.
         averaged: score and keep the moving average of the weights.
+        checkpoint_every: write a checkpoint within an epoch after this number of steps, too; None: at its end only.
     """
 
     monitor: str
@@ -105,6 +122,7 @@ class Policy:
     patience: int
     keeps_last: bool
     averaged: bool
+    checkpoint_every: int | None = None
 
 
 def fit(
@@ -135,29 +153,53 @@ def fit(
     state = workers.from_chief(lambda: checkpoints.restore(model, folder) if resume else None)
     workers.copy_from_chief(checkpoints.variables_of(model))
     workers.vary_dropout(model.variables)
-    watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, _progress(state, folder / checkpoints.LAST))
+    progress = _progress(state, batches.steps, folder / checkpoints.LAST)
+    watch = EpochEnd(batches, score_dev, policy, folder, tracker, terminal, progress)
     if state is not None:
-        terminal.line(f"resuming after epoch {watch.first_epoch} of {policy.epochs}")
+        part = "" if progress.part is None else f" and {progress.part.steps} of {batches.steps} steps of the next one"
+        terminal.line(f"resuming after epoch {watch.first_epoch} of {policy.epochs}{part}")
     if not watch.finished:
         terminal.phase("compiling the first step")
-        model.fit(
-            batches.epoch_dataset(lambda: watch.epoch),
-            initial_epoch=watch.first_epoch,
-            epochs=policy.epochs,
-            callbacks=[watch, *callbacks],
-            verbose=0,
-            shuffle=False,
-        )
+        dataset = batches.epoch_dataset(lambda: watch.epoch)
+        first = watch.first_epoch
+        if progress.part is not None:
+            _train(model, dataset.skip(progress.part.steps), first, first + 1, [watch, *callbacks])
+            # Keras puts averages in place of the weights at the end of `fit`, and asks for the first batch of an epoch
+            # before the epoch begins.
+            checkpoints.restore(model, folder)
+            first = watch.epoch = first + 1
+        if not model.stop_training and first < policy.epochs:
+            _train(model, dataset, first, policy.epochs, [watch, *callbacks])
     return _summary(watch.progress, policy)
 
 
-def _progress(state: dict[str, Any] | None, path: Path) -> Progress:
+def _train(
+    model: keras.Model, dataset: Dataset, first: int, last: int, callbacks: Sequence[keras.callbacks.Callback]
+) -> None:
+    """Train from the epoch `first` up to `last`, counted from 0."""
+    model.fit(dataset, initial_epoch=first, epochs=last, callbacks=list(callbacks), verbose=0, shuffle=False)
+
+
+def _progress(state: dict[str, Any] | None, steps: int, path: Path) -> Progress:
+    """Return the progress that a checkpoint stores.
+
+    Args:
+        state: of the checkpoint; None: there is none.
+        steps: number of batches in an epoch.
+        path: the checkpoint, for messages.
+
+    Raises:
+        InputError: it is damaged.
+    """
     try:
         progress = Progress() if state is None else Progress(**state)
         # Later code relies on these types.
         if not all(float(epoch["train/loss"]) == epoch["train/loss"] for epoch in progress.epochs):
             raise ValueError("a loss is not a number")
-        return replace(progress, waited=int(progress.waited))
+        part = None if progress.part is None else PartOfEpoch(**cast(dict[str, Any], progress.part))
+        if part is not None and not (0 < int(part.steps) < steps and float(part.seconds) >= 0):
+            raise ValueError(f"it ends {part.steps} steps into an epoch of {steps}")
+        return replace(progress, waited=int(progress.waited), part=part)
     except (TypeError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged checkpoint ({error}); delete it to start this run again") from None
 
@@ -199,6 +241,8 @@ def board(config: DictConfig, folder: Path, steps: int) -> list[keras.callbacks.
 class EpochEnd(keras.callbacks.Callback):
     """After each epoch: score on dev, log, keep the best model, write a checkpoint, and stop when training is finished.
 
+    Within an epoch: show the progress, and write checkpoints where the policy asks for them.
+
     Args:
         progress: that of the run before it was resumed.
     """
@@ -218,6 +262,7 @@ class EpochEnd(keras.callbacks.Callback):
         self.folder, self.tracker, self.terminal, self.progress = folder, tracker, terminal, progress
         self.first_epoch = self.epoch = len(progress.epochs)
         self.began = self.shown = 0.0
+        self.resumed_at = self.saved_at = 0  # steps into this epoch
 
     @property
     def finished(self) -> bool:
@@ -225,17 +270,27 @@ class EpochEnd(keras.callbacks.Callback):
         return self.progress.waited >= self.policy.patience or self.first_epoch >= self.policy.epochs
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start the clock."""
-        self.epoch, self.began = epoch, time.perf_counter()
+        """Start the clock; continue where an unfinished epoch was interrupted."""
+        part, self.progress.part = self.progress.part, None
+        self.epoch, self.began = epoch, time.perf_counter() - (part.seconds if part else 0)
+        self.resumed_at = self.saved_at = part.steps if part else 0
+        if part:
+            checkpoints.restore_within_epoch(self.model, self.folder)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Show loss and speed on a terminal, but only a few times a second: reading the loss waits for the step."""
+        """Write a checkpoint if it is time, and show loss and speed on a terminal."""
         termination.check()
-        now = time.perf_counter()
+        now, step = time.perf_counter(), self.resumed_at + batch + 1
+        every = self.policy.checkpoint_every
+        if every and step // every > self.saved_at // every and step < self.batches.steps:
+            progress = replace(self.progress, part=PartOfEpoch(step, now - self.began))
+            checkpoints.save(self.model, self.folder, asdict(progress), within_epoch=True)
+            self.saved_at = step
+        # Only a few times a second: reading the loss waits for the step.
         if not self.terminal.is_live or now - self.shown < SHOWN_EVERY:
             return
         self.shown = now
-        done = (batch + 1) / self.batches.steps
+        done = step / self.batches.steps
         self.terminal.training(
             f"epoch {self.epoch + 1}/{self.policy.epochs}",
             (self.epoch + done) / self.policy.epochs,

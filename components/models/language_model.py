@@ -112,7 +112,7 @@ class TrainableLanguageModel(LanguageModel):
         self._loss = keras.metrics.Mean(name="loss")
         self._norm = keras.metrics.Mean(name="gradient_norm")
         self._clipped = keras.metrics.Mean(name="clipped")
-        self._carried: list[Any] | None = None
+        self.carried: list[Any] = []
 
     @property
     def metrics(self) -> list[Any]:
@@ -129,7 +129,7 @@ class TrainableLanguageModel(LanguageModel):
     def carry(self, rows: int) -> None:
         """Carry the states of `rows` rows from one training step to the next."""
         # Plain variables: what is carried is not a weight of the model.
-        self._carried = [tf.Variable(state, trainable=False) for state in self.initial_states(rows)]
+        self.carried = [tf.Variable(state, trainable=False) for state in self.initial_states(rows)]
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
         """Train on one segment of each row.
@@ -140,10 +140,10 @@ class TrainableLanguageModel(LanguageModel):
                 padding. Weights are `(rows,)`.
         """
         inputs, targets, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if self._carried is None:
+        if not self.carried:
             states = self.initial_states(tf.shape(targets)[0])
         else:
-            states = reset_states(self._carried, inputs["starts"])
+            states = reset_states(self.carried, inputs["starts"])
         weights = tf.cast(targets != 0, tf.float32)
         if sample_weight is not None:
             if sample_weight.shape.rank not in (1, None):
@@ -157,9 +157,9 @@ class TrainableLanguageModel(LanguageModel):
             loss = tf.reduce_sum(nats * weights) / tokens
             total = tf.add_n([loss, *self.losses]) - workers.surplus_penalty(self.trainable_variables)
             scaled = self.optimizer.scale_loss(total)
-        if self._carried is not None:
+        if self.carried:
             # Back-propagation is truncated here: no gradient reaches the previous segment.
-            for variable, state in zip(self._carried, states, strict=True):
+            for variable, state in zip(self.carried, states, strict=True):
                 variable.assign(tf.stop_gradient(state))
         gradients = tape.gradient(scaled, [variable.value for variable in self.trainable_variables])
         *gradients, loss = workers.total([*gradients, loss])

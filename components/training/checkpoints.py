@@ -4,8 +4,9 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
@@ -17,14 +18,28 @@ from trellis.components.types import JSON
 LAST, BEST = "last.npz", "best.keras"
 
 
-def save(model: keras.Model, folder: Path, state: JSON) -> None:
+@runtime_checkable
+class CarriesStates(Protocol):
+    """A model that carries states from one batch of training to the next, in variables that are no weights.
+
+    Attributes:
+        carried: these variables.
+    """
+
+    carried: Sequence[Any]
+
+
+def save(model: keras.Model, folder: Path, state: JSON, within_epoch: bool = False) -> None:
     """Write the variables of the model and of its optimizer to `folder/last.npz`, atomically.
 
     Args:
         state: JSON to store with them.
+        within_epoch: store also what only matters within an epoch: metrics, and states that are carried.
     """
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = {f"v{index}": np.asarray(value) for index, value in enumerate(variables_of(model))}
+    if within_epoch:
+        arrays |= {f"e{index}": np.asarray(value) for index, value in enumerate(_variables_within_epoch(model))}
     with atomic_write(folder / LAST) as part, open(part, "wb") as file:
         np.savez(file, state=json.dumps(state), **arrays)
         file.flush()
@@ -53,7 +68,7 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
     try:
         with np.load(path) as saved:
             state: JSON = json.loads(str(saved["state"]))
-            arrays = [saved[f"v{index}"] for index in range(len(saved.files) - 1)]
+            arrays = [saved[f"v{index}"] for index in range(sum(name.startswith("v") for name in saved.files))]
             if not isinstance(state, dict):
                 raise ValueError("its state is no object")
             if not all(array.dtype.kind in "biufV" for array in arrays):
@@ -73,6 +88,23 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     return state
+
+
+def restore_within_epoch(model: keras.Model, folder: Path) -> None:
+    """Load what `save` stored of an unfinished epoch.
+
+    Raises:
+        InputError: it is not there, or of a model with other shapes.
+    """
+    path = folder / LAST
+    try:
+        with np.load(path) as saved:
+            for index, variable in enumerate(_variables_within_epoch(model)):
+                variable.assign(saved[f"e{index}"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(
+            f"{path}: damaged checkpoint ({first_line(error)}); delete it to start this run again from the beginning"
+        ) from None
 
 
 def load_best_weights(model: keras.Model, folder: Path) -> None:
@@ -109,3 +141,7 @@ def variables_of(model: keras.Model) -> list[Any]:
     """Return the variables of a model and of its optimizer, which is built first."""
     model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
+
+
+def _variables_within_epoch(model: keras.Model) -> list[Any]:
+    return [*model.metrics_variables, *(model.carried if isinstance(model, CarriesStates) else ())]

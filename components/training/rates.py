@@ -25,10 +25,14 @@ class PretrainedRates(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.groups, self.frozen, self.rate, self.every = groups, frozen, rate, every
+        self.is_installed = False
         self.factors = [tf.Variable(0.0, trainable=False) for _ in groups]
 
     def on_train_begin(self, logs: JSON | None = None) -> None:
-        """Wrap the optimizer's update; called before the training step is traced."""
+        """Wrap the optimizer's update, once; called before the training step is traced."""
+        if self.is_installed:
+            return
+        self.is_installed = True
         # Optimizers receive Keras variables on some backends, and their values on TensorFlow.
         factors = {
             identity: factor

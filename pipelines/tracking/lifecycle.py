@@ -36,7 +36,8 @@ def tracked(config: DictConfig, folder: Path, terminal: Terminal) -> Iterator[Tr
     except (KeyboardInterrupt, Terminated) as error:
         ended = Terminated(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
         tracker.end("KILLED", ended.word)
-        terminal.line(f"\n{ended.word}; the same command with resume=true continues after the last complete epoch")
+        point = "complete epoch" if config.trainer.checkpoint_every is None else "checkpoint"
+        terminal.line(f"\n{ended.word}; the same command with resume=true continues after the last {point}")
         raise SystemExit(ended.status) from None
     except Pruned as error:
         tracker.end("KILLED", str(error))

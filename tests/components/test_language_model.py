@@ -247,7 +247,7 @@ def segment(seed, starts):
 def trained(model, *segments):
     model.compile(keras.optimizers.SGD(0.0))
     model.carry(2)
-    return [model.train_step(data)["loss"] for data in segments][-1], [v.numpy() for v in model._carried]
+    return [model.train_step(data)["loss"] for data in segments][-1], [v.numpy() for v in model.carried]
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "feedforward"])

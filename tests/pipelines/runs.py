@@ -70,8 +70,8 @@ def run_killed(folder, monkeypatch, *overrides):
 
     save = checkpoints.save
 
-    def killed(*arguments):
-        save(*arguments)
+    def killed(*arguments, **options):
+        save(*arguments, **options)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

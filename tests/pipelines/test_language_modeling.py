@@ -19,6 +19,7 @@ from trellis.serve import generate, predict
 SMALL = ("tracking=off", "model.units=24", "model.dim=24", "trainer.epochs=2", "optimizer.learning_rate=0.01")
 # Traced in half the time.
 SHALLOW = (*SMALL, "model.layers=1")
+PAIRS = "trainer.steps_per_call=2"
 
 
 @pytest.fixture(scope="module")
@@ -226,11 +227,16 @@ def test_the_same_seed_gives_the_same_metrics(tmp_path):
         assert first[key] == second[key]
 
 
-def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, capfd):
     options = ("model=lstm_lm", *SHALLOW, "limit.sentences=200", "export=off", "report.mixture=null")
     whole = run(tmp_path / "whole", *options)
     again = run_killed(tmp_path / "killed", monkeypatch, *options)
     assert again["test/loss"] == pytest.approx(whole["test/loss"], rel=1e-6)
+    # Killed within the first epoch: states are carried over to the next segment, and the loss is a mean over all.
+    within = run_killed(tmp_path / "within", monkeypatch, *options, "trainer.checkpoint_every=3", PAIRS)
+    assert "resuming after epoch 0 of 2 and 4 of " in capfd.readouterr().err
+    for key in ("train/loss", "dev/loss", "test/loss"):
+        assert within[key] == pytest.approx(whole[key], rel=1e-6)
 
 
 def test_the_weight_of_a_mixture():

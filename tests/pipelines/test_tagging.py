@@ -21,7 +21,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.util import event_pb2
 
 from tests import warm_python
-from tests.pipelines.runs import ROOT, check_segments, configured, heading, python, run
+from tests.pipelines.runs import ROOT, check_segments, configured, heading, python, run, run_killed
 from trellis.components.errors import InputError
 from trellis.components.metrics.tagging_scores import entity_scores
 from trellis.components.readers import conll
@@ -29,7 +29,7 @@ from trellis.components.saved_model import c_api
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import tag_schemes
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import entity_confidence, seeds, training
+from trellis.pipelines import entity_confidence, seeds, settings, training
 from trellis.pipelines.entity_confidence import FoundEntities
 from trellis.pipelines.tagging import Tagging
 from trellis.pipelines.tracking import server_health
@@ -353,6 +353,27 @@ def test_a_killed_run_resumes_to_the_same_metrics(tmp_path, monkeypatch, databas
     assert sorted({point.step for point in curve}) == [1, 2, 3, 4]
     assert len({(point.step, point.value) for point in curve}) == 4  # an epoch that is repeated scores the same
     assert without_speeds(resumed) == whole
+
+
+def test_a_run_resumes_within_an_epoch(tmp_path, monkeypatch, whole, capfd):
+    options = (*WHOLE, "tracking=off", "trainer.steps_per_call=2", "trainer.checkpoint_every=3")
+    assert without_speeds(run_killed(tmp_path, monkeypatch, *options)) == whole
+    assert "resuming after epoch 0 of 4 and 4 of " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["model=hmm"], "trainer.checkpoint_every=5: model=hmm counts over whole epochs; set it to null"),
+        (
+            ["trainer.strategy=multi_worker"],
+            "trainer.checkpoint_every=5: several workers write checkpoints after whole epochs only; set it to null",
+        ),
+    ],
+)
+def test_checkpoints_within_epochs_are_refused_where_they_are_not_exact(overrides, expected):
+    with pytest.raises(InputError, match=re.escape(expected)):
+        settings.validate(configured("trainer.checkpoint_every=5", *overrides))
 
 
 def _read_until(process, start):
