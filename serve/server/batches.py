@@ -18,7 +18,6 @@ from trellis.serve.server.requests import Arrays, Refused
 
 Answer: TypeAlias = "Future[Arrays]"
 Stoppable: TypeAlias = Callable[[], contextlib.AbstractContextManager[Callable[[], None]]]
-Apart: TypeAlias = Callable[[], contextlib.AbstractContextManager[None]]
 
 SMALL = 4_096  # cells of requests that large ones do not delay
 BATCH_CELLS = 8_192  # cells of a batch, padding included, unless a single request has more
@@ -72,7 +71,6 @@ class Batches:
         wide: the names of the outputs whose second axis is as long as the longest text of the batch.
         settings: how requests are batched.
         stoppable: a context that yields a function which stops what `run` computes in it.
-        apart: a context in which `run` leaves resources to others; large requests are computed in it.
     """
 
     def __init__(
@@ -82,11 +80,10 @@ class Batches:
         wide: Collection[str],
         settings: Settings,
         stoppable: Stoppable = _unstoppable,
-        apart: Apart = contextlib.nullcontext,
     ) -> None:
-        self._run, self._wide, self._stoppable, self._apart = run, wide, stoppable, apart
+        self._run, self._wide, self._stoppable = run, wide, stoppable
         self._small = _Lane(self._compute, settings, batched)
-        self._large = _Lane(self._compute_apart, settings._replace(workers=1), batched, _LARGE)
+        self._large = _Lane(self._compute, settings._replace(workers=1), batched, _LARGE)
 
     @property
     def waiting(self) -> int:
@@ -141,10 +138,6 @@ class Batches:
         for request, outputs in zip(batch, answers, strict=True):
             if request.answer.set_running_or_notify_cancel():
                 request.answer.set_result(outputs)
-
-    def _compute_apart(self, batch: Sequence[_Request]) -> None:
-        with self._apart():
-            self._compute(batch)
 
     def _answers(self, batch: Sequence[_Request]) -> list[Arrays]:
         if len(batch) == 1:

@@ -17,7 +17,7 @@ from trellis.components.saved_model.package import WARM_UP
 from trellis.components.saved_model.versions import EXTRA, read_metadata, version_folders
 from trellis.components.types import FilePath
 from trellis.serve.server.batches import Batches, Settings
-from trellis.serve.server.execution import one_by_one, stoppable
+from trellis.serve.server.cancellation import stoppable
 from trellis.serve.server.limits import Cost, Limits, Options
 from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, refuse
 
@@ -69,9 +69,7 @@ class Version:
             key: Limits.of(signature, options.of(name, key), metadata) for key, signature in self.signatures.items()
         }
         self.batches = {
-            key: Batches(
-                _runner(model, functions[key], signature), *_batching(signature), settings, stoppable, one_by_one
-            )
+            key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings, stoppable)
             for key, signature in self.signatures.items()
         }
         self.examples: dict[str, Arrays] = {}

@@ -117,10 +117,22 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, changes, complain
     assert "last.npz" in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("state", [{"epoch": []}, {"epochs": [{}]}, {"epochs": 3}, {"epochs": ["x"]}, {"waited": "x"}])
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"epoch": []},
+        {"epochs": [{}]},
+        {"epochs": 3},
+        {"epochs": ["x"]},
+        {"waited": "x"},
+        {"part": 3},
+        {"part": {"steps": 10, "seconds": 1.0}},
+        {"part": {"steps": "x", "seconds": 1.0}},
+    ],
+)
 def test_a_checkpoint_of_another_training_is_refused(tmp_path, state):
     with pytest.raises(InputError, match=r"last.npz: damaged checkpoint"):
-        training._progress(state, tmp_path / "last.npz")
+        training._progress(state, 10, tmp_path / "last.npz")
 
 
 def test_the_best_weights_are_checked(tmp_path):

@@ -34,7 +34,7 @@ from trellis.components.errors import InputError, one_line
 from trellis.serve import local
 from trellis.serve.server import connections
 from trellis.serve.server.batches import BATCH_CELLS, SMALL, Batches, Settings
-from trellis.serve.server.execution import one_by_one, stoppable
+from trellis.serve.server.cancellation import stoppable
 from trellis.serve.server.limits import Cost, Limits, Options, characters, tokens
 from trellis.serve.server.models import Models
 from trellis.serve.server.prometheus import Metrics
@@ -329,48 +329,6 @@ def test_a_computation_that_nobody_waits_for_stops():
     until(lambda: not batches.waiting)
     time.sleep(0.2)
     assert not ended.is_set()
-    answer.cancel()
-    assert ended.wait(10)
-    batches.close()
-
-
-@pytest.mark.parametrize("large", [False, True])
-def test_the_operations_of_a_large_request_run_one_after_the_other(large):
-    """They must not take all the threads that the functions of small ones need."""
-    running, most = 0, 0
-
-    def work(value):
-        nonlocal running, most
-        running, most = running + 1, max(most, running + 1)
-        time.sleep(0.3)
-        running -= 1
-        return value
-
-    @tf.function(autograph=False)
-    def compute(x):
-        return tf.add_n([tf.numpy_function(work, [x + i], tf.float32, stateful=False) for i in range(3)])
-
-    batches = Batches(lambda given: {"y": compute(given["x"]).numpy()}, True, (), Settings(), stoppable, one_by_one)
-    cost = Cost(1, SMALL + 1, SMALL + 1) if large else None
-    assert batches.submit({"x": np.ones(1, np.float32)}, time.monotonic() + 30, cost).result(30)["y"] == 6
-    assert (most == 1) == large
-    batches.close()
-
-
-def test_a_large_computation_stops_when_nobody_waits_for_it():
-    began, ended = threading.Event(), threading.Event()
-    forever = tf.function(lambda x: tf.while_loop(lambda i: i >= 0, lambda i: (i + 1) % 1000, [x]), autograph=False)
-
-    def run(inputs):
-        began.set()
-        try:
-            forever(tf.constant(0))
-        finally:
-            ended.set()
-
-    batches = Batches(run, True, (), Settings(), stoppable, one_by_one)
-    answer = batches.submit({"x": np.ones(1)}, time.monotonic() + 60, Cost(1, SMALL + 1, SMALL + 1))
-    assert began.wait(10) and not ended.wait(0.3)
     answer.cancel()
     assert ended.wait(10)
     batches.close()
