@@ -9,6 +9,7 @@ from trellis.components.readers.sentence import Sentence
 from trellis.components.types import FilePath
 
 _ID = re.compile(r"(?P<first>[0-9]+)(?P<last>-[0-9]+)?(?P<node>\.[0-9]+)?")
+_NEW_DOCUMENT = re.compile(r"#\s*newdoc(?:\s|$)")
 CATEGORIES = ("upos", "xpos", "deprel")  # where `_` means that nobody annotated it
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
@@ -16,7 +17,7 @@ COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "de
 def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) -> list[Sentence]:
     """Read the sentences of a CoNLL-U file, without multiword ranges (`5-6`) and empty nodes (`8.1`).
 
-    An empty line, a comment, and a token with the id 1 end a sentence.
+    An empty line, a comment, and a token with the id 1 end a sentence. `# newdoc` begins a document.
 
     Args:
         path: the file.
@@ -37,16 +38,18 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
     sentences: list[Sentence] = []
     rows: list[list[str]] = []
     lines: list[int] = []
+    document = 0
 
     def end_sentence() -> None:
         if rows:
-            sentences.append(Sentence.from_rows(rows, names, lines))
+            sentences.append(Sentence.from_rows(rows, names, lines, document))
             rows.clear()
             lines.clear()
 
     for line_number, line in read_lines(path):
         if is_blank(line) or line.startswith("#"):
             end_sentence()
+            document += bool(_NEW_DOCUMENT.match(line))
             continue
         fields = line.split("\t")
         if len(fields) != len(COLUMNS):

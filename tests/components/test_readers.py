@@ -147,6 +147,14 @@ def test_conll_round_trip(tmp_path_factory, sentences, separator):
         assert read == sentences
 
 
+@pytest.mark.parametrize("mark", ["# newdoc", "# newdoc id = a-1", "#newdoc"])
+def test_conllu_sentences_know_their_document(write, mark):
+    row = "1\ta\ta\tX\t_\t_\t0\troot\t_\t_\n\n"
+    path = write("a.conllu", f"{mark}\n# newpar\n{row}{row}{mark}\n{row}# newdocument\n{row}")
+    assert [sentence.document for sentence in conllu.read(path)] == [1, 1, 2, 2]
+    assert [sentence.document for sentence in conllu.read(write("b.conllu", row + row))] == [0, 0]
+
+
 def test_conllu_ranges_and_empty_nodes_are_not_words(write):
     rows = [
         "# text = don't go",
