@@ -10,7 +10,7 @@ import keras
 from omegaconf import DictConfig
 
 from trellis.components.layers.stored_weights import Compressed, compressed
-from trellis.components.saved_model import package, verification
+from trellis.components.saved_model import package, upload, verification
 from trellis.components.saved_model.versions import check_writable, write_version
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.task import Data, Metrics, Package
@@ -32,6 +32,8 @@ class Exporter:
         self.config, self.enabled = config, bool(config.export.enabled)
         if self.enabled:
             check_writable(config.export.dir)
+            if config.export.upload is not None:
+                upload.check(config.export.upload)
 
     def compress(self, model: keras.Model) -> Compressed | None:
         """Compress the weights of a model as `export.weights` says; return None if it leaves them unchanged.
@@ -46,7 +48,10 @@ class Exporter:
     def written(
         self, task_package: Package, data: Data, metrics: Metrics, weights: Compressed | None, terminal: Terminal
     ) -> Iterator[Path | None]:
-        """Write a version and yield it; remove it again if the block raises: a failed run leaves no export."""
+        """Write a version and yield it; remove it again if the block raises: a failed run leaves no export.
+
+        Then copy it to `export.upload`; it is kept if that fails.
+        """
         if not self.enabled:
             yield None
             return
@@ -59,6 +64,10 @@ class Exporter:
         except BaseException:
             shutil.rmtree(version)
             raise
+        url = self.config.export.upload
+        if url is not None:
+            terminal.phase("copying the export")
+            terminal.line(f"copied the export to {upload.upload(version, url)}")
 
     def _write(
         self,

@@ -27,12 +27,12 @@ from trellis.components.readers.attributes import parse
 from trellis.components.readers.bitext import SentencePair
 from trellis.components.readers.labelled import Labelled
 from trellis.components.readers.lines import first_lines
-from trellis.components.readers.opening import is_url
 from trellis.components.readers.sentence import Sentence
 from trellis.components.readers.sources import Names, Source, contents, files_of, find, names_files
 from trellis.components.readers.token_files import Reading, are_large
 from trellis.components.settings import fields_of
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 from trellis.pipelines.configuration import plain, tree_of_run
 
 Documents = Sequence[running_text.Document]

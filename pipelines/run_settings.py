@@ -16,6 +16,7 @@ from trellis.components.settings import (
     described,
     optional,
 )
+from trellis.components.urls import is_url
 
 
 class Transfer(Schema):
@@ -114,6 +115,9 @@ class Export(Schema):
 
     enabled: bool = described("write an export")
     dir: str | None = described("folder of the versions; by default exports/MODEL")
+    upload: str | None = described(
+        "URL to copy each export to, under the next version number there: s3://bucket/models/NAME; null: none"
+    )
     weights: Literal["float32"] | StoredWeights = described(
         "how to store weights; int8: only embeddings, dense layers and softmaxes, with a scale per row or column"
     )
@@ -127,4 +131,6 @@ class Export(Schema):
     def _somewhere(self) -> Self:
         if self.enabled and self.dir is None:
             raise ValueError("export.dir=null: name a folder; export=off writes no export")
+        if self.upload is not None and not is_url(self.upload):
+            raise ValueError(f"export.upload={self.upload}: must be a URL, such as s3://bucket/models/NAME, or null")
         return self

@@ -18,10 +18,11 @@ from trellis.components.errors import InputError
 from trellis.components.files import atomic_write
 from trellis.components.readers import conll, conllu, tables, tagged, word_tag
 from trellis.components.readers.lines import is_blank, read_lines
-from trellis.components.readers.opening import is_url, suffix_of
+from trellis.components.readers.opening import suffix_of
 from trellis.components.readers.sentence import Sentence
 from trellis.components.readers.sources import Source
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 Texts: TypeAlias = list[AnnotatedText]
 Sentences: TypeAlias = list[Sentence]

@@ -8,10 +8,10 @@ from typing import Any
 from trellis.components.annotation.records import Record, read_records
 from trellis.components.errors import InputError, nearest
 from trellis.components.readers import tables
-from trellis.components.readers.opening import is_url
 from trellis.components.readers.parquet import METADATA, features_of, import_pyarrow, is_named_parquet, open_parquet
 from trellis.components.readers.sentence import Sentence
 from trellis.components.types import JSON, FilePath
+from trellis.components.urls import is_url
 
 WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "ner", "tags", "labels", "pos_tags", "upos", "pos", "xpos", "chunk_tags")

@@ -13,7 +13,7 @@ from pathlib import Path
 from trellis.components.errors import InputError, nearest
 from trellis.components.files import atomic_write
 from trellis.components.readers import sources
-from trellis.components.readers.opening import is_url, suffix_of
+from trellis.components.readers.opening import suffix_of
 from trellis.components.readers.sources import (
     Names,
     Source,
@@ -25,6 +25,7 @@ from trellis.components.readers.sources import (
     variant,
 )
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 PARTS = ("train", "dev", "test")
 # What files of each part are called where they are published.

@@ -11,10 +11,11 @@ import numpy as np
 from trellis.components.errors import InputError, nearest, quoted
 from trellis.components.readers import dataset, parquet, tables
 from trellis.components.readers.lines import is_blank, read_lines, within_budget
-from trellis.components.readers.opening import is_url, suffix_of, without_compression
+from trellis.components.readers.opening import suffix_of, without_compression
 from trellis.components.readers.parquet import is_named_parquet
 from trellis.components.readers.sources import Source, contents, files_of
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 log = logging.getLogger(__name__)
 

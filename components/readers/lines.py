@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from trellis.components.errors import InputError
-from trellis.components.readers.opening import READ_ERRORS, is_url, open_file, unreadable
+from trellis.components.readers.opening import READ_ERRORS, open_file
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url, unreadable
 
 Row = TypeVar("Row")
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from trellis.components.errors import InputError
-from trellis.components.readers.opening import READ_ERRORS, is_url, open_remote, suffix_of, unreadable
+from trellis.components.readers.opening import READ_ERRORS, open_remote, suffix_of
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url, unreadable
 
 METADATA = b"huggingface"  # of the schema of a Parquet file
 _ROWS = 1024  # read at a time

@@ -10,10 +10,10 @@ import numpy as np
 from trellis.components.errors import InputError
 from trellis.components.readers import parquet
 from trellis.components.readers.lines import is_blank, read_lines, within_budget
-from trellis.components.readers.opening import is_url
 from trellis.components.readers.parquet import is_named_parquet
 from trellis.components.readers.sources import Source, files_of
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 Line: TypeAlias = list[str]  # tokens
 Document: TypeAlias = list[Line]

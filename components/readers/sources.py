@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from trellis.components.errors import InputError
-from trellis.components.readers.opening import COMPRESSIONS, identity_of_url, is_url, matching_urls, without_compression
+from trellis.components.readers.opening import COMPRESSIONS, identity_of_url, matching_urls, without_compression
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 # The choice of `data` for files of the user's own, by their suffix.
 READ_BY = {

@@ -32,11 +32,12 @@ from trellis.components.files import folder_aside
 from trellis.components.readers import sources
 from trellis.components.readers.lines import is_blank
 from trellis.components.readers.mapped_array import CHUNK, MappedArray
-from trellis.components.readers.opening import COMPRESSIONS, is_url, size_of
+from trellis.components.readers.opening import COMPRESSIONS, size_of
 from trellis.components.readers.parquet import is_named_parquet
 from trellis.components.readers.running_text import document_files, read_document
 from trellis.components.readers.sources import Source
 from trellis.components.types import FilePath
+from trellis.components.urls import is_url
 
 log = logging.getLogger(__name__)
 

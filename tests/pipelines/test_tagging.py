@@ -376,6 +376,20 @@ def test_checkpoints_within_epochs_are_refused_where_they_are_not_exact(override
         settings.validate(configured("trainer.checkpoint_every=5", *overrides))
 
 
+def files_in(folder):
+    return [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+
+
+def test_an_export_is_copied_to_a_url(tmp_path, capfd):
+    options = ("model=hmm", "limit.sentences=20", "tracking=off", f"export.dir={tmp_path}/exports")
+    run(tmp_path / "run", *options, f"export.upload=file://{tmp_path}/bucket/hmm")
+    here, there = tmp_path / "exports/1", tmp_path / "bucket/hmm/1"
+    assert set(files_in(here)) == set(files_in(there))
+    assert f"copied the export to file://{tmp_path}/bucket/hmm/1" in capfd.readouterr().err
+    with pytest.raises(InputError, match=r"export.upload=exports/hmm: must be a URL, such as s3://bucket/models/NAME"):
+        settings.validate(configured("export.upload=exports/hmm"))
+
+
 def _read_until(process, start):
     """Return the first line on standard error that starts so; empty if the process ends before."""
     return next((line for line in process.stderr if line.startswith(start)), "")
