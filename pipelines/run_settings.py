@@ -133,4 +133,6 @@ class Export(Schema):
             raise ValueError("export.dir=null: name a folder; export=off writes no export")
         if self.upload is not None and not is_url(self.upload):
             raise ValueError(f"export.upload={self.upload}: must be a URL, such as s3://bucket/models/NAME, or null")
+        if self.upload is not None and not self.enabled:
+            raise ValueError(f"export.upload={self.upload}: export=off writes no export to copy")
         return self

@@ -1,10 +1,11 @@
 """Checkpoints: everything that training needs to continue as if it had not been interrupted."""
 
+import contextlib
 import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -65,20 +66,15 @@ def restore(model: keras.Model, folder: Path) -> JSON | None:
     path = folder / LAST
     if not path.is_file():
         return None
-    try:
-        with np.load(path) as saved:
-            state: JSON = json.loads(str(saved["state"]))
-            arrays = [saved[f"v{index}"] for index in range(sum(name.startswith("v") for name in saved.files))]
-            if not isinstance(state, dict):
-                raise ValueError("its state is no object")
-            if not all(array.dtype.kind in "biufV" for array in arrays):
-                raise ValueError("not all of its arrays are numbers")
-            if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
-                raise ValueError("NaN or infinite values in it")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(
-            f"{path}: damaged checkpoint ({error}); delete it to start this run again from the beginning"
-        ) from None
+    with _opened(path) as saved:
+        state: JSON = json.loads(str(saved["state"]))
+        arrays = [saved[f"v{index}"] for index in range(sum(name.startswith("v") for name in saved.files))]
+        if not isinstance(state, dict):
+            raise ValueError("its state is no object")
+        if not all(array.dtype.kind in "biufV" for array in arrays):
+            raise ValueError("not all of its arrays are numbers")
+        if not all(np.isfinite(array).all() for array in arrays if array.dtype.kind == "f"):
+            raise ValueError("NaN or infinite values in it")
     variables = variables_of(model)
     if len(variables) != len(arrays):
         raise InputError(f"{path}: {len(arrays)} variables, but this model has {len(variables)}")
@@ -96,14 +92,24 @@ def restore_within_epoch(model: keras.Model, folder: Path) -> None:
     Raises:
         InputError: it is not there, or of a model with other shapes.
     """
-    path = folder / LAST
+    with _opened(folder / LAST) as saved:
+        for index, variable in enumerate(_variables_within_epoch(model)):
+            variable.assign(saved[f"e{index}"])
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield the arrays of a checkpoint.
+
+    Raises:
+        InputError: the block finds that they are not what they should be.
+    """
     try:
         with np.load(path) as saved:
-            for index, variable in enumerate(_variables_within_epoch(model)):
-                variable.assign(saved[f"e{index}"])
+            yield saved
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
-            f"{path}: damaged checkpoint ({first_line(error)}); delete it to start this run again from the beginning"
+            f"{path}: damaged checkpoint ({error}); delete it to start this run again from the beginning"
         ) from None
 
 

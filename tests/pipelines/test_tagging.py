@@ -388,6 +388,8 @@ def test_an_export_is_copied_to_a_url(tmp_path, capfd):
     assert f"copied the export to file://{tmp_path}/bucket/hmm/1" in capfd.readouterr().err
     with pytest.raises(InputError, match=r"export.upload=exports/hmm: must be a URL, such as s3://bucket/models/NAME"):
         settings.validate(configured("export.upload=exports/hmm"))
+    with pytest.raises(InputError, match=r"export.upload=s3://bucket/hmm: export=off writes no export to copy"):
+        settings.validate(configured("export=off", "export.upload=s3://bucket/hmm"))
 
 
 def _read_until(process, start):
