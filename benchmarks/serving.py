@@ -11,6 +11,7 @@ With --hostile, one healthy client asks about one sentence at a time, alone and 
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -101,9 +102,14 @@ def in_process(export):
 
 
 def memory(process):
-    """MiB that a process holds."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+    """MiB that a process and its children hold."""
+    folder = Path(f"/proc/{process.pid}")
+    children = " ".join(file.read_text() for file in folder.glob("task/*/children")).split()
+    held = 0
+    for pid in (process.pid, *children):
+        with contextlib.suppress(OSError):  # a child has ended
+            held += int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1])
+    return held / 1024
 
 
 def start(exports):

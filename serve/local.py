@@ -8,7 +8,6 @@ page to try the models on. On SIGTERM the server stops accepting requests, answe
 import argparse
 import asyncio
 import contextlib
-import ctypes
 import http.client
 import json
 import logging
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("serve.local")
 
-M_ARENA_MAX = -8  # of glibc's malloc.h
 REST_WARM_UP = 4  # requests to each model over the server's own socket, before it announces that it is serving
 
 
@@ -78,7 +76,6 @@ def serve(options: argparse.Namespace) -> None:
         InputError: there is nothing to serve, an option is invalid, an address is in use, or a file cannot be read.
     """
     _check(options)
-    _share_memory()
     with contextlib.ExitStack() as stack:
         rest_socket = stack.enter_context(_bound_socket("--rest-port", options.host, options.rest_port))
         # gRPC binds its own; this finds out now whether it can.
@@ -87,19 +84,20 @@ def serve(options: argparse.Namespace) -> None:
             import tensorflow as tf  # its start-up messages are captured here
 
             from trellis.serve.server.batches import Settings
+            from trellis.serve.server.huge_requests import HugeRequests
             from trellis.serve.server.limits import Options
             from trellis.serve.server.models import Models, collect_garbage
             from trellis.serve.server.prometheus import Metrics
             from trellis.serve.server.version_labels import labels_of
 
-        # With one thread for each core, small requests would wait 4 s for a large one's operations instead of 0.4 s.
-        # Alone they would take a sixth less time.
-        tf.config.threading.set_inter_op_parallelism_threads(2 * max(os.cpu_count() or 1, 2))
+        tf.config.threading.set_inter_op_parallelism_threads(max(os.cpu_count() or 1, 2))
         credentials = _credentials(options)
         limits = Options(options.limit)
         labels = labels_of(options.config) if options.config else {}
         settings = Settings(options.batch, options.queue, options.workers)
-        models = Models(options.folder, settings, labels, options.poll, limits)
+        huge = HugeRequests()
+        stack.callback(huge.stop)
+        models = Models(options.folder, settings, labels, options.poll, limits, huge)
         stack.callback(models.stop)
         models.start()
         collect_garbage()
@@ -203,12 +201,6 @@ class _FrontEnd:
         await grpc_server.start()
         await self._rest.serve(sockets=[self._socket])
         await grpc_server.stop()
-
-
-def _share_memory() -> None:
-    """Let threads share two heaps: glibc gives each its own, and keeps what the large requests of each have used."""
-    with contextlib.suppress(AttributeError, OSError):  # another C library
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
 
 
 def _check(options: argparse.Namespace) -> None:

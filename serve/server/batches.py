@@ -6,20 +6,21 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from trellis.components.errors import first_line
+from trellis.serve.server.computation import Computing, Run
 from trellis.serve.server.limits import Cost
 from trellis.serve.server.requests import Arrays, Refused
 
 Answer: TypeAlias = "Future[Arrays]"
-Stoppable: TypeAlias = Callable[[], contextlib.AbstractContextManager[Callable[[], None]]]
 
 SMALL = 4_096  # cells of requests that large ones do not delay
+HUGE = 16_384  # cells of requests that take a second or more: above it, they are computed in another process
 BATCH_CELLS = 8_192  # cells of a batch, padding included, unless a single request has more
 ALIKE = 32  # rows up to this width are batched whatever their widths; wider ones with rows at most twice as wide
 PATIENCE = 0.005  # seconds that a request lets smaller ones pass, for each of its cells
@@ -54,11 +55,6 @@ class _Request(NamedTuple):
     answer: Answer
 
 
-@contextlib.contextmanager
-def _unstoppable() -> Iterator[Callable[[], None]]:
-    yield lambda: None
-
-
 class Batches:
     """Two queues of requests to one signature of one version: small requests do not wait for large ones.
 
@@ -66,22 +62,22 @@ class Batches:
     with the load. A computation stops if nobody waits for it any more, which is when all its answers are cancelled.
 
     Args:
-        run: computes outputs from inputs.
+        computing: computes a batch.
         batched: whether requests may be batched; strings are padded with `""` to the widest.
         wide: the names of the outputs whose second axis is as long as the longest text of the batch.
         settings: how requests are batched.
-        stoppable: a context that yields a function which stops what `run` computes in it.
+        elsewhere: computes a request of more than `HUGE` cells; None: as all others.
     """
 
     def __init__(
         self,
-        run: Callable[[Arrays], Arrays],
+        computing: Computing,
         batched: bool,
         wide: Collection[str],
         settings: Settings,
-        stoppable: Stoppable = _unstoppable,
+        elsewhere: Computing | None = None,
     ) -> None:
-        self._run, self._wide, self._stoppable = run, wide, stoppable
+        self._computing, self._wide, self._elsewhere = computing, wide, elsewhere or computing
         self._small = _Lane(self._compute, settings, batched)
         self._large = _Lane(self._compute, settings._replace(workers=1), batched, _LARGE)
 
@@ -123,10 +119,11 @@ class Batches:
         if not batch:
             return
         try:
-            with self._stoppable() as stop:
+            is_huge = max(request.cost.cells for request in batch) > HUGE
+            with (self._elsewhere if is_huge else self._computing)() as (run, stop):
                 for request in batch:
                     request.answer.add_done_callback(lambda answer: _stop_if_unwanted(answer, batch, stop))
-                answers = self._answers(batch)
+                answers = self._answers(run, batch)
         except Exception as error:
             if len(batch) > 1:
                 # One of the requests may be the cause: compute each on its own.
@@ -139,10 +136,10 @@ class Batches:
             if request.answer.set_running_or_notify_cancel():
                 request.answer.set_result(outputs)
 
-    def _answers(self, batch: Sequence[_Request]) -> list[Arrays]:
+    def _answers(self, run: Run, batch: Sequence[_Request]) -> list[Arrays]:
         if len(batch) == 1:
-            return [self._run(batch[0].inputs)]
-        outputs = self._run(_concatenate([request.inputs for request in batch]))
+            return [run(batch[0].inputs)]
+        outputs = run(_concatenate([request.inputs for request in batch]))
         ends = np.cumsum([request.cost.rows for request in batch]).tolist()
         return [
             self._trim(request, {name: array[end - request.cost.rows : end] for name, array in outputs.items()})

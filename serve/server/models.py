@@ -6,20 +6,22 @@ import logging
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from trellis.components.errors import first_line, one_line
+from trellis.components.errors import first_line
 from trellis.components.saved_model.package import WARM_UP
 from trellis.components.saved_model.versions import EXTRA, read_metadata, version_folders
 from trellis.components.types import FilePath
 from trellis.serve.server.batches import Batches, Settings
-from trellis.serve.server.cancellation import stoppable
+from trellis.serve.server.computation import stoppable
+from trellis.serve.server.huge_requests import HugeRequests
 from trellis.serve.server.limits import Cost, Limits, Options
-from trellis.serve.server.requests import Arrays, Refused, Signature, Spec, brief, refuse
+from trellis.serve.server.loading import load
+from trellis.serve.server.requests import Arrays, Refused, Signature, brief, refuse
 
 log = logging.getLogger("serve.local")
 
@@ -40,6 +42,7 @@ class Version:
         folder: the folder of the version.
         settings: how requests are batched.
         options: limits that replace the default ones.
+        huge: computes huge requests; None: they are computed in this process.
 
     Attributes:
         signatures: the inputs and outputs of each signature.
@@ -50,27 +53,29 @@ class Version:
     """
 
     def __init__(
-        self, name: str, number: int, folder: Path, settings: Settings, options: Options | None = None
+        self,
+        name: str,
+        number: int,
+        folder: Path,
+        settings: Settings,
+        options: Options | None = None,
+        huge: HugeRequests | None = None,
     ) -> None:
-        import tensorflow as tf
-
-        self.name, self.number, self.folder = name, number, folder
-        model = tf.saved_model.load(str(folder))
-        functions = dict(model.signatures)
-        self.signatures = {
-            key: Signature(
-                _specs(function.structured_input_signature[1]),
-                _specs(function.structured_outputs),
-            )
-            for key, function in functions.items()
-        }
+        self.name, self.number, self.folder, self._huge = name, number, folder, huge
+        loaded = load(folder)
+        self.signatures = {key: signature for key, (signature, _) in loaded.items()}
         metadata, options = read_metadata(folder), options or Options()
         self.limits = {
             key: Limits.of(signature, options.of(name, key), metadata) for key, signature in self.signatures.items()
         }
         self.batches = {
-            key: Batches(_runner(model, functions[key], signature), *_batching(signature), settings, stoppable)
-            for key, signature in self.signatures.items()
+            key: Batches(
+                stoppable(run),
+                *_batching(signature),
+                settings,
+                huge.computing(folder, key) if huge is not None else None,
+            )
+            for key, (signature, run) in loaded.items()
         }
         self.examples: dict[str, Arrays] = {}
         self.busy = 0
@@ -120,42 +125,8 @@ class Version:
             batches.close()
         # The queues hold the last references to the model.
         self.batches = {}
-
-
-def _specs(tensor_specs: Mapping[str, Any]) -> dict[str, Spec]:
-    return {
-        name: Spec(
-            spec.dtype.name,
-            None if spec.shape.rank is None else tuple(-1 if size is None else size for size in spec.shape),
-        )
-        for name, spec in tensor_specs.items()
-    }
-
-
-def _runner(model: Any, function: Callable[..., Mapping[str, Any]], signature: Signature) -> Callable[[Arrays], Arrays]:
-    """Return a function of arrays that computes a signature.
-
-    Args:
-        model: the loaded model, which must live as long as its signatures are called.
-        function: the signature.
-        signature: its inputs and outputs.
-    """
-    import tensorflow as tf
-
-    types = {name: tf.as_dtype(spec.dtype) for name, spec in signature.inputs.items()}
-
-    def run(inputs: Arrays, _model: Any = model) -> Arrays:
-        try:
-            outputs = function(**{name: tf.constant(array, types[name]) for name, array in inputs.items()})
-            return {name: value.numpy() for name, value in outputs.items()}
-        except (tf.errors.InvalidArgumentError, ValueError) as error:
-            raise Refused("INVALID_ARGUMENT", one_line(error)) from None
-        except tf.errors.ResourceExhaustedError as error:
-            raise Refused("RESOURCE_EXHAUSTED", one_line(error)) from None
-        except tf.errors.OpError as error:
-            raise Refused("INTERNAL", one_line(error)) from None
-
-    return run
+        if self._huge is not None:
+            self._huge.unload(self.folder)
 
 
 def _batching(signature: Signature) -> tuple[bool, list[str]]:
@@ -214,6 +185,7 @@ class Models:
         labels: versions that are served too, under a label.
         poll: seconds between scans of the folder.
         options: limits that replace the default ones.
+        huge: computes huge requests; None: they are computed in this process.
 
     Attributes:
         served: `{model: {version number: version}}`.
@@ -228,8 +200,9 @@ class Models:
         labels: Labels | None = None,
         poll: float = 1.0,
         options: Options | None = None,
+        huge: HugeRequests | None = None,
     ) -> None:
-        self._folder, self._settings, self._labels = Path(folder), settings, labels or {}
+        self._folder, self._settings, self._labels, self._huge = Path(folder), settings, labels or {}, huge
         self.poll = min(poll, threading.TIMEOUT_MAX)
         self._options = options or Options()
         self.served: dict[str, dict[int, Version]] = {}
@@ -323,7 +296,7 @@ class Models:
         began = time.perf_counter()
         version = None
         try:
-            version = Version(name, number, folder, self._settings, self._options)
+            version = Version(name, number, folder, self._settings, self._options, self._huge)
             version.warm_up()
         except Exception as error:
             if version is not None:

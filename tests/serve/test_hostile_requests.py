@@ -34,7 +34,7 @@ from trellis.components.errors import InputError, one_line
 from trellis.serve import local
 from trellis.serve.server import connections
 from trellis.serve.server.batches import BATCH_CELLS, SMALL, Batches, Settings
-from trellis.serve.server.cancellation import stoppable
+from trellis.serve.server.computation import stoppable
 from trellis.serve.server.limits import Cost, Limits, Options, characters, tokens
 from trellis.serve.server.models import Models
 from trellis.serve.server.prometheus import Metrics
@@ -259,7 +259,7 @@ def test_small_requests_do_not_wait_for_large_ones():
             held.wait(20)
         return inputs
 
-    batches = Batches(compute, False, (), Settings(workers=1))
+    batches = Batches(stoppable(compute), False, (), Settings(workers=1))
     large = [batches.submit({"x": np.ones(1)}, time.monotonic() + 30, Cost(1, SMALL + 1, SMALL + 1)) for _ in range(5)]
     try:
         assert ask(batches, 10).result(5)["x"] == 0
@@ -271,7 +271,7 @@ def test_small_requests_do_not_wait_for_large_ones():
 
 def test_batches_hold_like_widths_and_few_cells():
     gate = Gate()
-    batches = Batches(gate, True, (), Settings(workers=1))
+    batches = Batches(stoppable(gate), True, (), Settings(workers=1))
     first = ask(batches, 1)
     until(lambda: not batches.waiting)
     answers = [ask(batches, width) for width in (3, 30, 20, 4000, 5, 3900, 3800)]
@@ -284,7 +284,7 @@ def test_batches_hold_like_widths_and_few_cells():
 
 def test_small_requests_overtake_wider_ones():
     gate, order = Gate(), []
-    batches = Batches(gate, False, (), Settings(workers=1))
+    batches = Batches(stoppable(gate), False, (), Settings(workers=1))
     first = ask(batches, 1)
     until(lambda: not batches.waiting)
     wide, narrow = ask(batches, 4000), ask(batches, 10)
@@ -302,7 +302,7 @@ def test_no_exception_ends_a_worker(error):
             raise error
         return inputs
 
-    batches = Batches(compute, True, (), Settings(workers=1))
+    batches = Batches(stoppable(compute), True, (), Settings(workers=1))
     for _ in range(3):
         bad = batches.submit({"x": np.ones(1)}, time.monotonic() + 9)
         with pytest.raises(Refused, match=r"\S"):
@@ -324,7 +324,7 @@ def test_a_computation_that_nobody_waits_for_stops():
         finally:
             ended.set()
 
-    batches = Batches(compute, True, (), Settings(workers=1), stoppable)
+    batches = Batches(stoppable(compute), True, (), Settings(workers=1))
     answer = ask(batches, 1)
     until(lambda: not batches.waiting)
     time.sleep(0.2)
@@ -336,7 +336,7 @@ def test_a_computation_that_nobody_waits_for_stops():
 
 def test_cancelled_requests_leave_the_queue():
     gate = Gate()
-    batches = Batches(gate, True, (), Settings(rows=1, queue=3, workers=1))
+    batches = Batches(stoppable(gate), True, (), Settings(rows=1, queue=3, workers=1))
     first = ask(batches, 1)
     until(lambda: not batches.waiting)
     for answer in [ask(batches, 1) for _ in range(3)]:

@@ -29,6 +29,7 @@ from trellis.components.saved_model.export_module import ExportModule
 from trellis.serve import promote
 from trellis.serve.client import Client, ServingError
 from trellis.serve.server.batches import Batches, Settings
+from trellis.serve.server.computation import stoppable
 from trellis.serve.server.requests import Refused
 
 
@@ -559,7 +560,7 @@ def test_waiting_requests_are_computed_together():
         sizes.append(len(inputs["x"]))
         return {"y": inputs["x"] * 2}
 
-    batches = Batches(run, True, (), Settings(rows=8, queue=100, workers=1))
+    batches = Batches(stoppable(run), True, (), Settings(rows=8, queue=100, workers=1))
     waiting = [batches.submit({"x": np.full(2, 0)}, time.monotonic() + 9)]
     _until(lambda: not batches.waiting)
     waiting += [batches.submit({"x": np.full(2, n)}, time.monotonic() + 9) for n in range(1, 7)]
@@ -578,7 +579,7 @@ def test_full_queues_and_late_requests_are_refused():
         go.wait(5)
         return inputs
 
-    batches = Batches(run, True, (), Settings(rows=1, queue=3, workers=1))
+    batches = Batches(stoppable(run), True, (), Settings(rows=1, queue=3, workers=1))
     first = batches.submit({"x": np.zeros(1)}, time.monotonic() + 9)
     time.sleep(0.1)
     late = batches.submit({"x": np.zeros(1)}, time.monotonic())
@@ -600,7 +601,7 @@ def test_one_bad_request_spoils_no_other():
         return inputs
 
     go = threading.Event()
-    batches = Batches(lambda inputs: (go.wait(5), run(inputs))[1], True, (), Settings(workers=1))
+    batches = Batches(stoppable(lambda inputs: (go.wait(5), run(inputs))[1]), True, (), Settings(workers=1))
     waiting = [batches.submit({"x": np.array([n])}, time.monotonic() + 9) for n in (0, 1, -1, 2)]
     go.set()
     assert [each.result(5)["x"][0] for each in (waiting[0], waiting[1], waiting[3])] == [0, 1, 2]
