@@ -196,7 +196,7 @@ def _tokens_of(fields: JSON) -> list[tuple[Any, Any]] | None:
     return [(token["start"], token["end"]) for token in tokens]
 
 
-# spaCy: the entities that pipelines are trained from, and Doc.to_json
+# spaCy: the entities that pipelines are trained from, and Doc.to_json, which is written
 
 
 def _is_spacy(fields: JSON) -> bool:
@@ -214,7 +214,8 @@ def _find_spacy(fields: JSON, place: str) -> FoundText | str:
 
 
 def _write_spacy(written: _Written) -> JSON:
-    record: JSON = {"text": written.text, "entities": [list(span) for span in written.spans]}
+    spans = [{"start": start, "end": end, "label": label} for start, end, label in written.spans]
+    record: JSON = {"text": written.text, "ents": spans}
     if written.tokens is not None:
         record["tokens"] = [{"id": i, "start": start, "end": end} for i, (start, end) in enumerate(written.tokens)]
     return _scored(record, written)

@@ -143,6 +143,17 @@ def test_what_a_tool_writes_is_recognized_and_read(write, case):
     assert formats.read(changed) == formats.read(changed, form) == [text]
 
 
+def test_spacy_records_are_those_of_doc_to_json(tmp_path):
+    # `Doc(nlp.vocab).from_json` of spaCy 3.8 reads this record, and finds the entities of `ents` alone.
+    path = tmp_path / "a.jsonl"
+    formats.write(path, "spacy", "x", [Sentence(("São", "Paulo", "!"), ("B-LOC", "I-LOC", "O"))], WritingOptions())
+    assert json.loads(path.read_text()) == {
+        "text": "São Paulo !",
+        "ents": [{"start": 0, "end": 9, "label": "LOC"}],
+        "tokens": [{"id": 0, "start": 0, "end": 3}, {"id": 1, "start": 4, "end": 9}, {"id": 2, "start": 10, "end": 11}],
+    }
+
+
 def test_prodigy_and_spacy_keep_their_tokens(write):
     record = {
         "text": "ab\n\ncd",

@@ -38,7 +38,7 @@ def test_texts_come_in_the_order_of_the_measure_with_what_the_model_finds(tagger
         assert [record["score"] for record in found] == sorted((r["score"] for r in found), reverse=True)
         for record in found:
             entities = [[entity.start, entity.end, entity.type] for entity in export.entities(record["text"])]
-            assert record["entities"] == entities
+            assert [[span["start"], span["end"], span["label"]] for span in record["ents"]] == entities
     out = tmp_path / "tasks.json"
     arguments = ["-o", str(out), "--to", "label_studio", "--count", "2", "--by", "entropy", "--diversity", "0.3"]
     assert main(["suggest", str(tagger), str(texts), *arguments]) == 0
