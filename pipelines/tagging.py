@@ -18,6 +18,7 @@ from trellis.components.layers.sequence_head import NegativeLogLikelihood
 from trellis.components.metrics import tagging_scores
 from trellis.components.metrics.calibration import Calibration
 from trellis.components.metrics.segments import ScoredSegments
+from trellis.components.models.second_reading import SecondReading
 from trellis.components.readers import tagged, vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import UNLABELLED, Sentence
@@ -27,6 +28,7 @@ from trellis.components.text import tag_schemes, templates
 from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import entity_confidence, left_out, reading, segment_statistics, tagging_reports
+from trellis.pipelines.document_reading import Part, read_documents, require_documents
 from trellis.pipelines.entity_confidence import FoundEntities
 from trellis.pipelines.left_out import Fold, LeftOut
 from trellis.pipelines.settings import TaggingSections
@@ -95,11 +97,13 @@ class TaggingOutcome(Outcome):
         predictions: by part.
         entities: by part, the entities among them; empty without entities.
         calibration: turns their posteriors into probabilities; None without entities.
+        second: reads sentences again, knowing their document; None without `data.documents`.
     """
 
     predictions: Mapping[str, Predictions]
     entities: Mapping[str, FoundEntities]
     calibration: Calibration | None
+    second: SecondReading | None
 
 
 class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
@@ -109,7 +113,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
     monitors = ("dev/f1", "dev/accuracy", "dev/loss")
     headline = (
         *("f1", "precision", "recall", "accuracy", "accuracy_known", "accuracy_unknown", "loss"),
-        *("kept_precision", "kept_recall"),
+        *("kept_precision", "kept_recall", "sentence_f1", "sentence_accuracy"),
     )
     embeds_words = True
     has_precision_dial = True
@@ -151,6 +155,8 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             if self.config.model.get("constraints") == "training":
                 parts = tagged.possible(files, parts)
         parts = self.limited(parts)
+        if data.get("documents"):
+            require_documents(parts["dev"], files["dev"])
         fold = None
         if self.config.limit.get("leave_out"):
             parts["train"], fold = self._without_fold(parts["train"])
@@ -371,17 +377,23 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         )
 
         def held_out() -> TaggingOutcome:
-            metrics: Metrics = {}
-            predictions = {}
+            first = {}
             for part, corpus in encoded.held_out.items():
                 began = time.perf_counter()
-                predictions[part] = predict(part, self.entities)
+                first[part] = predict(part, self.entities)
                 log.info("%s: %.0f tokens/s", part, corpus.tokens / (time.perf_counter() - began))
+            second, predictions = self._read_documents(model, encoded, first)
+            metrics: Metrics = {}
+            for part in predictions:
                 metrics |= self._score(part, encoded.data, predictions[part], detail=True)
+                if predictions[part] is not first[part]:
+                    alone, main = self._score(part, encoded.data, first[part], detail=False), self._main_score
+                    metrics[f"{part}/sentence_{main}"] = alone[f"{part}/{main}"]
             entities = {}
             calibration = None
             if self.entities:
-                for part, (tags, _, posteriors) in predictions.items():
+                # Exports give the probabilities of entities in a sentence on its own.
+                for part, (tags, _, posteriors) in first.items():
                     entities[part] = FoundEntities.of(encoded.data.parts[part], tags, posteriors)
                 calibration = entity_confidence.calibrate(entities["dev"], self.config.export.get("precision"))
                 for part, found in entities.items():
@@ -393,12 +405,32 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
                 predictions=predictions,
                 entities=entities,
                 calibration=calibration,
+                second=second,
             )
 
         def dev() -> Metrics:
             return self._score("dev", encoded.data, predict("dev", False), detail=False)
 
         return Evaluator(dev=dev, held_out=held_out)
+
+    @property
+    def _main_score(self) -> str:
+        return "f1" if self.entities else "accuracy"
+
+    def _read_documents(
+        self, model: keras.Model, encoded: EncodedSentences, first: Mapping[str, Predictions]
+    ) -> tuple[SecondReading | None, dict[str, Predictions]]:
+        """Return the second reading of `data.documents`, and the predictions of the last reading of each part."""
+        data = encoded.data
+        if not self.config.data.get("documents"):
+            return None, dict(first)
+        parts = {
+            part: Part(encoded.held_out[part], self._as_learned(data.parts[part]))
+            for part in first
+            if part != left_out.PART
+        }
+        read = read_documents(model, parts, data.tags, data.output_tags, self.config.batching)
+        return read.second, {part: read.after(part, predictions) for part, predictions in first.items()}
 
     def _segments(self, part: str, data: TaggedData, predicted: Sequence[Tags]) -> ScoredSegments:
         """Return the statistics of the sentences of a part."""
@@ -457,18 +489,22 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     def final_package(self, model: keras.Model, encoded: EncodedSentences, outcome: TaggingOutcome) -> Package:
         """Return the tagger with its signatures, its probabilities calibrated on dev."""
-        calibration = outcome.calibration
-        if calibration is None:
-            return self.package(model, encoded)
-        facts = entity_confidence.facts(calibration, self.config.export.get("precision"))
-        return self._package(model, encoded, calibration, facts)
+        calibration, facts = outcome.calibration, {}
+        if calibration is not None:
+            facts = entity_confidence.facts(calibration, self.config.export.get("precision"))
+        return self._package(model, encoded, calibration, outcome.second, facts)
 
     def package(self, model: keras.Model, encoded: EncodedSentences) -> Package:
         """Return the tagger with its signatures, the probabilities of entities as the model gives them."""
-        return self._package(model, encoded, Calibration() if self.entities else None, {})
+        return self._package(model, encoded, Calibration() if self.entities else None, None, {})
 
     def _package(
-        self, model: keras.Model, encoded: EncodedSentences, calibration: Calibration | None, facts: Mapping[str, Any]
+        self,
+        model: keras.Model,
+        encoded: EncodedSentences,
+        calibration: Calibration | None,
+        second: SecondReading | None,
+        facts: Mapping[str, Any],
     ) -> Package:
         # Words that come with columns are split at spaces alone.
         tokenizer = "spaces" if encoded.columns else self.config.text.tokenizer
@@ -479,7 +515,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             example = " ".join(_inputs(dev[0], encoded.columns)[:8]).replace('"', "")
         output_tags = encoded.data.output_tags
         return Package(
-            module=TaggerModule(model, encoded.vectorizer, output_tags, tokenizer, calibration),
+            module=TaggerModule(model, encoded.vectorizer, output_tags, tokenizer, calibration, second),
             texts=sample_across_lengths(texts),
             facts={"labels": sorted(set(output_tags)), "vocabulary": encoded.vectorizer.sizes, **facts},
             example=example,

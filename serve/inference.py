@@ -1,6 +1,7 @@
 """Ask exports about any number of texts, in batches. Texts are bytes, which need not be valid UTF-8."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,13 +165,37 @@ def tag(
             outputs = {"tokens": tokens, **model.call("serving_default", tokens=tokens)}
         else:
             outputs = model.call("from_text", text=as_strings(batch))
-        for row, tags, confidence in zip(*(outputs[name] for name in Tagged._fields), strict=True):
-            length = sum(token != b"" for token in row)
-            yield Tagged(
-                [decoded(token) for token in row[:length]],
-                [decoded(name) for name in tags[:length]],
-                [float(value) for value in confidence[:length]],
-            )
+        yield from map(_tagged, *(outputs[name] for name in Tagged._fields))
+
+
+def _tagged(tokens: np.ndarray, tags: np.ndarray, confidence: np.ndarray) -> Tagged:
+    """Return what a tagger found in one text, without padding."""
+    length = sum(token != b"" for token in tokens)
+    return Tagged(
+        [decoded(token) for token in tokens[:length]],
+        [decoded(name) for name in tags[:length]],
+        [float(value) for value in confidence[:length]],
+    )
+
+
+def tag_document(model: ExportModel, sentences: Sequence[bytes]) -> Iterator[Tagged]:
+    """Yield the tags of each sentence of one document, knowing in each what was found in the others.
+
+    Raises:
+        InputError: the tagger reads sentences alone.
+    """
+    if "document" not in model.inputs:
+        raise InputError(f"{model.name}: reads sentences alone; for documents, train with data.documents=true")
+    if sentences:
+        outputs = model.call("document", text=as_strings(sentences)[np.newaxis])
+        yield from map(_tagged, *(outputs[name][0] for name in Tagged._fields))
+
+
+def tag_documents(model: ExportModel, texts: Iterable[bytes]) -> Iterator[Tagged]:
+    """Yield the tags of each text; an empty text ends a document and has no tags. See `tag_document`."""
+    for ends, lines in itertools.groupby(texts, key=lambda text: not text.strip()):
+        sentences = list(lines)
+        yield from (Tagged([], [], []) for _ in sentences) if ends else tag_document(model, sentences)
 
 
 def align(model: ExportModel, texts: Iterable[bytes], batch_size: int = BATCH) -> Iterator[Aligned]:

@@ -17,14 +17,21 @@ Texts: TypeAlias = list[str] | tuple[str, ...]
 Answer = TypeVar("Answer")
 
 METHODS = {
-    Kind.TAGGER: ("tag", "entities", "n_best", "lattice"),
+    Kind.TAGGER: ("tag", "tag_document", "entities", "n_best", "lattice"),
     Kind.ALIGNER: ("align",),
     Kind.CLASSIFIER: ("classify", "embed"),
     Kind.LANGUAGE_MODEL: ("generate", "score", "next"),
     Kind.TRANSLATOR: ("translate",),
 }
 
-_VERBS = {"entities": "find entities", "n_best": "give readings", "lattice": "show a lattice"}
+_VERBS = {
+    "tag_document": "tag a document",
+    "entities": "find entities",
+    "n_best": "give readings",
+    "lattice": "show a lattice",
+}
+# The signatures of methods that exports of older versions, of other tags, or of other settings lack.
+_SIGNATURES = {"tag_document": "document", "entities": "entities", "n_best": "n_best", "lattice": "lattice"}
 
 
 class Export:
@@ -58,10 +65,8 @@ class Export:
     @property
     def methods(self) -> tuple[str, ...]:
         """The names of the methods that this export has."""
-        # The signatures of these have their names; exports of older versions, and of other tags, lack some.
-        optional = {"entities", "n_best", "lattice"}
         names = METHODS[self._model.kind]
-        return tuple(name for name in names if name not in optional or name in self._model.inputs)
+        return tuple(name for name in names if _SIGNATURES.get(name, "serving_default") in self._model.inputs)
 
     @overload
     def tag(self, texts: str, tokenized: bool = ...) -> Tagged: ...
@@ -76,6 +81,18 @@ class Export:
         """
         self._require("tag")
         return _unwrap(texts, inference.tag(self._model, _encode(texts), tokenized))
+
+    def tag_document(self, sentences: Texts) -> list[Tagged]:
+        """Tag the sentences of one document, knowing in each what was found in the others.
+
+        Args:
+            sentences: the sentences, in their order.
+
+        Raises:
+            InputError: it was trained without `data.documents=true`.
+        """
+        self._require("tag_document")
+        return list(inference.tag_document(self._model, list(_encode(sentences))))
 
     @overload
     def entities(self, texts: str, tokenized: bool = ..., threshold: float | None = ...) -> list[Entity]: ...

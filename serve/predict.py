@@ -2,9 +2,10 @@
 
 Texts are arguments, or lines of standard input with `-`; with `--tokens` they are already split at spaces. A tagger
 prints tokens with their tags, or with `--format` entities with their offsets and probabilities, CoNLL columns, JSON
-lines, or a page; `--threshold` keeps entities of at least a probability. A word aligner takes `source ||| target`,
-split at spaces, and prints links, `0-0 1-2`, one line per pair; a classifier prints the label and its probability. For
-language models see `trellis generate`.
+lines, or a page; `--threshold` keeps entities of at least a probability. With `--documents`, the lines up to an empty
+one are the sentences of a document, for taggers trained with `data.documents=true`. A word aligner takes
+`source ||| target`, split at spaces, and prints links, `0-0 1-2`, one line per pair; a classifier prints the label and
+its probability. For language models see `trellis generate`.
 """
 
 import argparse
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--threshold", type=probability, help="keep entities of at least this probability, instead of the export's own"
     )
+    parser.add_argument(
+        "--documents", action="store_true", help="an empty line ends a document, which is tagged as a whole"
+    )
     parser.add_argument("--tokens", action="store_true", help="texts are tokens already, separated by single spaces")
     parser.add_argument(
         "--posteriors", action="store_true", help="with --json and a word aligner: probabilities of all links"
@@ -47,6 +51,8 @@ def _predict(options: argparse.Namespace) -> None:
     for option in ("format", "threshold"):
         if getattr(options, option) is not None and model.kind is not Kind.TAGGER:
             raise InputError(f"--{option}: {options.export} is {model.kind.value}; only a tagger has entities")
+    if options.documents:
+        _check_documents(model, options)
     if options.format and options.json:
         raise InputError(
             f"--format {options.format}: not with --json, which has a format of its own; try --format jsonl"
@@ -62,13 +68,29 @@ def _predict(options: argparse.Namespace) -> None:
         print(line, flush=True)
 
 
+def _check_documents(model: ExportModel, options: argparse.Namespace) -> None:
+    """Raise InputError if the model or other options do not go with `--documents`."""
+    if model.kind is not Kind.TAGGER:
+        raise InputError(f"--documents: {options.export} is {model.kind.value}; only a tagger reads documents")
+    if options.tokens or options.format not in (None, "tokens"):
+        other = "--tokens" if options.tokens else f"--format {options.format}"
+        raise InputError(f"--documents: not with {other}; it prints tokens with their tags, or --json")
+
+
 def _tag(model: ExportModel, options: argparse.Namespace) -> Iterator[str]:
     texts, size = read_texts(options.text), batch_size(options.text)
-    if not options.json:
+    if not options.json and not options.documents:
         request = tagged_formats.Request(texts, options.tokens, options.threshold, size)
         yield from tagged_formats.lines(model, options.format or "tokens", request)
         return
-    for tagged in inference.tag(model, texts, options.tokens, size):
+    for tagged in (
+        inference.tag_documents(model, texts)
+        if options.documents
+        else inference.tag(model, texts, options.tokens, size)
+    ):
+        if not options.json:
+            yield f"{tagged_formats.readable(tagged)}\n"
+            continue
         confidence = [round(value, 4) for value in tagged.confidence]
         yield _json(tokens=tagged.tokens, tags=tagged.tags, confidence=confidence)
 

@@ -121,6 +121,9 @@ class TaggedSentences(Dataset):
     split_seed: CountOrZero = optional("seed of the split")
     scheme: Literal["bio2", "iobes"] = described("tag scheme that the model learns; scores and exports use BIO2")
     max_length: Count | None = optional("maximum tokens; cut longer sentences, preferably after a full stop")
+    documents: bool = optional(
+        "true: read sentences a second time, knowing what was found in the rest of their document; false: each alone"
+    )
     unlabelled: Annotated[str, Field(min_length=1)] | None = optional(
         "tag that marks tokens of the training part without a label, such as ?; null: every token has a label"
     )

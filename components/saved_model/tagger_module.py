@@ -8,9 +8,11 @@ import tensorflow as tf
 
 from trellis.components.layers.stored_weights import restoring
 from trellis.components.metrics.calibration import Calibration
+from trellis.components.models.second_reading import Lattice, SecondReading
 from trellis.components.saved_model.entity_reader import EntityReader, widest
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
+from trellis.components.text.document_evidence import document_evidence
 from trellis.components.text.offsets import Offsets, joined, token_offsets
 from trellis.components.text.tag_schemes import segments
 from trellis.components.text.tokenizer import tokenize
@@ -34,6 +36,8 @@ class TaggerModule(ExportModule):
     the `probability (batch, readings)` of each reading; `""` and 0 where there are fewer.
     `entities`, for tags of entities, maps `text (batch,)` and `threshold (batch,)` to the entities of the best tags,
     see `EntityReader.read`; `token_entities` takes `tokens` instead of `text`.
+    `document`, for taggers with a second reading, maps `text (batch, sentences)`, a document in each row, padded with
+    `""`, to `tokens`, `tags` and `confidence (batch, sentences, time)`, and to the places of tokens in their sentences.
     If feature templates refer to columns, a token is the word followed by its value in each column, with a tab before
     each value.
 
@@ -43,6 +47,7 @@ class TaggerModule(ExportModule):
         tags: the tag to return for each tag id.
         tokenizer: how texts are split, see `trellis.components.text.tokenizer`.
         calibration: for tags of entities, in BIO2: turns posteriors into probabilities; None for other tags.
+        second: reads sentences again, knowing the rest of their document.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class TaggerModule(ExportModule):
         tags: Sequence[str],
         tokenizer: str,
         calibration: Calibration | None = None,
+        second: SecondReading | None = None,
     ) -> None:
         super().__init__(name="tagger")
         self.vectorizer = vectorizer
@@ -84,6 +90,17 @@ class TaggerModule(ExportModule):
                 "token_entities": tf.function(
                     self._entities_of_tokens, input_signature=[*tokens, *threshold], autograph=False
                 ),
+            }
+
+        self._of_documents: dict[str, Callable[..., dict[str, Any]]] = {}
+        if second is not None:
+            self._second: Callable[[], SecondReading] = lambda: second
+            self._read_again = tf.function(
+                restoring(self._tag_again), input_signature=[*tokens, tf.TensorSpec([None], tf.int32)], autograph=False
+            )
+            documents = [tf.TensorSpec([None, None], tf.string, name="text")]
+            self._of_documents = {
+                "document": tf.function(self._tag_documents, input_signature=documents, autograph=False)
             }
 
     def _score(self, tokens: Strings) -> tuple[Emissions, Lengths]:
@@ -139,6 +156,33 @@ class TaggerModule(ExportModule):
             "probability": probabilities,
         }
 
+    def _tag_documents(self, text: Strings) -> dict[str, Tensor]:
+        shape = tf.shape(text)
+        sentences = tf.reshape(text, [-1])
+        tokens = tokenize(sentences, self._tokenizer)
+        tags, confidence = self._read_again(tokens, tf.repeat(tf.range(shape[0]), shape[1]))
+        offsets = token_offsets(sentences, tokens, self._tokenizer)
+        outputs = {"tokens": tokens, "tags": tags, "confidence": confidence, **offsets._asdict()}
+        return {name: tf.reshape(each, [*tf.unstack(shape), tf.shape(tokens)[1]]) for name, each in outputs.items()}
+
+    def _tag_again(self, tokens: Strings, documents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tags and confidence of the tokens of sentences `(sentences, time)`, each in a document."""
+        emissions, lengths = self._emissions(tokens)
+        head, _ = self._layers()
+        unary, pairwise = head.lattice(emissions, lengths)
+        real = tf.sequence_mask(lengths, tf.shape(unary)[1])
+        time = tf.shape(tokens)[1]
+        words = tf.strings.regex_replace(tf.boolean_mask(tokens, real[:, :time]), "\t.*", "")  # without columns
+        of_words = document_evidence(
+            tf.boolean_mask(head.marginals(emissions, lengths), real), words, tf.repeat(documents, lengths)
+        )
+        places = tf.cast(tf.where(real), tf.int32)
+        evidence = tf.scatter_nd(places, of_words, [*tf.unstack(tf.shape(real)), of_words.shape[1]])
+        lattice = self._second().lattice(Lattice(unary, pairwise, lengths), evidence)
+        best = lattice.best()
+        confidence = tf.gather(lattice.posteriors(), best, batch_dims=2)
+        return tf.gather(self._tags, tf.where(real, best + 1, 0))[:, :time], confidence[:, :time]
+
     def _find_entities(self, tokens: Strings, text: Strings, threshold: Tensor, *places: Tensor) -> dict[str, Tensor]:
         head, _ = self._layers()
         emissions, lengths = self._emissions(tokens)
@@ -172,6 +216,7 @@ class TaggerModule(ExportModule):
             "lattice": self.lattice,
             "n_best": self.n_best,
             **self._of_entities,
+            **self._of_documents,
         }
 
     def examples(self, texts: Sequence[str]) -> Requests:
@@ -187,6 +232,7 @@ class TaggerModule(ExportModule):
             "n_best": {"text": texts},
             "entities": {"text": texts, **threshold},
             "token_entities": {**tokens, **threshold},
+            "document": {"text": [[text, other] for text, other in zip(texts, [*texts[1:], ""], strict=True)]},
         }
         return {name: requests[name] for name in self.signatures()}
 

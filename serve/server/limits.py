@@ -104,7 +104,7 @@ class Limits:
                 beams *= int(array) if name == "width" else 1
                 steps += int(array) if name == "count" else 0
                 continue
-            own = self._width(array)
+            own = self._width(name, array)
             width, pairs = max(width, own), pairs * own
         if self.pairs:
             cells = -(-rows * pairs // PAIRS)
@@ -145,14 +145,14 @@ class Limits:
         total = "" if shown.endswith(str(value)) else f" are {value:,} {name}"
         refuse(f"{shown}{total}, above the limit of {self.values[name]:,} (--limit {name}=…)")
 
-    def _width(self, array: np.ndarray) -> int:
+    def _width(self, name: str, array: np.ndarray) -> int:
         """Return the most tokens that a row may have."""
-        if array.ndim > 1:
-            return max(array.shape[1], 1)
-        if array.dtype != object:
-            return 1
+        columns = max(array.shape[1], 1) if array.ndim > 1 else 1
+        if array.dtype != object or (array.ndim > 1 and name != "text"):
+            return columns
+        # A document has as many rows of tokens as sentences.
         count = characters if self.characters else tokens
-        return max([max(count(text), len(text) // BYTES) for text in array.reshape(-1)], default=1)
+        return columns * max([max(count(text), len(text) // BYTES) for text in array.reshape(-1)], default=1)
 
 
 def tokens(text: bytes) -> int:
