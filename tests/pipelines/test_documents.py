@@ -55,9 +55,9 @@ def trained(data):
     """A finished run: its folder, metrics and export."""
     metrics = run(
         data / "run", "data=conll", f"data.path={data}", "data.documents=true", "model=bilstm_crf", "model.units=16",
-        "model.words.dim=16", "model.bidirectional=false", "model.characters.kind=none", "trainer.epochs=25", "trainer.patience=25",
-        "optimizer.learning_rate=0.02",
-        "tracking=off", f"export.dir={data}/exports/it", "export.verify=true",
+        "model.words.dim=16", "model.bidirectional=false", "model.characters.kind=none", "trainer.epochs=25",
+        "trainer.patience=25", "optimizer.learning_rate=0.02", "tracking=off", f"export.dir={data}/exports/it",
+        "export.verify=true",
     )  # fmt: skip
     return data / "run", metrics, data / "exports" / "it" / "1"
 
