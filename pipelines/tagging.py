@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,23 +18,21 @@ from trellis.components.metrics import tagging_scores
 from trellis.components.metrics.calibration import Calibration
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.models.second_reading import SecondReading
-from trellis.components.readers import tagged, vectors
+from trellis.components.readers import vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import UNLABELLED, Sentence
-from trellis.components.readers.sources import Source
 from trellis.components.saved_model.tagger_module import TaggerModule
-from trellis.components.text import tag_schemes, templates
+from trellis.components.text import templates
 from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
 from trellis.components.text.vectorizer import TokenVectorizer
-from trellis.pipelines import entity_confidence, left_out, reading, segment_statistics, tagging_reports
-from trellis.pipelines.document_reading import Part, read_documents, require_documents
+from trellis.pipelines import entity_confidence, left_out, segment_statistics, tagged_data, tagging_reports
+from trellis.pipelines.document_reading import Part, read_documents
 from trellis.pipelines.entity_confidence import FoundEntities
-from trellis.pipelines.left_out import Fold, LeftOut
 from trellis.pipelines.settings import TaggingSections
 from trellis.pipelines.tag_predictions import Predictions, predictor
+from trellis.pipelines.tagged_data import TaggedData
 from trellis.pipelines.task import (
     Batches,
-    Data,
     Encoded,
     Evaluator,
     Loss,
@@ -49,23 +46,6 @@ from trellis.pipelines.task import (
 log = logging.getLogger(__name__)
 
 Tags = tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaggedData(Data):
-    """Sentences with tags, entities in BIO2.
-
-    Attributes:
-        parts: sentences of each part.
-        tags: the tags that the model learns, sorted: those of `data.scheme`.
-        output_tags: the tag in BIO2 that the export returns for each of them.
-        left_out: the fold that is left out of training, among the parts too; None without `limit.leave_out`.
-    """
-
-    parts: Mapping[str, Sequence[Sentence]]
-    tags: Sequence[str]
-    output_tags: Sequence[str]
-    left_out: LeftOut | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +101,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
 
     def __init__(self, config: DictConfig) -> None:
         super().__init__(config)
-        self.entities = config.data.task == "ner"
+        self.entities = tagged_data.finds_entities(config)
         if config.trainer.monitor == "dev/f1" and not self.entities:
             raise InputError("trainer.monitor=dev/f1: data.task=pos has no entities; use dev/accuracy or dev/loss")
         if config.export.get("precision") is not None and not self.entities:
@@ -139,91 +119,9 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         whole = NegativeLogLikelihood(sequences=len(encoded.train.lengths) / batches.steps) if smooth else None
         return Loss(NegativeLogLikelihood(), whole)
 
-    # Reading
-
     def read(self) -> TaggedData:
         """Read the sentences of each part."""
-        data = self.plain("data")
-        files, parts = reading.tagged_sentences(data, self.config.text.tokenizer)
-        written, marker = "", data.get("unlabelled")
-        if marker is not None:
-            self._check_unlabelled(marker)
-            parts = tagged.unlabelled(files, parts, marker)
-        if self.entities:
-            parts, scheme = tagged.in_bio2(files, parts)
-            written = f", written in {scheme}"
-            if self.config.model.get("constraints") == "training":
-                parts = tagged.possible(files, parts)
-        parts = self.limited(parts)
-        if data.get("documents"):
-            require_documents(parts["dev"], files["dev"])
-        fold = None
-        if self.config.limit.get("leave_out"):
-            parts["train"], fold = self._without_fold(parts["train"])
-        if data.get("max_length"):
-            parts = {part: tagged.divided(sentences, data["max_length"]) for part, sentences in parts.items()}
-        tags = self._learned_tags(parts, files)
-        if fold is not None:
-            parts[left_out.PART] = fold.sentences
-        sizes = ", ".join(
-            f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
-            for part, sentences in parts.items()
-        )
-        if marker is not None:
-            sizes += f"; {sum(s.tags.count(UNLABELLED) for s in parts['train']):,} of the training part without a label"
-        return TaggedData(
-            files=files,
-            description=f"{data['name']}: {sizes}; {len(tags)} tags{written}",
-            parts=parts,
-            tags=tags,
-            output_tags=[tag_schemes.to_bio2(tag) for tag in tags] if self.entities else tags,
-            left_out=fold,
-        )
-
-    def _check_unlabelled(self, marker: str) -> None:
-        """Raise InputError for settings that need every label."""
-        unfit = {
-            f"limit.leave_out={self.config.limit.get('leave_out')}": self.config.limit.get("leave_out") is not None,
-            f"limit.overfit={self.config.limit.overfit}".lower(): self.config.limit.overfit,
-            "data.scheme=iobes": self.config.data.scheme == "iobes" and self.entities,
-        }
-        for setting, given in unfit.items():
-            if given:
-                raise InputError(f"data.unlabelled={marker}: not with {setting}, which needs a label for every token")
-
-    def _without_fold(self, sentences: Sequence[Sentence]) -> tuple[Sequence[Sentence], LeftOut]:
-        """Return the training part without the fold of `limit.leave_out`, and the fold."""
-        fold = Fold.parse(self.config.limit.leave_out)
-        rows = fold.rows(sentences, self.config.seed)
-        longest = self.config.data.get("max_length")
-        pieces = [
-            (piece, row)
-            for row in rows
-            for piece in (tagged.divided([sentences[row]], longest) if longest else [sentences[row]])
-        ]
-        own, rows_of_pieces = zip(*pieces, strict=True) if pieces else ((), ())
-        return fold.without(sentences, rows), LeftOut(own, rows_of_pieces)
-
-    def _learned_tags(self, parts: Mapping[str, Sequence[Sentence]], files: Mapping[str, Source]) -> list[str]:
-        """Return the tags of the training part, sorted; warn of tags elsewhere that it lacks."""
-        counts = Counter(tag for sentence in parts["train"] for tag in sentence.tags if tag != UNLABELLED)
-        if len(counts) < 2:
-            tag = next(iter(counts), UNLABELLED)
-            raise InputError(f"{files['train']}: every token has the tag {tag!r}; nothing to learn")
-        for part in ("dev", "test"):
-            unseen = Counter(t for s in parts.get(part, ()) for t in s.tags if t not in counts)
-            if unseen:
-                named = ", ".join(f"{tag} ({count}×)" for tag, count in unseen.most_common())
-                log.warning("%s: tags that training never saw, counted as wrong: %s", files[part], named)
-        learned = {tag for sentence in self._as_learned(parts["train"]) for tag in sentence.tags}
-        return sorted(learned - {UNLABELLED})
-
-    def _as_learned(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
-        """Return sentences with their tags in the scheme that the model learns."""
-        if self.config.data.scheme != "iobes" or not self.entities:
-            return sentences
-        bio2 = tag_schemes.Scheme("BIO2")
-        return [replace(s, tags=tag_schemes.convert(s.tags, "iobes", bio2)) for s in sentences]
+        return tagged_data.read(self.config, self.limited)
 
     # Encoding and batching
 
@@ -246,7 +144,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         columns = self._columns(attributes, train[0])
         known_vectors: Mapping[str, np.ndarray] = {}
         if "vectors" in model and model.vectors.path:
-            known = known_words(data)
+            known = data.known_words
             wanted = known | {token.lower() for token in known}
             known_vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
         vectorizer = TokenVectorizer.adapt(
@@ -267,7 +165,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             read = [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
             return EncodedCorpus(read, vectorizer, tags, partial)
 
-        learned = self._partly_labelled(self._as_learned(train))
+        learned = tagged_data.partly_labelled(self.config, tagged_data.as_learned(self.config, train))
         return EncodedSentences(
             words=vectorizer.words,
             data=data,
@@ -304,17 +202,6 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             if not lists[name]:
                 raise InputError(f"{files[name]}: no words in this list")
         return lists
-
-    def _partly_labelled(self, sentences: Sequence[Sentence]) -> Sequence[Sentence]:
-        """Hide the tags of some sentences, if the model learns from partly labelled data (`model.labelled` below 1)."""
-        share = self.config.model.get("labelled", 1.0)
-        if share == 1.0:
-            return sentences
-        hidden = np.random.default_rng(self.config.seed).permutation(len(sentences))[round(share * len(sentences)) :]
-        sentences = list(sentences)
-        for index in hidden:
-            sentences[index] = replace(sentences[index], tags=(UNLABELLED,) * len(sentences[index].tags))
-        return sentences
 
     def batch(self, encoded: EncodedSentences) -> Batches:
         """Group sentences by length."""
@@ -425,7 +312,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         if not self.config.data.get("documents"):
             return None, dict(first)
         parts = {
-            part: Part(encoded.held_out[part], self._as_learned(data.parts[part]))
+            part: Part(encoded.held_out[part], tagged_data.as_learned(self.config, data.parts[part]))
             for part in first
             if part != left_out.PART
         }
@@ -436,7 +323,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
         """Return the statistics of the sentences of a part."""
         if self.entities:
             return segment_statistics.of_entities(part, data.parts[part], predicted, data.parts["train"])
-        return segment_statistics.of_tags(part, data.parts[part], predicted, known_words(data))
+        return segment_statistics.of_tags(part, data.parts[part], predicted, data.known_words)
 
     def _score(self, part: str, data: TaggedData, predictions: Predictions, detail: bool) -> Metrics:
         sentences, (predicted, losses, _) = data.parts[part], predictions
@@ -449,7 +336,7 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
                 metrics |= {f"{part}/f1/{kind}": scores["f1"] for kind, scores in entity["types"].items()}
         metrics[f"{part}/accuracy"] = tagging_scores.token_accuracy(gold, predicted)
         if detail and not self.entities:
-            familiar = tagging_scores.accuracy_by_familiarity(sentences, predicted, known_words(data))
+            familiar = tagging_scores.accuracy_by_familiarity(sentences, predicted, data.known_words)
             metrics |= {f"{part}/accuracy_{name}": value for name, value in familiar.items() if value is not None}
         if not np.isnan(losses).all():
             metrics[f"{part}/loss"] = float(np.nanmean(losses))
@@ -522,11 +409,6 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             request={"text": example},
             response={"tokens": "strings", "tags": "strings", "confidence": "numbers"},
         )
-
-
-def known_words(data: TaggedData) -> set[str]:
-    """Return the words of the training part."""
-    return {token for sentence in data.parts["train"] for token in sentence.tokens}
 
 
 def _inputs(sentence: Sentence, columns: Sequence[str]) -> Tags:
