@@ -153,7 +153,6 @@ class HiddenMarkovTagger(Model):
     """A hidden Markov model, by counting or by EM."""
 
     by_gradients: ClassVar[bool] = False
-    distributes: ClassVar[bool] = False
 
     templates: list[str] = described("attributes that stand for unknown words: the shape, then endings, longest first")
     lists: dict[str, str] | None = described(_LISTS)

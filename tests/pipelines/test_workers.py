@@ -39,7 +39,10 @@ RUNS = {
         *(*without_dropout("word", "input", "between", "recurrent", "output"), *SHORT),
     ],
 }
-BY_EM = {"agreement": ["model=agreement", "model.iterations={ibm1: 1, hmm: 1}", "batching.cells=2000", *SHORT]}
+BY_EM = {
+    "agreement": ["model=agreement", "model.iterations={ibm1: 1, hmm: 1}", "batching.cells=2000", *SHORT],
+    "hmm": ["model=hmm", "model.labelled=0.5", "batching.tokens=200", *SHORT],
+}
 
 
 def start(folder, runs):
