@@ -31,7 +31,7 @@ from trellis.components.text.templates import attribute, parse
 from trellis.components.text.vectorizer import normalize
 from trellis.components.types import Dataset
 from trellis.pipelines import alignment_reports, reading, segment_statistics
-from trellis.pipelines.settings import AlignmentSections
+from trellis.pipelines.sections import AlignmentSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
 log = logging.getLogger(__name__)

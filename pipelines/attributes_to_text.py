@@ -15,7 +15,7 @@ from trellis.components.text.subwords import Subwords, learn
 from trellis.pipelines import reading
 from trellis.pipelines.task import Metrics, Package
 from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData, encoded_corpora
-from trellis.pipelines.translation_settings import AttributesToTextSections
+from trellis.pipelines.translation_sections import AttributesToTextSections
 
 log = logging.getLogger(__name__)
 

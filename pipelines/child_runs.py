@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.pipelines.configuration import Tree, plain
-from trellis.pipelines.reading import check_first_lines, tagged_parts
+from trellis.pipelines.reading import check_first_lines
 from trellis.pipelines.settings import validate
+from trellis.pipelines.tagged_files import tagged_parts
 
 Metrics = dict[str, float]
 

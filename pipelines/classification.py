@@ -32,7 +32,7 @@ from trellis.components.text.tokenizer import tokenize
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.components.training.in_flight import in_flight
 from trellis.pipelines import classification_reports, reading, segment_statistics
-from trellis.pipelines.settings import ClassificationSections
+from trellis.pipelines.sections import ClassificationSections
 from trellis.pipelines.task import (
     Batches,
     Data,

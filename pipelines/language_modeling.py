@@ -35,7 +35,7 @@ from trellis.components.text.stream import (
 from trellis.components.text.text_part import TextInMemory, TextOnDisk, TextPart, divide_on_disk
 from trellis.components.text.vectorizer import UNKNOWN, TokenVectorizer
 from trellis.pipelines import gradient_report, language_modeling_reports, reading, segment_statistics
-from trellis.pipelines.settings import LanguageModelingSections
+from trellis.pipelines.sections import LanguageModelingSections
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from trellis.components.readers import tagged
 from trellis.components.readers.sentence import UNLABELLED, Sentence
 from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
-from trellis.pipelines import reading
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.document_reading import require_documents
 from trellis.pipelines.left_out import PART, Fold, LeftOut
+from trellis.pipelines.tagged_files import tagged_sentences
 from trellis.pipelines.task import Data
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def read(config: DictConfig, limited: Callable[[Parts], Parts]) -> TaggedData:
         InputError: the files cannot be read, or do not fit the configuration.
     """
     data, of_entities = plain(config.data), finds_entities(config)
-    files, parts = reading.tagged_sentences(data, config.text.tokenizer)
+    files, parts = tagged_sentences(data, config.text.tokenizer)
     written, marker = "", data.get("unlabelled")
     if marker is not None:
         _check_unlabelled(config, marker)

@@ -28,7 +28,7 @@ from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import entity_confidence, left_out, segment_statistics, tagged_data, tagging_reports
 from trellis.pipelines.document_reading import Part, read_documents
 from trellis.pipelines.entity_confidence import FoundEntities
-from trellis.pipelines.settings import TaggingSections
+from trellis.pipelines.sections import TaggingSections
 from trellis.pipelines.tag_predictions import Predictions, predictor
 from trellis.pipelines.tagged_data import TaggedData
 from trellis.pipelines.task import (

@@ -31,7 +31,7 @@ from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
 from trellis.pipelines import reading, segment_statistics, translation_reports
 from trellis.pipelines.task import Batches, Data, Encoded, Evaluator, Metrics, Outcome, Package, Task, held_out_part
-from trellis.pipelines.translation_settings import TranslationSections
+from trellis.pipelines.translation_sections import TranslationSections
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from trellis.pipelines import reading
 from trellis.pipelines.command_line import checked
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.reading import FIRST, SETTLED, check_first_lines
+from trellis.pipelines.tagged_files import tagged_sentences
 
 SENTENCES = "Mary B-PER\nsleeps O\n\n"
 
@@ -96,14 +97,14 @@ def test_a_part_may_be_several_files_compressed_or_not(tmp_path):
     compressed(tmp_path, a_conll_gz="a B-PER\n", b_conll_bz2="b O\n", c_conll_xz="c I-PER\n", dev_conll="d O\n")
     parts = f"data.path={{train: '{tmp_path}/[abc].conll*', dev: [{tmp_path}/dev.conll, {tmp_path}/a.conll]}}"
     config = configured("data=conll", parts)
-    files, read = reading.tagged_sentences(plain(config.data), "whitespace")
+    files, read = tagged_sentences(plain(config.data), "whitespace")
     assert [sentence.tokens for sentence in read["train"]] == [("a",), ("b",), ("c",)]
     assert [sentence.tokens for sentence in read["dev"]] == [("d",), ("a",)]
     assert str(files["train"]) == f"{tmp_path}/a.conll.gz and 2 more"
     assert dataset.digest(files) != dataset.digest({**files, "train": files["dev"]})
     compressed(tmp_path, c_conll_xz="c O\n\nd X-PER\n")
     with pytest.raises(InputError, match=r"c.conll.xz:3: tag 'X-PER' is neither"):
-        tagged.in_bio2(*reading.tagged_sentences(plain(config.data), "whitespace"))
+        tagged.in_bio2(*tagged_sentences(plain(config.data), "whitespace"))
     compressed(tmp_path, b_conll_bz2="b O\nb\n")
     with pytest.raises(InputError, match=r"b.conll.bz2:2: 1 columns, expected 2"):
         check_first_lines(config)
@@ -168,7 +169,7 @@ WORDS = ("Mary", "sleeps", "in", "Lima", ".")
 def read_annotated(*overrides):
     config = configured("data=annotated", *overrides)
     check_first_lines(config)
-    return reading.tagged_sentences(plain(config.data), config.text.tokenizer)
+    return tagged_sentences(plain(config.data), config.text.tokenizer)
 
 
 def test_annotated_texts_in_one_file_are_divided(tmp_path):

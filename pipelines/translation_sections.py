@@ -13,7 +13,7 @@ from trellis.components.settings import (
     described,
 )
 from trellis.components.text.settings import CASE
-from trellis.pipelines.settings import Batching, Sections
+from trellis.pipelines.sections import Batching, Sections
 
 
 class SubwordText(Schema):
