@@ -17,6 +17,7 @@ from trellis.components.text.document_evidence import document_evidence
 from trellis.pipelines.tag_predictions import Predictions
 
 FEWEST = 2  # documents of dev: the predictions for each half of them come from the other half
+PRIORS = (1.0, 30.0, 1000.0)  # strengths to choose from: where evidence says nothing, the strongest is best
 
 
 class Part(NamedTuple):
@@ -58,6 +59,8 @@ def read_documents(
 ) -> ReadDocuments:
     """Fit a second reading on dev, and read every part with it.
 
+    The strength of its prior is the one under which each half of dev is most probable after a fit on the other half.
+
     Args:
         model: a tagger.
         parts: dev, and others.
@@ -67,9 +70,11 @@ def read_documents(
     """
     readings = {name: _Readings(model, part, tags, batching) for name, part in parts.items()}
     dev = readings.pop("dev")
-    second = dev.fit(np.ones(len(dev), bool))
     odd = dev.documents % 2 == 1
-    found = {"dev": dev.read([(dev.fit(odd), ~odd), (dev.fit(~odd), odd)])}
+    crossed = {prior: dev.read([(dev.fit(odd, prior), ~odd), (dev.fit(~odd, prior), odd)]) for prior in PRIORS}
+    prior = min(PRIORS, key=lambda each: float(np.nansum(crossed[each][1])))
+    second = dev.fit(np.ones(len(dev), bool), prior)
+    found = {"dev": crossed[prior]}
     found |= {name: of_part.read([(second, np.ones(len(of_part), bool))]) for name, of_part in readings.items()}
     names = np.array(output_tags, object)
     return ReadDocuments(
@@ -116,9 +121,10 @@ class _Readings:
     def __len__(self) -> int:
         return len(self.documents)
 
-    def fit(self, chosen: np.ndarray) -> SecondReading:
+    def fit(self, chosen: np.ndarray, prior: float) -> SecondReading:
         """Return the second reading fitted on the sentences where `chosen (sentences,)` is true."""
-        return SecondReading.fit([self._batch(rows) for rows in self._by_length(chosen & self._seen)])
+        batches = [self._batch(rows) for rows in self._by_length(chosen & self._seen)]
+        return SecondReading.fit(batches, prior) if batches else SecondReading.unchanged(self._unary[0].shape[-1])
 
     def read(self, fitted: Sequence[tuple[SecondReading, np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
         """Return tag ids and losses of all sentences, each read by the second reading that it is chosen for."""

@@ -20,8 +20,8 @@ from trellis.components.types import Emissions, Lengths, TagIds, TagScores, Tens
 STEPS = 80  # evaluations of the loss and its gradient
 BATCHES = 8  # of sentences of similar length
 
-# Strength of the belief that evidence does not matter, that transitions and the scale are those of the first reading.
-_PRIOR, _TRANSITIONS_PRIOR, _SCALE_PRIOR = 1.0, 10.0, 100.0
+# Relative strengths of the belief that evidence does not matter, and that transitions and scale stay as they are.
+_EVIDENCE, _TRANSITIONS, _SCALE = 1.0, 10.0, 100.0
 
 
 class Lattice(NamedTuple):
@@ -83,22 +83,22 @@ class SecondReading(NamedTuple):
         return Lattice(unary, first.pairwise + self.transitions, first.lengths)
 
     @classmethod
-    def fit(cls, batches: Sequence[tuple[Lattice, Tensor, TagIds]]) -> Self:
+    def unchanged(cls, tags: int) -> Self:
+        """Return the second reading that finds what the first one found."""
+        sizes = (), (2 * tags + 1, tags), (tags, tags)
+        scale, evidence, transitions = (np.zeros(size, np.float32) for size in sizes)
+        return cls(scale + 1, evidence, transitions)
+
+    @classmethod
+    def fit(cls, batches: Sequence[tuple[Lattice, Tensor, TagIds]], prior: float = 1.0) -> Self:
         """Return the second reading under which gold tags are most probable; the loss is convex.
 
         Args:
             batches: lattices of the first reading, their evidence, and gold tags `(batch, time)`.
+            prior: strength of the belief that a second reading changes nothing.
         """
-        tags = batches[0][0].unary.shape[-1]
-        scale, evidence, transitions = (
-            keras.Variable(value, dtype="float32", name=name)
-            for name, value in (
-                ("scale", np.ones(())),
-                ("evidence", np.zeros((2 * tags + 1, tags))),
-                ("transitions", np.zeros((tags, tags))),
-            )
-        )
-        weights = [scale, evidence, transitions]
+        weights = [keras.Variable(value) for value in cls.unchanged(batches[0][0].unary.shape[-1])]
+        scale, evidence, transitions = weights
         sentences = float(sum(len(lattice.lengths) for lattice, *_ in batches))
         optimizer = LBFGS(steps=len(batches))
         optimizer.build(weights)
@@ -107,12 +107,12 @@ class SecondReading(NamedTuple):
         def step(lattice: Lattice, of_tokens: Tensor, gold: TagIds) -> None:
             with tf.GradientTape() as tape:
                 second = cls(*(weight.value for weight in weights)).lattice(lattice, of_tokens)
-                prior = (
-                    _SCALE_PRIOR * tf.square(scale.value - 1)
-                    + _PRIOR * tf.reduce_sum(tf.square(evidence.value))
-                    + _TRANSITIONS_PRIOR * tf.reduce_sum(tf.square(transitions.value))
+                change = (
+                    _SCALE * tf.square(scale.value - 1)
+                    + _EVIDENCE * tf.reduce_sum(tf.square(evidence.value))
+                    + _TRANSITIONS * tf.reduce_sum(tf.square(transitions.value))
                 )
-                loss = (len(batches) * tf.reduce_sum(second.losses(gold)) + prior) / sentences
+                loss = (len(batches) * tf.reduce_sum(second.losses(gold)) + prior * change) / sentences
             optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
 
         for _ in range(STEPS):
