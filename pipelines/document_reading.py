@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
 from trellis.components.models.second_reading import BATCHES, Lattice, SecondReading
-from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence import Sentence, document_numbers
 from trellis.components.text.batching import Buckets, EncodedCorpus, ordered_batches
 from trellis.components.text.document_evidence import document_evidence
 from trellis.pipelines.tag_predictions import Predictions
@@ -86,15 +86,11 @@ def read_documents(
 
 def require_documents(sentences: Sequence[Sentence], place: object) -> None:
     """Raise InputError if sentences are not of several documents."""
-    if len(set(map(_document, sentences))) < FEWEST:
+    if len(set(document_numbers(sentences))) < FEWEST:
         raise InputError(
             f"{place}: data.documents=true needs at least {FEWEST} documents in the dev part; CoNLL files mark where "
             "each begins with -DOCSTART-, CoNLL-U files with # newdoc"
         )
-
-
-def _document(sentence: Sentence) -> tuple[Any, int]:
-    return sentence.file, sentence.document
 
 
 class _Readings:
@@ -107,8 +103,7 @@ class _Readings:
     def __init__(self, model: keras.Model, part: Part, tags: Sequence[str], batching: DictConfig) -> None:
         self._lengths = part.corpus.lengths
         self._unary, self._pairwise, posteriors = _first_reading(model, part.corpus, batching)
-        numbers: dict[Any, int] = {}
-        self.documents = np.array([numbers.setdefault(_document(s), len(numbers)) for s in part.sentences], np.int32)
+        self.documents = np.array(document_numbers(part.sentences), np.int32)
         words = [token for sentence in part.sentences for token in sentence.tokens]
         evidence = document_evidence(
             tf.constant(np.concatenate(posteriors)), tf.constant(words), np.repeat(self.documents, self._lengths)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
 from trellis.components.readers import tagged
-from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence import Sentence, document_numbers
 from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.text.batching import UNSEEN, Buckets, EncodedCorpus, ordered_batches
@@ -53,7 +53,7 @@ class Fold(NamedTuple):
 
         Folds consist of random documents if there are at least `DOCUMENTS` per fold, otherwise of random sentences.
         """
-        documents: list[Any] = [(sentence.file, sentence.document) for sentence in sentences]
+        documents = document_numbers(sentences)
         if len(set(documents)) < DOCUMENTS * self.folds:
             documents = list(range(len(sentences)))
         distinct = list(dict.fromkeys(documents))

@@ -22,11 +22,15 @@ from trellis.pipelines.tracking.parent_run import Configuration, Sweep, log_swee
 Metrics = dict[str, float]
 
 
+# Settings that say where a run leaves its results, not what they are.
+_PLACES = ("export.dir=", "export.upload=", "tracking=", "tracking.")
+
+
 class Group(NamedTuple):
-    """Runs that differ in their seed alone.
+    """Runs that differ in their seed alone, and in where they leave their results.
 
     Attributes:
-        overrides: the overrides of the runs, without the seed.
+        overrides: the overrides of the first run, without the seed.
         folders: the folders of the runs.
         metrics: the metrics of each run.
     """
@@ -37,8 +41,13 @@ class Group(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The overrides as one text."""
-        return " ".join(self.overrides) or "(default)"
+        """The settings as one text."""
+        return " ".join(self.settings) or "(default)"
+
+    @property
+    def settings(self) -> list[str]:
+        """The overrides that a result depends on."""
+        return [override for override in self.overrides if not override.startswith(_PLACES)]
 
 
 def collect(folders: Sequence[str | Path]) -> list[Group]:
@@ -66,7 +75,7 @@ def collect(folders: Sequence[str | Path]) -> list[Group]:
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], list[str], Metrics]:
-    """Return the configuration of a finished run without its seed, its overrides, and its metrics."""
+    """Return what the result of a finished run depends on besides the seed, its overrides, and its metrics."""
     hydra = folder / ".hydra"
     try:
         config = comparable(OmegaConf.load(hydra / "config.yaml"))
@@ -74,7 +83,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], list[str], Metrics]:
         metrics = json.loads((folder / "metrics.json").read_text())
     except (OSError, ValueError, TypeError, YAMLError) as error:
         raise InputError(f"{folder}: not a finished run ({first_line(error)})") from None
-    config.pop("seed", None)
+    for name in ("seed", "tracking"):
+        config.pop(name, None)
+    if isinstance(config.get("export"), dict):
+        config["export"] = {key: value for key, value in config["export"].items() if key not in ("dir", "upload")}
     return config, [each for each in typed if not each.startswith(("seed=", "resume=", "hydra."))], metrics
 
 
@@ -154,9 +166,9 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def label_differences(groups: Sequence[Group]) -> tuple[list[str], list[str]]:
-    """Return the overrides that all groups share, and for each group the others as one text."""
-    common = [each for each in groups[0].overrides if all(each in group.overrides for group in groups)]
-    others = ([each for each in group.overrides if each not in common] for group in groups)
+    """Return the settings that all groups share, and for each group the others as one text."""
+    common = [each for each in groups[0].settings if all(each in group.settings for group in groups)]
+    others = ([each for each in group.settings if each not in common] for group in groups)
     return common, [" ".join(overrides) or "(default)" for overrides in others]
 
 

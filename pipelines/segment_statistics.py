@@ -1,5 +1,6 @@
 """What each task keeps of the segments that it was scored on, for `trellis compare`: statistics, in groups as well."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
 
 import numpy as np
@@ -9,7 +10,7 @@ from trellis.components.metrics import alignment_scores, tagging_scores
 from trellis.components.metrics.breakdown import Group, Ranges, divide
 from trellis.components.metrics.segments import ScoredSegments, Statistics, digest
 from trellis.components.readers.bitext import SentencePair
-from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence import Sentence, document_numbers
 from trellis.components.text.stream import BOUNDARY, TextStream
 from trellis.components.text.tag_schemes import Scheme, entities
 from trellis.components.text.vectorizer import UNKNOWN
@@ -21,6 +22,7 @@ LENGTHS = Ranges(10, 20, 40)  # words of a sentence
 ENTITY_LENGTHS = Ranges(1, 2, 3, first="1")
 FREQUENCIES = Ranges(0, 1, 10, 100, 1000, first="0")
 POSITIONS = Ranges(1, 5, 10, 20, first="1")
+PLACES = Ranges(1, 3, 10, first="1")  # of a sentence in its document
 UNKNOWN_NAME, LINE_END = "unknown word", "line end"
 KNOWN, UNSEEN = "all in training", "some not in training"
 
@@ -58,8 +60,11 @@ def of_entities(
         *divided("in training", list(map(in_training, texts))),
         *divided("sentence length", [lengths[row] for row in rows], LENGTHS.names),
     ]
+    documents, places = _documents(sentences)
+    if documents is not None:
+        groups += divided("sentence of the document", [places[row] for row in rows], PLACES.names)
     statistics = tagging_scores.entity_counts(gold, predicted)
-    return ScoredSegments(part, "f1", statistics, digest(map(" ".join, gold)), groups)
+    return ScoredSegments(part, "f1", statistics, digest(map(" ".join, gold)), groups, documents)
 
 
 def of_tags(
@@ -81,8 +86,24 @@ def of_tags(
         *divided("word", ["in training" if token in known else "not in training" for token in tokens]),
         *divided("sentence length", np.repeat(list(LENGTHS(lengths)), lengths).tolist(), LENGTHS.names),
     ]
+    documents, places = _documents(sentences)
+    if documents is not None:
+        groups += divided("sentence of the document", np.repeat(places, lengths).tolist(), PLACES.names)
     statistics = tagging_scores.token_counts(gold, predicted)
-    return ScoredSegments(part, "accuracy", statistics, digest(map(" ".join, gold)), groups)
+    return ScoredSegments(part, "accuracy", statistics, digest(map(" ".join, gold)), groups, documents)
+
+
+def _documents(sentences: Sequence[Sentence]) -> tuple[np.ndarray | None, list[str]]:
+    """Return the document of each sentence, None if they are not known; and where in its document a sentence is."""
+    numbers = np.array(document_numbers(sentences), np.int64)
+    if len(set(numbers.tolist())) < 2:
+        return None, []
+    seen: Counter[int] = Counter()
+    places = []
+    for number in numbers.tolist():
+        seen[number] += 1
+        places.append(seen[number])
+    return numbers, list(PLACES(places))
 
 
 def of_texts(

@@ -50,3 +50,9 @@ class Sentence:
         columns = None if self.columns is None else {name: each[start:stop] for name, each in self.columns.items()}
         rest = self.lines[start:stop], self.file, self.document
         return Sentence(self.tokens[start:stop], self.tags[start:stop], columns, *rest)
+
+
+def document_numbers(sentences: Iterable[Sentence]) -> list[int]:
+    """Return the number of the document of each sentence, from 0, whatever file it is in."""
+    numbers: dict[tuple[FilePath | None, int], int] = {}
+    return [numbers.setdefault((sentence.file, sentence.document), len(numbers)) for sentence in sentences]

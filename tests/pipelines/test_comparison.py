@@ -12,7 +12,7 @@ from trellis.components.metrics import segments
 from trellis.components.metrics.breakdown import divide
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.metrics.significance import Bootstrap, paired_bootstrap, paired_randomization, seed_test
-from trellis.pipelines import compare, comparison
+from trellis.pipelines import compare, comparison, seeds
 from trellis.pipelines.tracking.parent_run import RUN_FILE
 
 
@@ -82,6 +82,19 @@ def test_seeds_of_a_configuration_count_together(write_run):
     assert difference.bootstrap.difference == pytest.approx(1 - 0.375)
     assert difference.seeds.low < difference.bootstrap.difference < difference.seeds.high
     assert comparison.compare([folders[0][:1], folders[1]]).differences[0].seeds is None
+
+
+def test_where_a_run_leaves_its_results_makes_no_configuration(write_run):
+    for seed in (1, 2):
+        places = f"export.dir=exports/s{seed}", f"tracking.experiment=e{seed}", f"export.upload=file:///u{seed}"
+        write_run(f"hmm{seed}", [1.0, 0.0], "model=hmm", *places, seed=seed)
+    folder = write_run("memm", [1.0, 1.0], "model=memm", "tracking=off", "export.precision=0.9").parent
+    groups = seeds.collect([folder])
+    assert [(group.label, len(group.folders)) for group in groups] == [
+        ("model=hmm", 2),
+        ("model=memm export.precision=0.9", 1),
+    ]
+    assert seeds.label_differences(groups) == ([], ["model=hmm", "model=memm export.precision=0.9"])
 
 
 def test_the_variance_over_seeds_makes_a_difference_less_sure():

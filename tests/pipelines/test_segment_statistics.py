@@ -58,6 +58,23 @@ def test_tags_are_divided_by_known_words():
     assert sums(found, "tag") == {"X": (2, 2, 2), "Y": (1, 0, 1)}
 
 
+def test_sentences_are_divided_by_their_place_in_documents_that_are_known():
+    def read(*documents):
+        return [Sentence(("a",), ("B-X",), document=document) for document in documents]
+
+    sentences = read(0, 0, 0, 0, 2, 2)
+    tags = [sentence.tags for sentence in sentences]
+    for found in (
+        segment_statistics.of_entities("test", sentences, tags, []),
+        segment_statistics.of_tags("test", sentences, tags, {"a"}),
+    ):
+        sizes = {name: size for name, (size, *_) in sums(found, "sentence of the document").items()}
+        assert sizes == {"1": 2, "2–3": 3, "4–10": 1}
+        assert found.documents.tolist() == [0, 0, 0, 0, 1, 1]
+    unknown = segment_statistics.of_entities("test", read(0, 0), tags[:2], [])
+    assert unknown.documents is None and not sums(unknown, "sentence of the document")
+
+
 def test_tokens_are_divided_by_their_frequency_and_place():
     train, text = [[["a"] * 12 + ["b", "b"]]], [[["a", "b"], ["c"]], [["a"]]]
     vectorizer = vocabulary(TextInMemory(train).counts(), "words")
