@@ -134,7 +134,7 @@ def show(groups: Sequence[Group], title: str) -> None:
     """Print a table with a row for each group, the best one on dev, and the command that repeats it."""
     console = OutputConsole(highlight=False)
     common, (settings, *columns), rows = _table(groups)
-    table = Table(title=" ".join([title, *common]), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(" ".join([title, *common])), title_justify="left", box=None, pad_edge=False)
     table.add_column(settings, overflow="fold")
     for key in columns:
         table.add_column(key, justify="right", no_wrap=True)

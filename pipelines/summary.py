@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
+from rich.markup import escape
 from rich.table import Table
 
 from trellis.components.layers.stored_weights import Compressed
@@ -35,7 +36,7 @@ def show(
     if headline:
         scores = {f"{part}/{name}": scores[f"{part}/{name}"] for name in headline if f"{part}/{name}" in scores}
     title = f"{config.model.name} on {config.data.name}, {part}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     for key in scores:
         table.add_column(key.removeprefix(f"{part}/"), justify="right")
     table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in scores.values()))

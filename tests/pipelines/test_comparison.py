@@ -170,6 +170,13 @@ def test_what_cannot_be_compared_is_one_line(write_run, tmp_path, capsys):
     assert f"{other}: not a finished run" in error(str(other))
 
 
+def test_settings_with_brackets_are_shown_as_they_are(write_run, capsys):
+    shared = "init_from=[/runs/a,/runs/b]"
+    folders = [str(write_run(model, [1.0, 0.0], f"model={model}", shared)) for model in ("lstm_lm", "gru_lm")]
+    assert compare.main(folders) == 0
+    assert f"2 runs: {shared}" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_run_that_is_named_twice_counts_once(write_run, capsys):
     run = write_run("one", [1.0, 0.0], "model=hmm")
     assert compare.main([str(run), str(run.parent)]) == 0
