@@ -29,7 +29,6 @@ class HugeRequests:
 
     def __init__(self) -> None:
         self._processes: list[_Process] = []
-        self._free: list[_Process] = []
         self._lock = threading.Lock()
 
     def computing(self, folder: Path, signature: str) -> Computing:
@@ -52,7 +51,7 @@ class HugeRequests:
     def stop(self) -> None:
         """End all processes; what they compute is lost."""
         with self._lock:
-            processes, self._processes, self._free = self._processes, [], []
+            processes, self._processes = self._processes, []
         for process in processes:
             process.end()
 
@@ -60,18 +59,17 @@ class HugeRequests:
     def _process(self) -> Iterator["_Process"]:
         """Yield a process that nobody else uses during the block; start one if there is none."""
         with self._lock:
-            process = self._free.pop() if self._free else None
-            if process is None:
-                process = _Process()
+            # One may have ended since: the system ends them first where memory runs out.
+            self._processes = [process for process in self._processes if process.is_alive()]
+            free = [process for process in self._processes if not process.busy]
+            process = free[0] if free else _Process()
+            if not free:
                 self._processes.append(process)
+            process.busy = True
         try:
             yield process
         finally:
-            with self._lock:
-                if process.is_alive():
-                    self._free.append(process)
-                elif process in self._processes:
-                    self._processes.remove(process)
+            process.busy = False
 
 
 class _Compute(NamedTuple):
@@ -96,7 +94,11 @@ class _Unload(NamedTuple):
 
 
 class _Process:
-    """A process that computes one request at a time."""
+    """A process that computes one request at a time.
+
+    Attributes:
+        busy: whether somebody uses it.
+    """
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy TensorFlow's locks without its threads
@@ -105,6 +107,7 @@ class _Process:
         self._process.start()
         theirs.close()
         self._numbers, self._lock = itertools.count(1), threading.Lock()
+        self.busy = False
 
     def is_alive(self) -> bool:
         """Return whether the process can compute."""

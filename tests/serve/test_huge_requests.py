@@ -124,6 +124,10 @@ def test_after_a_process_has_ended_huge_requests_are_answered_again(version):
     assert caught.value.code == "RESOURCE_EXHAUSTED"
     assert ask(version, "to", HUGE + 1, end=[7]).result(60)["reached"].tolist() == [7]
     assert children(os.getpid()) not in ([], [child])
+    (idle,) = children(os.getpid())
+    os.kill(int(idle), 9)
+    time.sleep(0.2)
+    assert ask(version, "to", HUGE + 1, end=[8]).result(60)["reached"].tolist() == [8]
 
 
 def test_a_version_is_loaded_again_after_it_was_unloaded(version, huge):
