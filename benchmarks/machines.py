@@ -33,6 +33,7 @@ def exchanged(overrides):
 
     with captured_stderr():
         import hydra
+        import keras
         import tensorflow as tf
 
         from trellis.components import workers
@@ -58,7 +59,11 @@ def exchanged(overrides):
 
     workers.total = count
     for batch in batches.epoch_dataset(lambda: 0).take(STEPS):
-        data_parallel.train_step(model, batch)
+        # As `compile_model` chooses: models with a step of their own add up gradients in it.
+        if type(model).train_step is keras.Model.train_step:
+            data_parallel.train_step(model, batch)
+        else:
+            model.train_step(batch)
     weights = sum(int(tf.size(variable.value)) for variable in model.trainable_variables)
     print(json.dumps({"weights": weights, **{name: size / STEPS for name, size in sizes.items()}}))
 
