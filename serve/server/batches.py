@@ -12,10 +12,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from trellis.components.errors import first_line
 from trellis.serve.server.computation import Computing, Run
 from trellis.serve.server.limits import Cost
-from trellis.serve.server.requests import Arrays, Refused
+from trellis.serve.server.requests import Arrays, Refused, refusal
 
 Answer: TypeAlias = "Future[Arrays]"
 
@@ -130,7 +129,7 @@ class Batches:
                 for request in batch:
                     self._compute([request])
             else:
-                _fail(batch[0], _refusal(error))
+                _fail(batch[0], refusal(error))
             return
         for request, outputs in zip(batch, answers, strict=True):
             if request.answer.set_running_or_notify_cancel():
@@ -231,7 +230,7 @@ class _Lane:
                 except BaseException as error:
                     # Whatever happens, this thread must live: the signature has no other.
                     for request in batch:
-                        _fail(request, _refusal(error))
+                        _fail(request, refusal(error))
                 # Let go of the requests while waiting for others.
                 del batch
 
@@ -279,15 +278,6 @@ def _stop_if_unwanted(answer: Answer, batch: Sequence[_Request], stop: Callable[
     """Stop a computation if an answer was cancelled, and with it all others of the batch."""
     if answer.cancelled() and all(request.answer.cancelled() for request in batch):
         stop()
-
-
-def _refusal(error: BaseException) -> Refused:
-    """Return the answer to a request whose computation failed."""
-    if isinstance(error, Refused):
-        return error
-    if isinstance(error, MemoryError):
-        return Refused("RESOURCE_EXHAUSTED", "there is too little memory for this request")
-    return Refused("INTERNAL", first_line(error, 500))
 
 
 def _fail(request: _Request, error: Refused) -> None:

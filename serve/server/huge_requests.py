@@ -16,10 +16,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from trellis.components.errors import first_line
 from trellis.components.quiet import captured_stderr
 from trellis.serve.server.computation import Computation, Computing, Run, stoppable
-from trellis.serve.server.requests import Arrays, Refused
+from trellis.serve.server.requests import Arrays, Refused, refusal
 
 NICENESS = 10  # a tenth of the share of CPU time that the server's own process gets
 
@@ -170,12 +169,9 @@ def _compute_requests(connection: Connection) -> None:
             computing = stoppable(runs[request.folder][request.signature])
             with computing() as (run, stop), stops.calling(request.number, stop):
                 answer: Arrays | tuple[str, str] = run(request.inputs)
-        except Refused as refused:
-            answer = refused.code, refused.message
-        except MemoryError:
-            answer = "RESOURCE_EXHAUSTED", "there is too little memory for this request"
         except Exception as error:
-            answer = "INTERNAL", first_line(error, 500)
+            refused = refusal(error)
+            answer = refused.code, refused.message
         with contextlib.suppress(OSError):
             connection.send(answer)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from trellis.components.errors import first_line
 from trellis.components.types import JSON
 
 # HTTP status by the name of a gRPC status.
@@ -57,6 +58,15 @@ class Refused(Exception):
         message = "".join(character if character.isprintable() else " " for character in message[:LONGEST_MESSAGE])
         super().__init__(message)
         self.code, self.message = code, message
+
+
+def refusal(error: BaseException) -> Refused:
+    """Return the answer to a request whose computation failed."""
+    if isinstance(error, Refused):
+        return error
+    if isinstance(error, MemoryError):
+        return Refused("RESOURCE_EXHAUSTED", "there is too little memory for this request")
+    return Refused("INTERNAL", first_line(error, LONGEST_MESSAGE))
 
 
 def refuse(message: str) -> NoReturn:
