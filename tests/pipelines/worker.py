@@ -13,7 +13,7 @@ from pathlib import Path
 os.environ["TRELLIS_XLA"] = "0"
 
 from tests.pipelines.runs import configured
-from trellis.components import cluster
+from trellis.components import cluster, workers
 from trellis.components.errors import InputError
 from trellis.components.quiet import captured_stderr
 
@@ -25,6 +25,7 @@ with captured_stderr():
 
 
 def main(folder, runs):
+    workers.HEARTBEAT = 10  # the chief waits for so long before it gives a lost worker up
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})  # as in other tests
     index = cluster.from_environment().index
     for name, overrides in json.loads(runs):
