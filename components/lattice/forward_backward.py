@@ -16,8 +16,9 @@ from typing import TypeAlias
 from keras import ops
 
 from trellis.components.lattice.number_spaces import PROBABILITIES, NumberSpace, in_exact_space
+from trellis.components.lattice.operations import reverse, sizes
 from trellis.components.lattice.potentials import FORBIDDEN, pairwise, unary, valid_steps, varies
-from trellis.components.lattice.recursion import associative_scan, reverse, scan
+from trellis.components.lattice.recursion import associative_scan, scan
 from trellis.components.types import Emissions, Lengths, Mask, TagScores, Tensor, TensorTree, Transitions
 
 
@@ -58,7 +59,7 @@ class Layout(abc.ABC):
 
     def mask(self, values: Tensor, lengths: Lengths) -> Mask:
         """Boolean mask of the real time steps that broadcasts against `values (time, ...)`."""
-        times = ops.arange(ops.shape(values)[0], dtype="int32")[:, None, None]
+        times = ops.arange(sizes(values)[0], dtype="int32")[:, None, None]
         return times < self.align_batch(lengths)
 
     def reverse(self, values: Tensor, lengths: Lengths) -> Tensor:
@@ -87,7 +88,7 @@ class TagsLast(Layout):
         return space.propagate(message, matrix)
 
     def sum_outer_products(self, left: Tensor, right: Tensor) -> Tensor:
-        rows, columns = (ops.reshape(message, (-1, ops.shape(message)[-1])) for message in (left, right))
+        rows, columns = (ops.reshape(message, (-1, sizes(message)[-1])) for message in (left, right))
         return ops.matmul(ops.transpose(rows), columns)
 
 
@@ -113,7 +114,7 @@ class BatchLast(Layout):
 
     def sum_outer_products(self, left: Tensor, right: Tensor) -> Tensor:
         rows, columns = (
-            ops.reshape(ops.transpose(message, (1, 0, 2)), (ops.shape(message)[1], -1)) for message in (left, right)
+            ops.reshape(ops.transpose(message, (1, 0, 2)), (sizes(message)[1], -1)) for message in (left, right)
         )
         return ops.matmul(rows, ops.transpose(columns))
 
@@ -216,7 +217,7 @@ def _messages_in_parallel(
     to there, and products are associative (Blelloch 1990; Särkkä and García-Fernández 2021). That is `tags` times the
     work of a walk; it pays on machines whose time goes into consecutive steps.
     """
-    tags = ops.shape(emitted)[-1]
+    tags = sizes(emitted)[-1]
     # The identity matrix carries a message through padding unchanged.
     identity = ops.where(ops.eye(tags, dtype="bool"), space.one, space.zero)
     steps = space.multiply(weights, emitted[1:, :, None, :])
@@ -290,7 +291,7 @@ def _expected_counts(
     counts, of_pairs = posterior * weight, in_exact_space(matrices, pairs)
     if varying:
         of_pairs = ops.transpose(of_pairs, (1, 0, 2, 3))
-    times = ops.arange(ops.shape(counts)[0], dtype="int32")[:, None, None]
+    times = ops.arange(sizes(counts)[0], dtype="int32")[:, None, None]
     is_last = times == layout.align_batch(lengths) - 1
     return (
         layout.batch_first(counts),

@@ -14,6 +14,7 @@ from keras import ops
 
 from trellis.components.lattice import forward_backward
 from trellis.components.lattice.number_spaces import in_exact_space
+from trellis.components.lattice.operations import gather, sizes
 from trellis.components.lattice.potentials import (
     at_last_step,
     pairwise,
@@ -72,18 +73,18 @@ def path_scores(
     """
     valid, size = valid_steps(emissions, lengths)[:, :, None], emissions.shape[-1]
     tags = ops.where(valid, tags, 0)
-    steps = ops.take_along_axis(emissions, tags, axis=2)
+    steps = gather(emissions, tags, batch_dims=2)
     pairs = tags[:, :-1] * size + tags[:, 1:]
     if varies(transitions):
-        matrices = ops.reshape(transitions, (*ops.shape(pairs)[:2], size * size))
-        pairs = ops.take_along_axis(matrices, pairs, axis=2)
+        matrices = ops.reshape(transitions, (*sizes(pairs)[:2], size * size))
+        pairs = gather(matrices, pairs, batch_dims=2)
     else:
-        pairs = ops.take(ops.reshape(transitions, (-1,)), pairs)
-    last = ops.take_along_axis(tags, ops.maximum(lengths - 1, 0)[:, None, None], axis=1)[:, 0]
+        pairs = gather(ops.reshape(transitions, (-1,)), pairs)
+    last = gather(tags, ops.maximum(lengths - 1, 0)[:, None], batch_dims=1)[:, 0]
     return (
         ops.sum(ops.where(valid, steps, 0.0), axis=1)
         + ops.sum(ops.where(valid[:, 1:], pairs, 0.0), axis=1)
-        + ops.where(lengths[:, None] > 0, ops.take(start, tags[:, 0]) + ops.take(end, last), 0.0)
+        + ops.where(lengths[:, None] > 0, gather(start, tags[:, 0]) + gather(end, last), 0.0)
     )
 
 
@@ -151,7 +152,7 @@ def pair_marginals(
     emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
     if not varies(transitions):
         # If each pair of steps has a matrix of its own, these are its expected counts of transitions.
-        batch, time, size = ops.shape(emissions)
+        batch, time, size = sizes(emissions)
         transitions = ops.broadcast_to(transitions, (batch, time - 1, size, size))
     return _posteriors(emissions, lengths, transitions, start, end, jit_compile)[1]
 
@@ -196,7 +197,7 @@ def _posteriors(
 
 def _shaped_like(potentials: tuple[Tensor, ...], counts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Restore the static shapes of the potentials, which a graph that serves all shapes loses."""
-    return tuple(ops.reshape(count, ops.shape(potential)) for potential, count in zip(potentials, counts, strict=True))
+    return tuple(ops.reshape(count, sizes(potential)) for potential, count in zip(potentials, counts, strict=True))
 
 
 def _recursions(
@@ -233,7 +234,7 @@ def log_forward(
         ops.stop_gradient, prepared(emissions, lengths, transitions, start, end)
     )
     messages = compiled(_log_forward, use_xla(jit_compile))(emissions, lengths, transitions, start, end)
-    return ops.reshape(ops.transpose(messages, (1, 0, 2)), ops.shape(emissions))
+    return ops.reshape(ops.transpose(messages, (1, 0, 2)), sizes(emissions))
 
 
 def entropy(

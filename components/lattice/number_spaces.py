@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from keras import ops
 
+from trellis.components.lattice.operations import logsumexp
 from trellis.components.lattice.potentials import FORBIDDEN
 from trellis.components.types import Tensor, TensorTree
 
@@ -127,15 +128,15 @@ class Logarithms(NumberSpace):
         return ops.subtract(first, second)
 
     def sum(self, weights: Tensor, axis: int | tuple[int, ...], keepdims: bool = False) -> Tensor:
-        return ops.logsumexp(weights, axis=axis, keepdims=keepdims)
+        return logsumexp(weights, axis=axis, keepdims=keepdims)
 
     def propagate(self, message: Tensor, matrix: Tensor) -> Tensor:
         if len(matrix.shape) == len(message.shape):
             matrix = matrix[..., None, :, :]
-        return ops.logsumexp(message[..., :, None] + matrix, axis=-2)
+        return logsumexp(message[..., :, None] + matrix, axis=-2)
 
     def propagate_batch_last(self, message: Tensor, matrix: Tensor) -> Tensor:
-        return ops.logsumexp(message[:, None] + matrix[..., None], axis=0)
+        return logsumexp(message[:, None] + matrix[..., None], axis=0)
 
     def matrix_product(self, first: Tensor, second: Tensor) -> Tensor:
         # One inner index at a time: all at once would need `tags` times the memory.

@@ -13,8 +13,9 @@ import keras
 from keras import ops
 
 from trellis.components.lattice.linear_chain import log_forward, marginals, path_score, path_scores
+from trellis.components.lattice.operations import argmax, gather, reverse, sizes
 from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, unary, valid_steps, varies
-from trellis.components.lattice.recursion import argmax, compiled, reverse, scan, use_xla
+from trellis.components.lattice.recursion import compiled, scan, use_xla
 from trellis.components.types import Emissions, Lengths, Seed, TagIds, TagScores, Tensor, TensorTree, Transitions
 
 MANY_TAGS = 64
@@ -40,7 +41,7 @@ def viterbi(
     emissions, lengths, *chain = potentials
     xla = use_xla(jit_compile)
     search = _viterbi_for_xla if xla else _viterbi_tags_first if emissions.shape[-1] <= MANY_TAGS else _viterbi
-    path = ops.reshape(compiled(search, xla)(*potentials), ops.shape(emissions)[:2])
+    path = ops.reshape(compiled(search, xla)(*potentials), sizes(emissions)[:2])
     return path, path_score(emissions, path, lengths, *chain)
 
 
@@ -56,8 +57,8 @@ def k_best(
     potentials = prepared(emissions, lengths, transitions, start, end)
     emissions, lengths, *chain = potentials
     paths, exists = compiled(_best_of(k), False)(*potentials)
-    paths = ops.reshape(paths, (ops.shape(emissions)[0], k, ops.shape(emissions)[1]))
-    exists = ops.reshape(exists, (ops.shape(emissions)[0], k))
+    paths = ops.reshape(paths, (sizes(emissions)[0], k, sizes(emissions)[1]))
+    exists = ops.reshape(exists, (sizes(emissions)[0], k))
     scores = path_scores(emissions, ops.transpose(paths, (0, 2, 1)), lengths, *chain)
     return paths, ops.where(exists & (scores > FORBIDDEN / 2), scores, -float("inf"))
 
@@ -82,7 +83,7 @@ def sample(
     """
     emissions, lengths, transitions, start, end = prepared(emissions, lengths, transitions, start, end)
     forward = log_forward(emissions, lengths, transitions, start, end)
-    batch, time, tags = ops.shape(forward)
+    batch, time, tags = sizes(forward)
     # The largest of logs + noise is a draw from their softmax (Gumbel 1954).
     uniform = keras.random.uniform((time, batch, samples, tags), 1e-38, 1.0, dtype=forward.dtype, seed=seed)
     noise = -ops.log(-ops.log(uniform))
@@ -176,7 +177,7 @@ def _walk_back(backwards: Tensor, lengths: Lengths, transitions: Transitions) ->
 
     def trace(tag: Tensor, inputs: TensorTree) -> tuple[Tensor, Tensor]:
         best, matrix = inputs if varying else (inputs, matrices)
-        rows = ops.take_along_axis(matrix, tag[:, :, None], axis=1) if varying else ops.take(matrix, tag, axis=0)
+        rows = gather(matrix, tag, batch_dims=1 if varying else 0)
         tag = argmax(best + rows)
         return tag, tag
 
@@ -197,7 +198,7 @@ def _k_best(
     """Return the k best paths `(batch, k, time)`, and which exist, `(batch, k)`. A state is `tag * k + rank`."""
     scores = unary(emissions, lengths, start, end)
     matrices, varying = _by_next_tag(transitions, lengths), varies(transitions)
-    batch, tags = ops.shape(scores)[1:]
+    batch, tags = sizes(scores)[1:]
     nowhere = ops.full((1, 1, k - 1), 10 * FORBIDDEN, dtype=scores.dtype)
     first = ops.concatenate([scores[0][:, :, None], ops.broadcast_to(nowhere, (batch, tags, k - 1))], axis=-1)
 
@@ -218,7 +219,7 @@ def _k_best(
     state = ops.cast(state, "int32")
 
     def trace(state: Tensor, came_from: Tensor) -> tuple[Tensor, Tensor]:
-        state = ops.take_along_axis(came_from, state, axis=1)
+        state = gather(came_from, state, batch_dims=1)
         return state, state
 
     states = scan(trace, state, reverse(came_from, ops.maximum(lengths - 1, 0)), like=state)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from keras import ops
 
+from trellis.components.lattice.operations import sizes
 from trellis.components.types import Emissions, Lengths, Mask, TagScores, Tensor, Transitions
 
 FORBIDDEN = -1e30
@@ -35,7 +36,7 @@ def prepared(
         ops.maximum(ops.cast(scores, dtype), FORBIDDEN) for scores in (emissions, transitions, start, end)
     )
     if len(transitions.shape) == 3:
-        transitions = ops.broadcast_to(transitions, (ops.shape(emissions)[0], *ops.shape(transitions)))
+        transitions = ops.broadcast_to(transitions, (sizes(emissions)[0], *sizes(transitions)))
     return emissions, ops.cast(lengths, "int32"), transitions, start, end
 
 
@@ -54,7 +55,7 @@ def shaped_as(values: Tensor, emissions: Emissions, axes: Sequence[str], name: s
     for axis, size, expected in zip(axes, values.shape, emissions.shape, strict=False):
         if None not in (size, expected) and size != expected:
             raise ValueError(f"{name} have {size} {axis}, the emissions have {expected}")
-    return ops.reshape(values, ops.shape(emissions)[: len(axes)])
+    return ops.reshape(values, sizes(emissions)[: len(axes)])
 
 
 def varies(transitions: Transitions) -> bool:
@@ -64,12 +65,12 @@ def varies(transitions: Transitions) -> bool:
 
 def valid_steps(emissions: Emissions, lengths: Lengths) -> Mask:
     """Boolean mask of the real time steps, `(batch, time)`."""
-    return ops.arange(ops.shape(emissions)[1], dtype="int32")[None, :] < lengths[:, None]
+    return ops.arange(sizes(emissions)[1], dtype="int32")[None, :] < lengths[:, None]
 
 
 def unary(emissions: Emissions, lengths: Lengths, start: TagScores, end: TagScores) -> Tensor:
     """Return the scores of single tags, boundaries included, time first: `(time, batch, tags)`, 0 at padding."""
-    times = ops.arange(ops.shape(emissions)[1], dtype="int32")[:, None, None]
+    times = ops.arange(sizes(emissions)[1], dtype="int32")[:, None, None]
     lengths = lengths[None, :, None]
     scores = ops.transpose(emissions, (1, 0, 2)) + ops.where(times == 0, start, 0.0)
     return ops.where(times < lengths, scores + ops.where(times == lengths - 1, end, 0.0), 0.0)
@@ -83,12 +84,12 @@ def pairwise(transitions: Transitions, lengths: Lengths) -> Tensor:
     """
     if not varies(transitions):
         return transitions
-    times = ops.arange(ops.shape(transitions)[1], dtype="int32")[:, None, None, None]
+    times = ops.arange(sizes(transitions)[1], dtype="int32")[:, None, None, None]
     return ops.where(times < lengths[None, :, None, None] - 1, ops.transpose(transitions, (1, 0, 2, 3)), 0.0)
 
 
 def at_last_step(values: Tensor, lengths: Lengths) -> Tensor:
     """Select the last real time step of `values (time, batch, ...)`: `(batch, ...)`, 0 for empty sequences."""
     shape = (-1,) + (1,) * (len(values.shape) - 2)
-    times = ops.reshape(ops.arange(ops.shape(values)[0], dtype="int32"), (-1, 1, *shape[1:]))
+    times = ops.reshape(ops.arange(sizes(values)[0], dtype="int32"), (-1, 1, *shape[1:]))
     return ops.sum(ops.where(times == ops.reshape(lengths, shape) - 1, values, ops.zeros_like(values)), axis=0)

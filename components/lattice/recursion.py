@@ -1,8 +1,8 @@
 """The loop over time on which every recursion runs, for each Keras backend.
 
-This module holds everything in the lattice that is specific to a backend. A TensorFlow loop spends more time on its
-bookkeeping than on the few small products of one step, so each turn of the loop unrolls several steps, and inputs and
-outputs travel in blocks of as many steps.
+This module and `operations` hold everything in the lattice that is specific to a backend. A TensorFlow loop spends
+more time on its bookkeeping than on the few small products of one step, so each turn of the loop unrolls several steps,
+and inputs and outputs travel in blocks of as many steps.
 """
 
 import functools
@@ -13,7 +13,8 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from trellis.components.types import Lengths, Tensor, TensorTree
+from trellis.components.lattice.operations import sizes
+from trellis.components.types import Tensor, TensorTree
 
 STEPS_A_TURN = 4
 
@@ -58,14 +59,14 @@ def scan(step: Step, initial: TensorTree, inputs: TensorTree, like: TensorTree) 
 def _scan_in_tensorflow(step: Step, initial: TensorTree, inputs: TensorTree, like: TensorTree) -> TensorTree:
     import tensorflow as tf
 
-    time = tf.shape(tree.flatten(inputs)[0])[0]
+    time = sizes(tree.flatten(inputs)[0])[0]
     # At least one turn: an empty TensorArray cannot be stacked.
     turns = tf.maximum((time + STEPS_A_TURN - 1) // STEPS_A_TURN, 1)
 
     def in_blocks(values: Tensor) -> Tensor:
         values = tf.pad(values, [[0, turns * STEPS_A_TURN - time]] + [[0, 0]] * (values.shape.rank - 1))
         shape = values.shape[1:]
-        values = tf.reshape(values, tf.concat([[turns, STEPS_A_TURN], tf.shape(values)[1:]], axis=0))
+        values = tf.reshape(values, [turns, STEPS_A_TURN, *sizes(values)[1:]])
         return tf.TensorArray(values.dtype, size=turns, element_shape=[STEPS_A_TURN, *shape]).unstack(values)
 
     def blocks_like(values: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ def _scan_in_tensorflow(step: Step, initial: TensorTree, inputs: TensorTree, lik
 
     def concatenated(array: Tensor, values: Tensor) -> Tensor:
         blocks = array.stack()
-        steps = tf.reshape(blocks, tf.concat([[turns * STEPS_A_TURN], tf.shape(blocks)[2:]], axis=0))[:time]
+        steps = tf.reshape(blocks, [turns * STEPS_A_TURN, *sizes(blocks)[2:]])[:time]
         steps.set_shape([None, *values.shape])
         return steps
 
@@ -113,28 +114,7 @@ def associative_scan(combine: Callable[[Tensor, Tensor], Tensor], values: Tensor
     even = combine(odd[: (time - 1) // 2], values[2::2])
     even = ops.concatenate([values[:1], even], axis=0)
     pairs = ops.stack([even[: time // 2], odd], axis=1)
-    return ops.concatenate([ops.reshape(pairs, (-1, *ops.shape(values)[1:])), even[time // 2 :]], axis=0)
-
-
-def reverse(values: Tensor, lengths: Lengths, batch_axis: int = 1) -> Tensor:
-    """Reverse the first `lengths (batch,)` time steps of `values (time, ...)`; leave the others in place."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return tf.reverse_sequence(values, lengths, seq_axis=0, batch_axis=batch_axis)
-    times = ops.reshape(ops.arange(values.shape[0], dtype="int32"), (-1,) + (1,) * (len(values.shape) - 1))
-    lengths = ops.reshape(lengths, [-1 if axis == batch_axis else 1 for axis in range(len(values.shape))])
-    return ops.take_along_axis(values, ops.where(times < lengths, lengths - 1 - times, times), axis=0)
-
-
-def argmax(values: Tensor) -> Tensor:
-    """Index of the largest value along the last axis, int32; the first of equal values."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # Keras's own argmax adds five operations around this one to handle -0.0.
-        return tf.argmax(values, axis=-1, output_type=tf.int32)
-    return ops.cast(ops.argmax(values, axis=-1), "int32")
+    return ops.concatenate([ops.reshape(pairs, (-1, *sizes(values)[1:])), even[time // 2 :]], axis=0)
 
 
 @functools.cache

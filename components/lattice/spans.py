@@ -19,6 +19,7 @@ from keras import ops
 
 from trellis.components.lattice import forward_backward
 from trellis.components.lattice.number_spaces import NumberSpace, in_exact_space
+from trellis.components.lattice.operations import gather, sizes
 from trellis.components.lattice.potentials import FORBIDDEN, pairwise, prepared, varies
 from trellis.components.lattice.recursion import compiled
 from trellis.components.types import Emissions, Lengths, TagScores, Tensor, Transitions
@@ -50,7 +51,7 @@ def span_marginals(
     potentials = _stopped(emissions, lengths, transitions, start, end)
     starts, stops, kinds = (ops.cast(values, "int32") for values in (starts, stops, kinds))
     arguments = (*_of_tags(tag_kinds, continues, potentials[0].dtype), starts, stops, kinds)
-    return ops.reshape(compiled(_span_marginals, False)(*potentials, *arguments), ops.shape(starts))
+    return ops.reshape(compiled(_span_marginals, False)(*potentials, *arguments), sizes(starts))
 
 
 def all_span_marginals(
@@ -81,7 +82,7 @@ def all_span_marginals(
     potentials = _stopped(emissions, lengths, transitions, start, end)
     members, matrix = _of_tags(tag_kinds, continues, potentials[0].dtype)
     marginals = compiled(_all_up_to(longest), False)(*potentials, members, matrix)
-    return ops.reshape(marginals, (*ops.shape(potentials[0])[:2], longest, members.shape[1]))
+    return ops.reshape(marginals, (*sizes(potentials[0])[:2], longest, members.shape[1]))
 
 
 def _stopped(
@@ -137,7 +138,7 @@ def _chain(
         return _propagate(space, right[1:], ops.swapaxes(matrix, -1, -2))
 
     one = ops.full_like(right[:1], space.one)
-    has_next = ops.arange(1, ops.shape(right)[0] + 1, dtype="int32")[:, None, None] < lengths[:, None]
+    has_next = ops.arange(1, sizes(right)[0] + 1, dtype="int32")[:, None, None] < lengths[:, None]
     rest = ops.where(has_next, ops.concatenate([before(weights), one], axis=0), space.one)
     broken = ops.where(has_next, ops.concatenate([before(breaks), one], axis=0), space.one)
     opens = ops.concatenate(
@@ -154,8 +155,8 @@ def _propagate(space: NumberSpace, messages: Tensor, matrix: Tensor) -> Tensor:
     """Multiply messages `(time, batch, tags)` by one matrix or by one for each."""
     if varies(matrix):
         return space.propagate(messages, matrix)
-    flat = ops.reshape(messages, (-1, ops.shape(messages)[-1]))
-    return ops.reshape(space.propagate(flat, matrix), ops.shape(messages))
+    flat = ops.reshape(messages, (-1, sizes(messages)[-1]))
+    return ops.reshape(space.propagate(flat, matrix), sizes(messages))
 
 
 def _messages(
@@ -181,11 +182,11 @@ def _span_marginals(
 ) -> Tensor:
     """Follow the tags of each span through the chain, all spans at once."""
     matrices, left, right = _messages(emissions, lengths, transitions, start, end)
-    steps, count = ops.shape(emissions)[1], ops.shape(members)[1]
+    steps, count = sizes(emissions)[1], sizes(members)[1]
     possible = (starts >= 0) & (starts < stops) & (stops <= lengths[:, None]) & (kinds >= 0) & (kinds < count)
     first = ops.where(possible, starts, 0)
     last = ops.where(possible, stops - 1, 0)
-    of_kind = ops.take(ops.transpose(members), ops.where(possible, kinds, 0), axis=0) > 0
+    of_kind = gather(ops.transpose(members), ops.where(possible, kinds, 0)) > 0
     longest = ops.max(last - first, initial=0)
 
     def branch(space: NumberSpace) -> Tensor:
@@ -196,17 +197,17 @@ def _span_marginals(
 
         def at(values: Tensor, times: Tensor) -> Tensor:
             """Select time steps `(batch, spans)` of `values (batch, time, tags)`."""
-            return ops.take_along_axis(values, times[:, :, None], axis=1)
+            return gather(values, times, batch_dims=1)
 
         def extend(offset: Tensor, message: Tensor) -> tuple[Tensor, Tensor]:
             times = ops.minimum(first + offset, steps - 1)
             given = space.divide(message, at(rest, ops.maximum(times - 1, 0)))
-            shape = ops.shape(given)
+            shape = sizes(given)
             flat = ops.reshape(given, (-1, shape[-1]))
             if varies(matrices):
                 rows = ops.arange(shape[0], dtype="int32")[:, None]
                 index = ops.reshape(ops.maximum(times - 1, 0) * shape[0] + rows, (-1,))
-                matrix = ops.take(ops.reshape(chain.goes_on, (-1, shape[-1], shape[-1])), index, axis=0)
+                matrix = gather(ops.reshape(chain.goes_on, (-1, shape[-1], shape[-1])), index)
             else:
                 matrix = chain.goes_on
             extended = space.multiply(ops.reshape(space.propagate(flat, matrix), shape), at(right_, times))
@@ -232,7 +233,7 @@ def _all_span_marginals(
 ) -> Tensor:
     """Extend the spans that begin at all time steps together, one time step at a time."""
     matrices, left, right = _messages(emissions, lengths, transitions, start, end)
-    times = ops.arange(ops.shape(right)[0], dtype="int32")[:, None, None]
+    times = ops.arange(sizes(right)[0], dtype="int32")[:, None, None]
 
     def branch(space: NumberSpace) -> Tensor:
         chain = _chain(space, matrices, lengths, continues, left, right)

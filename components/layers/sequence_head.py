@@ -8,8 +8,8 @@ from keras import ops
 
 from trellis.components import workers
 from trellis.components.lattice import linear_chain, paths, spans
+from trellis.components.lattice.operations import argmax, gather, sizes
 from trellis.components.lattice.potentials import FORBIDDEN, shaped_as, valid_steps
-from trellis.components.lattice.recursion import argmax
 from trellis.components.layers.checks import require
 from trellis.components.layers.class_weights import plain_class_weights, weight_of_each_tag
 from trellis.components.layers.keras_class_weight import refuses_class_weight
@@ -194,7 +194,7 @@ def lengths_of(emissions: Emissions, mask: Mask | None, checks: bool | None = No
 
     The second is None without a mask.
     """
-    batch, time = ops.shape(emissions)[:2]
+    batch, time = sizes(emissions)[:2]
     if mask is None:
         return ops.full((batch,), time, dtype="int32"), None
     if len(mask.shape) != 2:
@@ -221,12 +221,11 @@ def _rolled(values: Tensor, first: Tensor | None, back: bool = False, axis: int 
         return values
 
     def roll() -> Tensor:
-        shift = ops.reshape(-first if back else first, (-1,) + (1,) * (len(values.shape) - 1))
-        time = ops.shape(values)[axis]
-        times = ops.reshape(
-            ops.arange(time, dtype="int32"), (1,) * axis + (-1,) + (1,) * (len(values.shape) - axis - 1)
-        )
-        return ops.take_along_axis(values, (times + shift) % time, axis=axis)
+        time_second = values if axis == 1 else ops.swapaxes(values, 1, axis)
+        time = sizes(time_second)[1]
+        steps = (ops.arange(time, dtype="int32") + (-first if back else first)[:, None]) % time
+        rolled = gather(time_second, steps, batch_dims=1)
+        return rolled if axis == 1 else ops.swapaxes(rolled, 1, axis)
 
     return ops.cond(ops.any(first > 0), roll, lambda: values)
 
@@ -282,7 +281,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
     def __call__(self, y_true: Tensor, y_pred: TagIds, sample_weight: Tensor | None = None) -> Tensor:
         scoring = scoring_of(y_pred)
         if scoring is None and _is_inferring_shapes():
-            return ops.zeros(() if self.reduction in ("mean", "sum") else ops.shape(y_pred)[:1])
+            return ops.zeros(() if self.reduction in ("mean", "sum") else sizes(y_pred)[:1])
         if scoring is None:
             raise ValueError(
                 "NegativeLogLikelihood needs the untouched output of a CRF, or of another SequenceHead, as the model's "
@@ -332,7 +331,7 @@ class NegativeLogLikelihood(keras.losses.Loss):
             allowed = ops.cast(y_true != 0, "float32")
             steps = ops.divide_no_nan(ops.sum(allowed * weights, axis=-1), ops.sum(allowed, axis=-1))
         else:
-            steps = ops.take(weights, ops.clip(y_true, 0, emissions.shape[-1] - 1))
+            steps = gather(weights, ops.clip(y_true, 0, emissions.shape[-1] - 1))
         steps = ops.where(valid_steps(emissions, lengths), steps, 0.0)
         return ops.divide_no_nan(ops.sum(steps, axis=1), ops.cast(lengths, "float32"))
 
@@ -360,7 +359,7 @@ def gold_tags(tags: Tensor, emissions: Emissions) -> Tensor:
     if len(tags.shape) == 3 and tags.shape[-1] is None:
         # Only when the graph runs is it known whether they are ids or allowed tags.
         ids = ops.one_hot(ops.cast(tags[..., 0], "int32"), size, dtype="int32")
-        tags = ops.where(ops.shape(tags)[-1] == 1, ids, ops.cast(tags != 0, "int32"))
+        tags = ops.where(sizes(tags)[-1] == 1, ids, ops.cast(tags != 0, "int32"))
     elif len(tags.shape) == 3 and tags.shape[-1] == 1 != size:
         tags = tags[..., 0]
     return shaped_as(tags, emissions, ("sequences", "time steps", "tags")[: len(tags.shape)], "gold tags")
@@ -421,5 +420,5 @@ class IndependentTags(SequenceHead):
             losses = -ops.logsumexp(allowed_only(logs, tags), axis=-1)
         else:
             tags = ops.where(valid, ops.cast(tags, "int32"), 0)
-            losses = -ops.take_along_axis(logs, tags[:, :, None], axis=2)[:, :, 0]
+            losses = -gather(logs, tags[:, :, None], batch_dims=2)[:, :, 0]
         return ops.sum(ops.where(valid, losses, 0.0), axis=1)

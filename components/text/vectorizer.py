@@ -150,16 +150,15 @@ class TokenVectorizer(tf.Module):
 
         The last axis is as wide as the longest word, at least 1 and at most `max_characters`.
         """
-        flat = tf.strings.unicode_split(tf.reshape(tokens, [-1]), "UTF-8")
-        head = (self.max_characters + 1) // 2
-        tail = self.max_characters - head
-        flat = tf.cond(
-            tf.reduce_max(tf.concat([flat.row_lengths(), [0]], 0)) > self.max_characters,
-            lambda: tf.concat([flat[:, :head], flat[:, head:][:, -tail:]], axis=1) if tail else flat[:, :head],
-            lambda: flat,
-        )
-        ids = flat.with_values(self._character_table.lookup(flat.values)).to_tensor(PADDING)
-        ids = tf.pad(ids, [[0, 0], [0, tf.cast(tf.shape(ids)[1] == 0, tf.int32)]])
+        characters = tf.strings.unicode_split(tf.reshape(tokens, [-1]), "UTF-8")
+        ids = tf.concat([self._character_table.lookup(characters.values), [PADDING]], axis=0)
+        starts, ends = characters.row_splits[:-1, tf.newaxis], characters.row_splits[1:, tf.newaxis]
+        # The places of what is kept: from a column in the middle on, words that are too long go on with their ends.
+        column = tf.range(tf.clip_by_value(tf.reduce_max(ends - starts), 1, self.max_characters))
+        in_tail = column >= (self.max_characters + 1) // 2
+        places = starts + column
+        places += tf.where(in_tail, tf.maximum(ends - starts - self.max_characters, 0), 0)
+        ids = tf.gather(ids, tf.where(places < ends, places, tf.size(ids, tf.int64) - 1))
         return tf.reshape(ids, tf.concat([tf.shape(tokens), tf.shape(ids)[1:]], axis=0))
 
     def casing_ids(self, tokens: Strings) -> Tensor:

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from trellis.components.lattice import linear_chain, paths
-from trellis.components.lattice.recursion import argmax, scan
+from trellis.components.lattice.operations import argmax
+from trellis.components.lattice.recursion import scan
 from trellis.components.types import JSON, Emissions, Lengths, Mask, TagIds, TagScores, Tensor, TensorTree
 
 __all__ = [
