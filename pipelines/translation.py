@@ -243,7 +243,7 @@ class Translation(Task[TranslationData, EncodedPairs, TranslationOutcome]):
             @tf.function(input_signature=signature, autograph=False)
             def translate(source: Any) -> Any:
                 count = self.longest(source, most)
-                ids = decoding.translate(model, source, count=count, banned=banned, **options).ids
+                ids = decoding.translate(model, model.encode(source), count=count, banned=banned, **options).ids
                 return encoded.target.decode(ids[:, 0])
 
             def of_part(part: str) -> list[str]:

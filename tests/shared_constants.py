@@ -4,15 +4,12 @@ Tests trace many graphs and run each a few times. This takes a sixth off the tim
 program that differentiates with respect to two equal constants would get the sum of both gradients.
 """
 
-import weakref
-
 import numpy as np
 from tensorflow.python.framework import dtypes, ops
 
 LARGEST = 16  # elements of a constant that is shared
 
 _make = ops._create_graph_constant
-_made = weakref.WeakKeyDictionary()  # graph: {what a constant is: its tensor}
 
 
 def share():
@@ -27,7 +24,9 @@ def _shared(value, dtype, shape, name, verify_shape, allow_broadcast):
         return _make(value, dtype, shape, name, verify_shape, allow_broadcast)
     devices = tuple(map(str, graph._device_function_stack.peek_objs()))
     key = content, dtype and dtypes.as_dtype(dtype), devices
-    made = _made.setdefault(graph, {})
+    if not hasattr(graph, "constants_of_tests"):
+        graph.constants_of_tests = {}
+    made = graph.constants_of_tests
     if key not in made:
         made[key] = _make(value, dtype, shape, name, verify_shape, allow_broadcast)
     return made[key]

@@ -65,7 +65,7 @@ def longest(source: TokenIds, count: int | Tensor) -> Lengths:
 
 def translate(
     model: EncoderDecoder,
-    source: Tensor,
+    encoded: tuple[Memory, States],
     *,
     count: int | Tensor,
     width: int | Tensor = 5,
@@ -79,13 +79,13 @@ def translate(
     """Return the best sequences that a beam finds.
 
     Args:
-        source: as `EncoderDecoder.encode` takes it.
+        encoded: the sources, from `EncoderDecoder.encode`.
         count: maximum tokens, the end included; of all rows or `(batch,)`.
         width, best, alpha, minimum, no_repeat: see `beam_search`.
         coverage: weight of the coverage penalty, `Σ log min(attention to a source position, 1)` (Wu et al. 2016).
         banned: ids that are never generated.
     """
-    memory, states = model.encode(source)
+    memory, states = encoded
     coverage = tf.cast(coverage, tf.float32)
     attends = model.attention is not None
 
@@ -126,7 +126,7 @@ def translate(
 
 def sample(
     model: EncoderDecoder,
-    source: Tensor,
+    encoded: tuple[Memory, States],
     seeds: Tensor,
     *,
     count: int | Tensor,
@@ -135,9 +135,13 @@ def sample(
     top_p: float | Tensor = 1.0,
     banned: Iterable[int] = (),
 ) -> TokenIds:
-    """Sample sequences from the model, `(batch, time)`; see `generation.sample`."""
+    """Sample sequences from the model, `(batch, time)`; see `generation.sample`.
+
+    Args:
+        encoded: the sources, from `EncoderDecoder.encode`.
+    """
     begin = tf.fill([tf.shape(seeds)[0], 1], BEGIN)
-    prompted = Prompted(model, *model.encode(source))
+    prompted = Prompted(model, *encoded)
     return generation.sample(
         prompted,
         begin,
@@ -152,14 +156,14 @@ def sample(
     )
 
 
-def force(model: EncoderDecoder, source: Tensor, target: TokenIds) -> Forced:
+def force(model: EncoderDecoder, encoded: tuple[Memory, States], target: TokenIds) -> Forced:
     """Return what a model computes for given targets.
 
     Args:
-        source: as `EncoderDecoder.encode` takes it.
+        encoded: the sources, from `EncoderDecoder.encode`.
         target: `(batch, time)`, the end included, 0 after it; or `(batch, best, time)`, several of each source.
     """
-    memory, states = model.encode(source)
+    memory, states = encoded
     flat = tf.reshape(target, [-1, tf.shape(target)[-1]])
     several = tf.shape(flat)[0] // tf.shape(memory.mask)[0]
     memory = Memory(*(tf.repeat(part, several, axis=0) for part in memory))

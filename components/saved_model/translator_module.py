@@ -8,14 +8,14 @@ import tensorflow as tf
 
 from trellis.components.layers.stored_weights import restoring
 from trellis.components.models import decoding
-from trellis.components.models.encoder_decoder import EncoderDecoder
+from trellis.components.models.encoder_decoder import EncoderDecoder, Memory
 from trellis.components.saved_model.export_module import ExportModule, Requests
 from trellis.components.saved_model.request_batching import batched
 from trellis.components.saved_model.scalar_inputs import check_in_graph
 from trellis.components.text.subwords import END, PAD, UNKNOWN, Subwords
 from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
-from trellis.components.types import Lengths, Strings, Tensor, TokenIds
+from trellis.components.types import Lengths, States, Strings, Tensor, TokenIds
 
 FLOATS = ("alpha", "coverage", "temperature", "top_p")
 
@@ -83,11 +83,11 @@ class TranslatorModule(ExportModule):
         self.score = tf.function(
             self._checked(batched(self._score)), input_signature=[text, translation], autograph=False
         )
-        # Traced once for all signatures that read given translations.
+        # Traced once for all signatures that need them.
+        self._read = tf.function(restoring(self._read_texts), input_signature=[text], autograph=False)
+        self._target_ids = tf.function(self._read_translations, input_signature=[text, translation], autograph=False)
         self._force = tf.function(
-            restoring(lambda source, target: decoding.force(self._model(), source, target)),
-            input_signature=[tf.TensorSpec([None] * rank, tf.int32) for rank in (2, 3)],
-            autograph=False,
+            restoring(lambda encoded, target: decoding.force(self._model(), encoded, target)), autograph=False
         )
         if self._attends:  # every function of a module is traced when it is saved
             self.align = tf.function(self._checked(self._align), input_signature=[text, translation], autograph=False)
@@ -121,7 +121,12 @@ class TranslatorModule(ExportModule):
         ids = subwords.encode(texts)
         return tf.concat([ids, tf.fill([tf.shape(texts)[0], 1], END)], axis=1).to_tensor(PAD)
 
-    def _target_ids(self, text: Strings, translation: Strings) -> TokenIds:
+    def _read_texts(self, text: Strings) -> tuple[TokenIds, tuple[Memory, States]]:
+        """Return the ids of texts, and what the model computes of them."""
+        ids = self._encode(text, self.source)
+        return ids, self._model().encode(ids)
+
+    def _read_translations(self, text: Strings, translation: Strings) -> TokenIds:
         return self._encode(self._abstract(text, translation), self.target)
 
     def _texts(self, text: Strings, ids: TokenIds) -> Strings:
@@ -131,9 +136,9 @@ class TranslatorModule(ExportModule):
         return tf.where(tf.reshape(empty, [-1] + [1] * (found.shape.rank - 1)), "", found)
 
     def _best(self, text: Strings) -> dict[str, Tensor]:
-        source = self._encode(text, self.source)
+        source, encoded = self._read(text)
         settings = self._settings | {"count": self._limits(source, self._settings["count"])}
-        found = decoding.translate(self._model(), source, banned=self._banned, **settings)
+        found = decoding.translate(self._model(), encoded, banned=self._banned, **settings)
         return {"text": self._texts(text, found.ids[:, 0])}
 
     def _translate(
@@ -151,10 +156,10 @@ class TranslatorModule(ExportModule):
             width=width, best=best, count=count, minimum=minimum, no_repeat=no_repeat, alpha=alpha, coverage=coverage
         )
         tf.debugging.Assert(best <= width, ["input 'best' must be at most 'width'"])
-        source = self._encode(text, self.source)
+        source, encoded = self._read(text)
         found = decoding.translate(
             self._model(),
-            source,
+            encoded,
             count=self._limits(source, count),
             width=width,
             best=best,
@@ -164,7 +169,7 @@ class TranslatorModule(ExportModule):
             no_repeat=no_repeat,
             banned=self._banned,
         )
-        forced = self._force(source, found.ids)
+        forced = self._force(encoded, found.ids)
         answer = {
             "text": self._texts(text, found.ids),
             "score": found.scores,
@@ -186,7 +191,7 @@ class TranslatorModule(ExportModule):
         check_in_graph(count=count, temperature=temperature, top_k=top_k, top_p=top_p)
         ids = decoding.sample(
             self._model(),
-            self._encode(text, self.source),
+            self._read(text)[1],
             seed,
             count=count,
             temperature=temperature,
@@ -197,21 +202,21 @@ class TranslatorModule(ExportModule):
         return {"text": self._texts(text, ids)}
 
     def _score(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
-        target = self._target_ids(text, translation)
-        forced = self._force(self._encode(text, self.source), target[:, tf.newaxis])
+        (_, encoded), target = self._read(text), self._target_ids(text, translation)
+        forced = self._force(encoded, target)
         return {
-            "log_probability": tf.reduce_sum(forced.log_probabilities[:, 0], axis=1),
+            "log_probability": tf.reduce_sum(forced.log_probabilities, axis=1),
             "tokens": tf.math.count_nonzero(target, axis=1, dtype=tf.int32),
         }
 
     def _align(self, text: Strings, translation: Strings) -> dict[str, Tensor]:
-        source, target = self._encode(text, self.source), self._target_ids(text, translation)[:, tf.newaxis]
-        weights = self._force(source, target).weights
+        (source, encoded), target = self._read(text), self._target_ids(text, translation)
+        weights = self._force(encoded, target).weights
         return {
             "source_pieces": self.source.pieces_of(source),
-            "pieces": self.target.pieces_of(target[:, 0]),
-            "attention": weights[:, 0],
-            "alignment": self._alignment(source, target, weights)[:, 0],
+            "pieces": self.target.pieces_of(target),
+            "attention": weights,
+            "alignment": self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0],
         }
 
     def links(self, text: Strings, translation: Strings, shift: int = 0) -> Strings:
@@ -220,9 +225,10 @@ class TranslatorModule(ExportModule):
         Args:
             shift: 1 takes the attention of the step after each piece, which plain attention often lags to.
         """
-        source, target = self._encode(text, self.source), self._target_ids(text, translation)[:, tf.newaxis]
-        forced = self._force(source, target)
-        return self._alignment(source, target, forced.weights_after if shift else forced.weights)[:, 0]
+        (source, encoded), target = self._read(text), self._target_ids(text, translation)
+        forced = self._force(encoded, target)
+        weights = forced.weights_after if shift else forced.weights
+        return self._alignment(source, target[:, tf.newaxis], weights[:, tf.newaxis])[:, 0]
 
     def _alignment(self, source: TokenIds, target: TokenIds, weights: Tensor) -> Strings:
         """Return for each target word the source word with the highest attention, `(batch, best)` strings.

@@ -50,13 +50,13 @@ VARIANTS = [
 @pytest.mark.parametrize("options", VARIANTS, ids=lambda options: "-".join(map(str, options.values())))
 def test_a_wide_beam_finds_what_enumeration_finds(options):
     model = translator(**options)
-    found = decoding.translate(model, SOURCE, count=4, width=60, best=3, alpha=0.0)
+    found = decoding.translate(model, model.encode(SOURCE), count=4, width=60, best=3, alpha=0.0)
     every = sorted(
         {words[: words.index(END) + 1] for words in itertools.product([1, 3, 4, 5, 6], repeat=4) if END in words}
     )
     targets = np.array([[*words, 0, 0, 0][:4] for words in every], np.int32)
     for row in range(2):
-        forced = decoding.force(model, SOURCE[row : row + 1], targets[np.newaxis])
+        forced = decoding.force(model, model.encode(SOURCE[row : row + 1]), targets[np.newaxis])
         totals = forced.log_probabilities.numpy().sum(-1)[0]
         best = np.argsort(-totals)[:3]
         np.testing.assert_allclose(found.log_probabilities[row], totals[best], atol=1e-4)
@@ -67,7 +67,7 @@ def test_a_wide_beam_finds_what_enumeration_finds(options):
 def test_training_computes_what_decoding_computes(options):
     model = translator(**options, label_smoothing=0.0)
     target = tf.constant([[4, 6, 5, 3], [6, 3, 0, 0]])
-    forced = decoding.force(model, SOURCE, target).log_probabilities
+    forced = decoding.force(model, model.encode(SOURCE), target).log_probabilities
     np.testing.assert_allclose(model({"source": SOURCE, "target": target}), forced, atol=1e-5)
     model.compile(keras.optimizers.SGD(0.0))
     loss = model.train_step(({"source": SOURCE, "target": target},))["loss"]
@@ -107,7 +107,7 @@ def test_the_beam_is_that_of_an_independent_search(model, width, alpha):
     rng = np.random.default_rng(width)
     for _ in range(3):
         source = tf.constant([[*rng.integers(4, 7, rng.integers(1, 6)), END]], tf.int32)
-        found = decoding.translate(model, source, count=6, width=width, alpha=alpha)
+        found = decoding.translate(model, model.encode(source), count=6, width=width, alpha=alpha)
         score, words = beam_by_hand(model, source, width, alpha, 6)
         ids = found.ids[0, 0].numpy()
         assert tuple(ids[ids > 0]) == words
@@ -115,20 +115,21 @@ def test_the_beam_is_that_of_an_independent_search(model, width, alpha):
 
 
 def test_a_translation_does_not_depend_on_its_batch(model):
-    together = decoding.translate(model, SOURCE, count=tf.constant([9, 4]), width=3, best=3, coverage=0.3)
-    alone = decoding.translate(model, SOURCE[1:, :2], count=4, width=3, best=3, coverage=0.3)
+    together = decoding.translate(model, model.encode(SOURCE), count=tf.constant([9, 4]), width=3, best=3, coverage=0.3)
+    alone = decoding.translate(model, model.encode(SOURCE[1:, :2]), count=4, width=3, best=3, coverage=0.3)
     np.testing.assert_array_equal(together.ids[1].numpy()[:, : alone.ids.shape[2]], alone.ids[0])
     assert not together.ids[1].numpy()[:, alone.ids.shape[2] :].any()
     np.testing.assert_allclose(together.scores[1], alone.scores[0], atol=1e-5)
-    drawn = decoding.sample(model, SOURCE, tf.constant([1, 2]), count=5).numpy()
+    drawn = decoding.sample(model, model.encode(SOURCE), tf.constant([1, 2]), count=5).numpy()
     np.testing.assert_array_equal(
-        drawn[1][drawn[1] > 0], decoding.sample(model, SOURCE[1:, :2], tf.constant([2]), count=5).numpy()[0]
+        drawn[1][drawn[1] > 0],
+        decoding.sample(model, model.encode(SOURCE[1:, :2]), tf.constant([2]), count=5).numpy()[0],
     )
 
 
 def test_minimum_length_and_repetition_are_respected(model):
-    free = decoding.translate(model, SOURCE, count=9, width=2).ids[:, 0].numpy()
-    held = decoding.translate(model, SOURCE, count=9, width=2, minimum=6, no_repeat=2).ids[:, 0].numpy()
+    free = decoding.translate(model, model.encode(SOURCE), count=9, width=2).ids[:, 0].numpy()
+    held = decoding.translate(model, model.encode(SOURCE), count=9, width=2, minimum=6, no_repeat=2).ids[:, 0].numpy()
     for row in held:
         words = row[(row > 0) & (row != END)].tolist()
         assert len(words) >= 6
@@ -137,8 +138,8 @@ def test_minimum_length_and_repetition_are_respected(model):
 
 
 def test_coverage_lowers_scores_by_the_log_of_missing_attention(model):
-    found = decoding.translate(model, SOURCE, count=8, width=3, best=3, coverage=0.4)
-    weights = decoding.force(model, SOURCE, found.ids).weights.numpy()
+    found = decoding.translate(model, model.encode(SOURCE), count=8, width=3, best=3, coverage=0.4)
+    weights = decoding.force(model, model.encode(SOURCE), found.ids).weights.numpy()
     lengths = np.count_nonzero(found.ids, axis=2)
     for row, rank in np.ndindex(2, 3):
         # The step that writes the end has no further say.
@@ -223,7 +224,7 @@ def test_a_small_translator_learns_to_reverse():
         step(tf.constant(np.hstack([words, ends]), tf.int32), tf.constant(np.hstack([words[:, ::-1], ends]), tf.int32))
     words = rng.integers(4, 9, (50, 5))
     source = tf.constant(np.hstack([words, np.full((50, 1), END)]), tf.int32)
-    found = decoding.translate(model, source, count=12, width=2).ids[:, 0, :5].numpy()
+    found = decoding.translate(model, model.encode(source), count=12, width=2).ids[:, 0, :5].numpy()
     assert (found == words[:, ::-1]).mean() > 0.95
 
 
@@ -252,13 +253,13 @@ def test_guided_attention_learns_its_guide(cost):
     step = tf.function(lambda: model.train_step(({"source": SOURCE, "target": target, "guide": guide},)))
     for _ in range(80):
         step()
-    weights = decoding.force(model, SOURCE, target).weights.numpy()
+    weights = decoding.force(model, model.encode(SOURCE), target).weights.numpy()
     assert (weights * guide).sum(-1)[guide.any(-1)].min() > 0.8
 
 
 def test_the_step_after_a_token_is_that_which_reads_it(model):
     target = tf.constant([[4, 6, 3], [5, 3, 0]])
-    forced = decoding.force(model, SOURCE, target)
-    longer = decoding.force(model, SOURCE, tf.pad(target, [[0, 0], [0, 1]], constant_values=1))
+    forced = decoding.force(model, model.encode(SOURCE), target)
+    longer = decoding.force(model, model.encode(SOURCE), tf.pad(target, [[0, 0], [0, 1]], constant_values=1))
     np.testing.assert_allclose(forced.weights_after[0], longer.weights[0, 1:], atol=1e-5)
     np.testing.assert_allclose(forced.weights[:, 1:], forced.weights_after[:, :-1], atol=1e-6)
