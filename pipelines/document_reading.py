@@ -1,5 +1,6 @@
 """Read sentences a second time, knowing the rest of their document (`data.documents`); see `second_reading.py`."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,13 +11,17 @@ from omegaconf import DictConfig
 
 from trellis.components.errors import InputError
 from trellis.components.layers.sequence_head import scoring_of
-from trellis.components.models.second_reading import BATCHES, Lattice, SecondReading
+from trellis.components.models.second_reading import Fitter, Lattice, SecondReading
 from trellis.components.readers.sentence import Sentence, document_numbers
 from trellis.components.text.batching import Buckets, EncodedCorpus, ordered_batches
 from trellis.components.text.document_evidence import document_evidence
 from trellis.pipelines.tag_predictions import Predictions
 
 FEWEST = 2  # documents of dev: the predictions for each half of them come from the other half
+BATCHES, SENTENCES = (
+    8,
+    64,
+)  # batches of sentences of similar length, at most; and the sentences that make one worthwhile
 PRIORS = (1.0, 30.0, 1000.0)  # strengths to choose from: where evidence says nothing, the strongest is best
 
 
@@ -112,6 +117,7 @@ class _Readings:
         ids = {tag: index for index, tag in enumerate(tags)}
         self._gold = [np.array([ids.get(tag, -1) for tag in sentence.tags], np.int32) for sentence in part.sentences]
         self._seen = np.array([bool((gold >= 0).all()) for gold in self._gold])
+        self._fitter = Fitter(len(tags))
 
     def __len__(self) -> int:
         return len(self.documents)
@@ -119,7 +125,7 @@ class _Readings:
     def fit(self, chosen: np.ndarray, prior: float) -> SecondReading:
         """Return the second reading fitted on the sentences where `chosen (sentences,)` is true."""
         batches = [self._batch(rows) for rows in self._by_length(chosen & self._seen)]
-        return SecondReading.fit(batches, prior) if batches else SecondReading.unchanged(self._unary[0].shape[-1])
+        return self._fitter.fit(batches, prior) if batches else self._fitter.unchanged
 
     def read(self, fitted: Sequence[tuple[SecondReading, np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
         """Return tag ids and losses of all sentences, each read by the second reading that it is chosen for."""
@@ -137,8 +143,8 @@ class _Readings:
     def _by_length(self, chosen: np.ndarray) -> list[np.ndarray]:
         """Return the indices of sentences in batches of similar length."""
         rows = np.flatnonzero(chosen)
-        batches = np.array_split(rows[np.argsort(self._lengths[rows], kind="stable")], BATCHES)
-        return [batch for batch in batches if len(batch)]
+        batches = min(BATCHES, math.ceil(len(rows) / SENTENCES))
+        return np.array_split(rows[np.argsort(self._lengths[rows], kind="stable")], batches) if batches else []
 
     def _batch(self, rows: np.ndarray) -> tuple[Lattice, tf.Tensor, tf.Tensor]:
         """Return the lattices of sentences, their evidence, and their gold tags, padded."""

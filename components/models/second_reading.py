@@ -6,22 +6,22 @@ that the dev part can teach them, where the first reading is as unsure as on new
 nearly always right. All heads have a lattice, so this works with every tagger.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
-import keras
 import numpy as np
 import tensorflow as tf
+from scipy.optimize import minimize
 
 from trellis.components.lattice import linear_chain, paths
-from trellis.components.training.lbfgs import LBFGS
 from trellis.components.types import Emissions, Lengths, TagIds, TagScores, Tensor, Transitions
 
-STEPS = 80  # evaluations of the loss and its gradient
-BATCHES = 8  # of sentences of similar length
+STEPS = 80  # of the search for the optimum, at most
 
-# Relative strengths of the belief that evidence does not matter, and that transitions and scale stay as they are.
-_EVIDENCE, _TRANSITIONS, _SCALE = 1.0, 10.0, 100.0
+# Relative strengths of the belief that the scale stays as it is, that evidence does not matter, and that transitions
+# stay as they are.
+_STRENGTHS = 100.0, 1.0, 10.0
+_TYPES = tf.float32, tf.float32, tf.int32
 
 
 class Lattice(NamedTuple):
@@ -89,33 +89,64 @@ class SecondReading(NamedTuple):
         scale, evidence, transitions = (np.zeros(size, np.float32) for size in sizes)
         return cls(scale + 1, evidence, transitions)
 
-    @classmethod
-    def fit(cls, batches: Sequence[tuple[Lattice, Tensor, TagIds]], prior: float = 1.0) -> Self:
-        """Return the second reading under which gold tags are most probable; the loss is convex.
+
+class Fitter:
+    """Finds the second reading under which gold tags are most probable; its graph is traced once for all fits.
+
+    Args:
+        tags: the number of tags.
+    """
+
+    def __init__(self, tags: int) -> None:
+        self.unchanged = SecondReading.unchanged(tags)
+        weights = [tf.TensorSpec(weight.shape, tf.float32) for weight in self.unchanged]
+        sizes = Lattice([None, None, tags], [None, None, tags, tags], [None])
+        lattice = Lattice(*(tf.TensorSpec(size, kind) for size, kind in zip(sizes, _TYPES, strict=True)))
+        of_tokens, gold = tf.TensorSpec([None, None, 2 * tags + 1], tf.float32), tf.TensorSpec([None, None], tf.int32)
+        signature = [*weights, lattice, of_tokens, gold]
+        self._slope = tf.function(_loss_and_slope, input_signature=signature, autograph=False)
+
+    def fit(self, batches: Sequence[tuple[Lattice, Tensor, TagIds]], prior: float = 1.0) -> SecondReading:
+        """Return the optimum of a convex loss.
 
         Args:
             batches: lattices of the first reading, their evidence, and gold tags `(batch, time)`.
             prior: strength of the belief that a second reading changes nothing.
         """
-        weights = [keras.Variable(value) for value in cls.unchanged(batches[0][0].unary.shape[-1])]
-        scale, evidence, transitions = weights
+        start = _flat(self.unchanged)
+        strength = prior * _flat(
+            np.full_like(weight, each) for weight, each in zip(self.unchanged, _STRENGTHS, strict=True)
+        )
         sentences = float(sum(len(lattice.lengths) for lattice, *_ in batches))
-        optimizer = LBFGS(steps=len(batches))
-        optimizer.build(weights)
 
-        @tf.function(reduce_retracing=True, autograph=False)
-        def step(lattice: Lattice, of_tokens: Tensor, gold: TagIds) -> None:
-            with tf.GradientTape() as tape:
-                second = cls(*(weight.value for weight in weights)).lattice(lattice, of_tokens)
-                change = (
-                    _SCALE * tf.square(scale.value - 1)
-                    + _EVIDENCE * tf.reduce_sum(tf.square(evidence.value))
-                    + _TRANSITIONS * tf.reduce_sum(tf.square(transitions.value))
-                )
-                loss = (len(batches) * tf.reduce_sum(second.losses(gold)) + prior * change) / sentences
-            optimizer.apply(tape.gradient(loss, [weight.value for weight in weights]), weights)
-
-        for _ in range(STEPS):
+        def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
+            loss, slope = strength @ (point - start) ** 2, 2 * strength * (point - start)
             for batch in batches:
-                step(*batch)
-        return cls(*(keras.ops.convert_to_numpy(weight) for weight in weights))
+                of_batch, slope_of_batch = self._slope(*self._weights(point), *batch)
+                loss, slope = loss + float(of_batch), slope + slope_of_batch.numpy()
+            return loss / sentences, slope / sentences
+
+        found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+        return self._weights(found.x)
+
+    def _weights(self, point: np.ndarray) -> SecondReading:
+        """Return what a point of the search space, a vector, stands for."""
+        ends = np.cumsum([np.size(weight) for weight in self.unchanged])[:-1]
+        parts = zip(np.split(point.astype(np.float32), ends), self.unchanged, strict=True)
+        return SecondReading(*(part.reshape(np.shape(weight)) for part, weight in parts))
+
+
+def _loss_and_slope(
+    scale: Tensor, evidence: Tensor, transitions: Tensor, first: Lattice, of_tokens: Tensor, gold: TagIds
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a batch, and its gradient as one vector."""
+    weights = SecondReading(scale, evidence, transitions)
+    with tf.GradientTape() as tape:
+        tape.watch(list(weights))
+        loss = tf.reduce_sum(weights.lattice(first, of_tokens).losses(gold))
+    slopes = tape.gradient(loss, list(weights))
+    return loss, tf.concat([tf.reshape(slope, [-1]) for slope in slopes], axis=0)
+
+
+def _flat(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.ravel(part) for part in parts]).astype(np.float64)
