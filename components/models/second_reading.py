@@ -6,6 +6,7 @@ that the dev part can teach them, where the first reading is as unsure as on new
 nearly always right. All heads have a lattice, so this works with every tagger.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
@@ -21,7 +22,6 @@ STEPS = 80  # of the search for the optimum, at most
 # Relative strengths of the belief that the scale stays as it is, that evidence does not matter, and that transitions
 # stay as they are.
 _STRENGTHS = 100.0, 1.0, 10.0
-_TYPES = tf.float32, tf.float32, tf.int32
 
 
 class Lattice(NamedTuple):
@@ -99,11 +99,16 @@ class Fitter:
 
     def __init__(self, tags: int) -> None:
         self.unchanged = SecondReading.unchanged(tags)
-        weights = [tf.TensorSpec(weight.shape, tf.float32) for weight in self.unchanged]
-        sizes = Lattice([None, None, tags], [None, None, tags, tags], [None])
-        lattice = Lattice(*(tf.TensorSpec(size, kind) for size, kind in zip(sizes, _TYPES, strict=True)))
-        of_tokens, gold = tf.TensorSpec([None, None, 2 * tags + 1], tf.float32), tf.TensorSpec([None, None], tf.int32)
-        signature = [*weights, lattice, of_tokens, gold]
+        scores, integers = (
+            functools.partial(tf.TensorSpec, dtype=tf.float32),
+            functools.partial(tf.TensorSpec, dtype=tf.int32),
+        )
+        signature = [
+            *(scores(weight.shape) for weight in self.unchanged),
+            Lattice(scores([None, None, tags]), scores([None, None, tags, tags]), integers([None])),
+            scores([None, None, 2 * tags + 1]),
+            integers([None, None]),
+        ]
         self._slope = tf.function(_loss_and_slope, input_signature=signature, autograph=False)
 
     def fit(self, batches: Sequence[tuple[Lattice, Tensor, TagIds]], prior: float = 1.0) -> SecondReading:
@@ -121,8 +126,9 @@ class Fitter:
 
         def objective(point: np.ndarray) -> tuple[float, np.ndarray]:
             loss, slope = strength @ (point - start) ** 2, 2 * strength * (point - start)
+            weights = self._weights(point)
             for batch in batches:
-                of_batch, slope_of_batch = self._slope(*self._weights(point), *batch)
+                of_batch, slope_of_batch = self._slope(*weights, *batch)
                 loss, slope = loss + float(of_batch), slope + slope_of_batch.numpy()
             return loss / sentences, slope / sentences
 
