@@ -54,6 +54,7 @@ def argmax(values: Tensor) -> Tensor:
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        # That of Keras adds five operations to handle -0.0.
         return tf.argmax(values, axis=-1, output_type=tf.int32)
     return ops.cast(ops.argmax(values, axis=-1), "int32")
 

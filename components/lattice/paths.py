@@ -57,8 +57,8 @@ def k_best(
     potentials = prepared(emissions, lengths, transitions, start, end)
     emissions, lengths, *chain = potentials
     paths, exists = compiled(_best_of(k), False)(*potentials)
-    paths = ops.reshape(paths, (sizes(emissions)[0], k, sizes(emissions)[1]))
-    exists = ops.reshape(exists, (sizes(emissions)[0], k))
+    batch, time, _ = sizes(emissions)
+    paths, exists = ops.reshape(paths, (batch, k, time)), ops.reshape(exists, (batch, k))
     scores = path_scores(emissions, ops.transpose(paths, (0, 2, 1)), lengths, *chain)
     return paths, ops.where(exists & (scores > FORBIDDEN / 2), scores, -float("inf"))
 

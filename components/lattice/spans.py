@@ -155,8 +155,8 @@ def _propagate(space: NumberSpace, messages: Tensor, matrix: Tensor) -> Tensor:
     """Multiply messages `(time, batch, tags)` by one matrix or by one for each."""
     if varies(matrix):
         return space.propagate(messages, matrix)
-    flat = ops.reshape(messages, (-1, sizes(messages)[-1]))
-    return ops.reshape(space.propagate(flat, matrix), sizes(messages))
+    shape = sizes(messages)
+    return ops.reshape(space.propagate(ops.reshape(messages, (-1, shape[-1])), matrix), shape)
 
 
 def _messages(

@@ -99,14 +99,14 @@ class Fitter:
 
     def __init__(self, tags: int) -> None:
         self.unchanged = SecondReading.unchanged(tags)
-        scores, integers = (
+        floats, integers = (
             functools.partial(tf.TensorSpec, dtype=tf.float32),
             functools.partial(tf.TensorSpec, dtype=tf.int32),
         )
         signature = [
-            *(scores(weight.shape) for weight in self.unchanged),
-            Lattice(scores([None, None, tags]), scores([None, None, tags, tags]), integers([None])),
-            scores([None, None, 2 * tags + 1]),
+            *(floats(weight.shape) for weight in self.unchanged),
+            Lattice(floats([None, None, tags]), floats([None, None, tags, tags]), integers([None])),
+            floats([None, None, 2 * tags + 1]),
             integers([None, None]),
         ]
         self._slope = tf.function(_loss_and_slope, input_signature=signature, autograph=False)
