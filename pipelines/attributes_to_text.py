@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -13,7 +14,7 @@ from trellis.components.saved_model.attributes_module import AttributesModule
 from trellis.components.text.attributes import AttributeVocabulary
 from trellis.components.text.subwords import Subwords, learn
 from trellis.pipelines import reading
-from trellis.pipelines.task import Metrics, Package
+from trellis.pipelines.task import Batches, Metrics, Package
 from trellis.pipelines.translation import EncodedPairs, Translation, TranslationData, encoded_corpora
 from trellis.pipelines.translation_sections import AttributesToTextSections
 
@@ -92,6 +93,14 @@ class AttributesToText(Translation):
                 "%d attributes of held-out parts are not in train: %s", len(unknown), ", ".join(sorted(unknown))
             )
         return EncodedPairs(data=data, source=source, target=target, corpora=corpora)
+
+    # Building
+
+    def build(self, encoded: EncodedPairs, batches: Batches) -> keras.Model:
+        """Build the model; what finds attributes in texts learns at once from the training part."""
+        model, corpus = super().build(encoded, batches), encoded.corpora["train"]
+        model.detector.fit(corpus.sources.rows, corpus.targets.rows, len(corpus.lengths))
+        return model
 
     # Evaluating
 

@@ -50,6 +50,14 @@ class Decoding(Schema):
     no_repeat: CountOrZero = described("no sequence of this many subwords occurs twice in a translation; 0: it may")
 
 
+class AttributesDecoding(Decoding):
+    """Beam search for texts about attributes."""
+
+    channel: PositiveOrZero = described(
+        "weight of the log-probability of the attributes given the text, by a classifier of training texts"
+    )
+
+
 class Guide(Schema):
     """Attention that learns from word alignments (Chen et al. 2016)."""
 
@@ -92,5 +100,5 @@ class AttributesToTextSections(Sections):
 
     text: SubwordText = described("text preprocessing")
     batching: TranslationBatching = described("batches")
-    decoding: Decoding = described("beam search")
+    decoding: AttributesDecoding = described("beam search")
     report: TranslationReport = described("reports")

@@ -104,6 +104,7 @@ class Search:
         no_repeat: no sequence of this many subwords occurs twice in a translation; 0: it may.
         alpha: the exponent of the length by which log-probabilities are divided.
         coverage: the weight of the penalty for source words without attention.
+        channel: the weight of the log-probability of the attributes given the text; only for models of attributes.
     """
 
     width: int = 5
@@ -113,6 +114,7 @@ class Search:
     no_repeat: int = 0
     alpha: float = 1.0
     coverage: float = 0.0
+    channel: float = 0.0
 
     @classmethod
     def of(cls, metadata: JSON) -> Self:
@@ -367,6 +369,7 @@ def _translations(model: ExportModel, texts: Sequence[bytes], search: Search | N
     settings = {
         name: np.float32(value) if isinstance(value, float) else np.int32(value)
         for name, value in dataclasses.asdict(search).items()
+        if name in model.inputs["translate"]
     }
     outputs = model.call("translate", text=as_strings(texts), **settings)
     for row in range(len(texts)):

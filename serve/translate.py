@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--best", type=positive_int, help="translations per text, in the format of Moses (1)")
     parser.add_argument("--alpha", type=non_negative_float, help="exponent of the length normalization (1)")
     parser.add_argument("--coverage", type=non_negative_float, help="weight of the coverage penalty (0)")
+    parser.add_argument("--channel", type=non_negative_float, help="weight of the attributes found in a text (0)")
     parser.add_argument("--count", type=positive_int, help="maximum subwords of a translation (250)")
     parser.add_argument("--minimum", type=non_negative_int, help="minimum subwords of a translation (0)")
     parser.add_argument("--no-repeat", type=non_negative_int, metavar="N", help="no N subwords occur twice; 0: off (0)")
@@ -55,6 +56,8 @@ def _translate(options: argparse.Namespace) -> None:
     for name in ("alignment", "coverage"):
         if getattr(options, name) and "align" not in model.inputs:
             raise InputError(f"--{name}: {options.export} has no attention")
+    if options.channel and "channel" not in model.inputs["translate"]:
+        raise InputError(f"--channel: {options.export} is no model of attributes")
     # Without options the export's own settings are the right ones, and nothing else is computed.
     detailed = bool(chosen) or options.alignment or options.json
     texts = read_texts(options.text)

@@ -1,5 +1,6 @@
 """Sequences from an `EncoderDecoder`, in graph: beam search, sampling, and the attention of given targets."""
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,8 +11,6 @@ from trellis.components.beam_search import Hypotheses
 from trellis.components.models.encoder_decoder import EncoderDecoder, Memory
 from trellis.components.text.subwords import BEGIN, END, PAD
 from trellis.components.types import Lengths, States, Tensor, TokenIds
-
-_SMALLEST = 1e-6  # lower bound of the attention to a source position, for its logarithm
 
 
 class Forced(NamedTuple):
@@ -71,10 +70,10 @@ def translate(
     width: int | Tensor = 5,
     best: int | Tensor = 1,
     alpha: float | Tensor = 1.0,
-    coverage: float | Tensor = 0.0,
     minimum: int | Tensor = 0,
     no_repeat: int | Tensor = 0,
     banned: Iterable[int] = (),
+    **weights: float | Tensor,
 ) -> Hypotheses:
     """Return the best sequences that a beam finds.
 
@@ -82,32 +81,34 @@ def translate(
         encoded: the sources, from `EncoderDecoder.encode`.
         count: maximum tokens, the end included; of all rows or `(batch,)`.
         width, best, alpha, minimum, no_repeat: see `beam_search`.
-        coverage: weight of the coverage penalty, `Σ log min(attention to a source position, 1)` (Wu et al. 2016).
         banned: ids that are never generated.
+        weights: of `EncoderDecoder.penalties`: `coverage`, and what other models have.
     """
     memory, states = encoded
-    coverage = tf.cast(coverage, tf.float32)
-    attends = model.attention is not None
+    penalties = model.penalties(memory, **weights)
+    first = [penalty.first() for penalty in penalties]
+    sizes = [len(states), *map(len, first)]
+
+    def split(states: States) -> list[States]:
+        """Return the states of the model and those of each penalty."""
+        ends = itertools.accumulate(sizes)
+        return [states[end - size : end] for size, end in zip(sizes, ends, strict=True)]
 
     def read(tokens: Tensor, states: States) -> tuple[Tensor, States]:
-        seen: States = []
-        if attends:
-            *states, attended = states
-        decoded = model.decode(tokens[:, tf.newaxis], memory, states)
-        if attends:
-            seen = [attended + tf.cast(decoded.weights[:, 0], tf.float32)]
-        return model.softmax.scores(decoded.features[:, 0]), [*decoded.states, *seen]
+        of_model, *of_penalties = split(states)
+        decoded = model.decode(tokens[:, tf.newaxis], memory, of_model)
+        attention = None if decoded.weights is None else decoded.weights[:, 0]
+        after = [
+            penalty.after(tokens, attention, before) for penalty, before in zip(penalties, of_penalties, strict=True)
+        ]
+        return model.softmax.scores(decoded.features[:, 0]), [*decoded.states, *itertools.chain(*after)]
 
-    def penalty(states: States) -> Tensor:
-        covered = tf.math.log(tf.clip_by_value(states[-1], _SMALLEST, 1.0))
-        # Rows of a beam share the mask of their source.
-        beams = tf.shape(covered)[0] // tf.shape(memory.mask)[0]
-        return coverage * tf.reduce_sum(tf.where(tf.repeat(memory.mask, beams, axis=0), covered, 0.0), axis=1)
+    def penalize(states: States) -> Tensor:
+        _, *of_penalties = split(states)
+        return tf.add_n([penalty.of(own) for penalty, own in zip(penalties, of_penalties, strict=True)])
 
-    batch = tf.shape(memory.mask)[0]
-    if attends:
-        states = [*states, tf.zeros(tf.shape(memory.mask))]
-    scores, states = read(tf.fill([batch], BEGIN), states)
+    begin = tf.fill([tf.shape(memory.mask)[0]], BEGIN)
+    scores, states = read(begin, [*states, *itertools.chain(*first)])
     return beam_search.beam_search(
         read,
         scores,
@@ -120,7 +121,7 @@ def translate(
         alpha=alpha,
         minimum=minimum,
         no_repeat=no_repeat,
-        penalty=penalty if attends else None,
+        penalty=penalize if penalties else None,
     )
 
 

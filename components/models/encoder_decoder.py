@@ -17,6 +17,7 @@ from trellis.components.layers.keras_class_weight import refuses_class_weight
 from trellis.components.layers.stored_weights import Embedding
 from trellis.components.layers.word_dropout import WordDropout
 from trellis.components.layers.word_softmax import WordSoftmax
+from trellis.components.models.penalties import Coverage, Penalty, is_off
 from trellis.components.models.recurrent_stack import CELLS
 from trellis.components.text.subwords import BEGIN
 from trellis.components.types import JSON, Mask, Shape, States, Tensor, TokenIds
@@ -29,11 +30,13 @@ class Memory(NamedTuple):
         values: `(batch, source, dim)`.
         keys: `Attention.keys` of them, `(batch, source, width)`.
         mask: `(batch, source)`, True at real positions.
+        source: the ids that were read, `(batch, source)`.
     """
 
     values: Tensor
     keys: Tensor
     mask: Mask
+    source: TokenIds
 
 
 class Decoded(NamedTuple):
@@ -151,19 +154,28 @@ class EncoderDecoder(keras.Model, abc.ABC):
             source: ids `(batch, source)`, 0 at padding.
         """
 
-    def remember(self, values: Tensor, mask: Mask, summary: Tensor) -> tuple[Memory, States]:
+    def remember(self, values: Tensor, mask: Mask, source: TokenIds, summary: Tensor) -> tuple[Memory, States]:
         """Return the memory and the first states of the decoder.
 
         Args:
             values: `(batch, source, dim)`.
-            mask: `(batch, source)`.
+            mask, source: `(batch, source)`.
             summary: `(batch, width)`, from which the first states are computed.
         """
         states = tf.split(self.bridge(summary), self.state_sizes, axis=-1)
         if self.feeds:
             states.append(tf.zeros([tf.shape(summary)[0], self.dim], summary.dtype))
         keys = values if self.attention is None else self.attention.keys(values)
-        return Memory(values, keys, mask), states
+        return Memory(values, keys, mask, source), states
+
+    def penalties(self, memory: Memory, coverage: float | Tensor = 0.0) -> list[Penalty]:
+        """Return what is added to the scores of hypotheses about sources.
+
+        Args:
+            memory: from `encode`.
+            coverage: weight of `Coverage`; without attention there is none.
+        """
+        return [] if self.attention is None or is_off(coverage) else [Coverage(memory.mask, coverage)]
 
     def embed(self, tokens: TokenIds, embedding: Embedding, training: bool) -> Tensor:
         """Return embeddings `(batch, time, dim)`, scaled to a variance of 1."""

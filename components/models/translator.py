@@ -64,4 +64,4 @@ class Translator(EncoderDecoder):
             hidden, *states = layer(hidden, mask=mask, training=training)
         # The last hidden state of each direction.
         summary = tf.concat(states[:: self.states_per_direction], axis=-1)
-        return self.remember(self.between_dropout(hidden, training=training), mask, summary)
+        return self.remember(self.between_dropout(hidden, training=training), mask, source, summary)

@@ -5,9 +5,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trellis.components.models.attribute_detector import AttributeDetector, Channel
 from trellis.components.models.encoder_decoder import EncoderDecoder, Memory, scaled_embedding
-from trellis.components.text.subwords import END
-from trellis.components.types import States, TokenIds
+from trellis.components.models.penalties import Penalty, is_off
+from trellis.components.text.subwords import END, SPECIAL
+from trellis.components.types import States, Tensor, TokenIds
 
 
 @keras.saving.register_keras_serializable("trellis")
@@ -17,6 +19,9 @@ class VectorToText(EncoderDecoder):
     The sum of the embeddings of the attributes, which is the product of the multi-hot vector and a matrix, initializes
     the decoder. With attention, the memory holds the embedding of each attribute and, last, this sum. The order of the
     attributes does not matter.
+
+    A detector of attributes in texts, which its `fit` teaches, can tell the beam which hypotheses say what they
+    should.
 
     Args:
         vocabulary, decoder, attention, dim, dropout, tied, label_smoothing: see `EncoderDecoder`.
@@ -37,6 +42,8 @@ class VectorToText(EncoderDecoder):
         self.attributes = scaled_embedding(features, units, "attributes")
         if self.attention is not None:
             self.attention.build((None, None, self.units), (None, None, units))
+        self.detector = AttributeDetector(features - len(SPECIAL), name="detector")
+        self.detector.build((None, None))
         self.build()
 
     def encode(self, source: TokenIds, training: bool = False) -> tuple[Memory, States]:
@@ -46,4 +53,14 @@ class VectorToText(EncoderDecoder):
         summary = tf.tanh(tf.reduce_sum(tf.where(mask[..., tf.newaxis], embedded, 0.0), axis=1))
         is_end = (source == END)[..., tf.newaxis]
         values = tf.where(is_end, summary[:, tf.newaxis], tf.tanh(embedded))
-        return self.remember(self.between_dropout(values, training=training), mask, summary)
+        return self.remember(self.between_dropout(values, training=training), mask, source, summary)
+
+    def penalties(self, memory: Memory, coverage: float | Tensor = 0.0, channel: float | Tensor = 0.0) -> list[Penalty]:
+        """Return what is added to the scores of hypotheses about sources.
+
+        Args:
+            memory, coverage: see `EncoderDecoder.penalties`.
+            channel: weight of `Channel`, the log-probability of the attributes given the text.
+        """
+        penalties = super().penalties(memory, coverage)
+        return penalties if is_off(channel) else [*penalties, Channel(self.detector, memory.source, channel)]

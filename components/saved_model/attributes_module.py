@@ -16,7 +16,8 @@ class AttributesModule(TranslatorModule):
 
     A text is a meaning representation, `name[Blue Spice], eatType[pub]`, and its translations are texts about it. The
     values of open classes are copied from one to the other. A length is limited by `count` alone, and a word of a
-    source, in alignments, is an attribute.
+    source, in alignments, is an attribute. `translate` has one more scalar, the weight `channel` of the noisy channel
+    (see `VectorToText.penalties`).
 
     Args:
         model: a model of attributes.
@@ -24,6 +25,8 @@ class AttributesModule(TranslatorModule):
         target: subwords of texts in which placeholders stand for the values of open classes.
         settings: see `TranslatorModule`.
     """
+
+    SETTINGS = (*TranslatorModule.SETTINGS, "channel")
 
     def __init__(
         self, model: EncoderDecoder, attributes: AttributeVocabulary, target: Subwords, settings: Mapping[str, float]

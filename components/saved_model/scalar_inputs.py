@@ -35,6 +35,7 @@ RANGES = {
     "no_repeat": Range(0),
     "alpha": Range(0),
     "coverage": Range(0),
+    "channel": Range(0),
     "temperature": Range(0),
     "top_k": Range(0),
     "top_p": Range(0, 1, exclusive=True),

@@ -17,7 +17,7 @@ from trellis.components.text.vocabulary import Vocabulary
 from trellis.components.text.word_membership import word_membership
 from trellis.components.types import Lengths, States, Strings, Tensor, TokenIds
 
-FLOATS = ("alpha", "coverage", "temperature", "top_p")
+FLOATS = ("alpha", "coverage", "channel", "temperature", "top_p")
 
 
 class TranslatorModule(ExportModule):
@@ -26,9 +26,9 @@ class TranslatorModule(ExportModule):
     `serving_default` maps `text (batch,)` strings to `text (batch,)`, the best translation with the settings of the
     configuration.
     `translate` maps `text` and the scalars `width`, `best`, `count`, `minimum`, `no_repeat` int32, `alpha` and
-    `coverage` (see `decoding.translate`) to the `best` translations, best first: `text (batch, best)`, `score (batch,
-    best)` that they are ordered by, `log_probability (batch, best)` in nats, the subwords `pieces (batch, best, time)`
-    with the end, padded with "", and `piece_log_probability (batch, best, time)`. With attention there are also
+    `coverage` float32 (see `decoding.translate`) to the `best` translations, best first: `text (batch, best)`, `score
+    (batch, best)` that they are ordered by, `log_probability (batch, best)` in nats, the subwords `pieces (batch, best,
+    time)` with the end, padded with "", and `piece_log_probability (batch, best, time)`. With attention there are also
     `source_pieces (batch, source)`, `attention (batch, best, time, source)` and `alignment (batch, best)`: for each
     word of the translation the source word that was attended to most, `0-0 2-1`, source first.
     `sample` maps `text`, `seed (batch,)` int64 and the scalars `count`, `temperature`, `top_k` and `top_p` to `text`,
@@ -46,7 +46,12 @@ class TranslatorModule(ExportModule):
         source: what turns texts into ids.
         target: subwords of the translations.
         settings: the scalars of `translate` that `serving_default` uses, without `best`.
+
+    Attributes:
+        SETTINGS: the scalars of `translate`.
     """
+
+    SETTINGS: tuple[str, ...] = ("width", "best", "count", "minimum", "no_repeat", "alpha", "coverage")
 
     def __init__(
         self,
@@ -70,10 +75,9 @@ class TranslatorModule(ExportModule):
 
         text, translation = (tf.TensorSpec([None], tf.string, name=name) for name in ("text", "translation"))
         seed = tf.TensorSpec([None], tf.int64, name="seed")
-        settings_of_beam = scalars("width", "best", "count", "minimum", "no_repeat", "alpha", "coverage")
         self.serving_default = tf.function(self._checked(batched(self._best)), input_signature=[text], autograph=False)
         self.translate = tf.function(
-            self._checked(self._translate), input_signature=[text, *settings_of_beam], autograph=False
+            self._checked(self._translate), input_signature=[text, *scalars(*self.SETTINGS)], autograph=False
         )
         self.sample = tf.function(
             self._checked(self._sample),
@@ -141,34 +145,13 @@ class TranslatorModule(ExportModule):
         found = decoding.translate(self._model(), encoded, banned=self._banned, **settings)
         return {"text": self._texts(text, found.ids[:, 0])}
 
-    def _translate(
-        self,
-        text: Strings,
-        width: Tensor,
-        best: Tensor,
-        count: Tensor,
-        minimum: Tensor,
-        no_repeat: Tensor,
-        alpha: Tensor,
-        coverage: Tensor,
-    ) -> dict[str, Tensor]:
-        check_in_graph(
-            width=width, best=best, count=count, minimum=minimum, no_repeat=no_repeat, alpha=alpha, coverage=coverage
-        )
-        tf.debugging.Assert(best <= width, ["input 'best' must be at most 'width'"])
+    def _translate(self, text: Strings, *scalars: Tensor) -> dict[str, Tensor]:
+        settings = dict(zip(self.SETTINGS, scalars, strict=True))
+        check_in_graph(**settings)
+        tf.debugging.Assert(settings["best"] <= settings["width"], ["input 'best' must be at most 'width'"])
         source, encoded = self._read(text)
-        found = decoding.translate(
-            self._model(),
-            encoded,
-            count=self._limits(source, count),
-            width=width,
-            best=best,
-            alpha=alpha,
-            coverage=coverage,
-            minimum=minimum,
-            no_repeat=no_repeat,
-            banned=self._banned,
-        )
+        settings["count"] = self._limits(source, settings["count"])
+        found = decoding.translate(self._model(), encoded, banned=self._banned, **settings)
         forced = self._force(encoded, found.ids)
         answer = {
             "text": self._texts(text, found.ids),

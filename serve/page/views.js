@@ -279,16 +279,23 @@ const SPACE = "▁";
 const translation = {
   kind: "translator",
   fits: (signatures) => has(signatures, "translate", ["text", "width", "best"], ["text", "score", "pieces"]),
-  fields: () => [
-    { name: "text", label: "Text", kind: "text" },
-    { name: "width", label: "Width of the beam", kind: "number", value: 5, min: 1, step: 1 },
-    { name: "alpha", label: "Length normalization", kind: "number", value: 1, min: 0, step: 0.1 },
-    { name: "no_repeat", label: "Forbid repeated n-grams of", kind: "number", value: 0, min: 0, step: 1 },
-  ],
+  fields: (model, signatures) => {
+    const own = model.examples?.translate?.[0] ?? {};
+    const number = (name, label, value, least, step) =>
+      ({ name, label, kind: "number", value: Number((own[name] ?? value).toPrecision(6)), min: least, step });
+    return [
+      { name: "text", label: "Text", kind: "text" },
+      number("width", "Width of the beam", 5, 1, 1),
+      number("alpha", "Length normalization", 1, 0, 0.1),
+      number("no_repeat", "Forbid repeated n-grams of", 0, 0, 1),
+      ...("channel" in signatures.translate.inputs ? [number("channel", "Weight of the attributes", 0, 0, 0.1)] : []),
+    ];
+  },
   examples: (model) => examplesOf(model, "translate", "text"),
-  requests({ text, width, alpha, no_repeat }) {
+  requests({ text, width, alpha, no_repeat, channel }) {
     const written = text.split("\n").join(" ").trim();
     const settings = { width, best: Math.min(TRANSLATIONS, width), count: 250, minimum: 0, no_repeat, alpha, coverage: 0 };
+    if (channel !== undefined) settings.channel = channel;
     return written ? [{ signature: "translate", inputs: { text: [written], ...settings } }] : [];
   },
   draw({ translate: answer }) {
