@@ -1,20 +1,26 @@
-"""Make each constant of a traced graph once: half of the operations that tracing makes are constants, bounds of slices.
+"""Make tracing cheaper, for tests alone: they trace many graphs and run each a few times.
 
-Tests trace many graphs and run each a few times. This takes a sixth off the time of a small run. Only tests do it: a
-program that differentiates with respect to two equal constants would get the sum of both gradients.
+Each constant of a graph is made once: half of the operations that tracing makes are constants, bounds of slices. This
+takes a sixth off the time of a small run; a program that differentiates with respect to two equal constants would get
+the sum of both gradients. And operations do not keep the stack trace of where they were made, which takes off
+another fifteenth.
 """
 
 import numpy as np
+from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.framework import dtypes, ops
+from tensorflow.python.util import tf_stack
 
 LARGEST = 16  # elements of a constant that is shared
 
 _make = ops._create_graph_constant
 
 
-def share():
-    """Share constants from now on, in this process."""
+def make_cheaper():
+    """Share constants and keep no stack traces from now on, in this process."""
     ops._create_graph_constant = _shared
+    tf_stack.extract_stack = lambda stacklevel=1: None
+    pywrap_tf_session.TF_SetOpStackTrace = lambda operation, trace: None
 
 
 def _shared(value, dtype, shape, name, verify_shape, allow_broadcast):
