@@ -4,7 +4,8 @@ import html
 from collections.abc import Iterable
 
 _STYLE = (
-    "body{font:15px/1.7 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "body{font:15px/1.7 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;"
+    "overflow-wrap:anywhere}"
     "h1{line-height:1.3}small{display:block;font-size:15px;font-weight:normal;color:#666}"
     ".n{color:#888;margin-right:.8em}"
     "table{display:block;overflow-x:auto}"  # on a narrow screen a wide table scrolls, not the page

@@ -50,7 +50,11 @@ class NGram(WindowLanguageModel):
         smoothing: one of `SMOOTHINGS`.
         k: what `add_k` adds to every count.
         boundary: id of the end of a document, which is also the word before its first one.
+        prune: drop n-grams of length 1, 2, … that occur at most this often; see `ngram_estimation.count`.
         entries: number of n-grams of each length from 2 on, set by `adapt`.
+
+    Raises:
+        ValueError: `prune` does not begin with 0, descends, or has more numbers than `order`.
     """
 
     def __init__(
@@ -60,12 +64,16 @@ class NGram(WindowLanguageModel):
         smoothing: str = "kneser_ney",
         k: float = 0.01,
         boundary: int = 2,
+        prune: Sequence[int] | None = None,
         entries: Sequence[int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.vocabulary, self.order, self.smoothing, self.k = vocabulary, order, smoothing, k
         self.context = order
+        self.prune = tuple(prune or ())
+        if not choices.can_prune(self.prune, order):
+            raise ValueError(f"prune={list(self.prune)}: {choices.PRUNING.format(order=order)}")
         self.boundary, self.entries = boundary, entries
         self.keys: list[Any] = []
         self.log_probability: list[Any] = []
@@ -99,6 +107,7 @@ class NGram(WindowLanguageModel):
             "smoothing": self.smoothing,
             "k": self.k,
             "boundary": self.boundary,
+            "prune": list(self.prune),
             "entries": self.entries,
         }
 
@@ -127,11 +136,12 @@ class NGram(WindowLanguageModel):
         if self._is_assigned:
             self._text = windows(ids, starts, self.order, self.boundary)
             return
-        self._trie = count(ids, starts, self.order, self.vocabulary, self.boundary)
-        self.entries = [len(level.keys) for level in self._trie.levels[1:]]
+        self._trie = count(ids, starts, self.order, self.vocabulary, self.boundary, self.prune)
+        kept = self._trie.kept_keys(self.vocabulary)
+        self.entries = [len(keys) for keys in kept]
         self._add_tables(self.entries)
-        for keys, level in zip(self.keys, self._trie.levels[1:], strict=True):
-            keys.assign(level.keys)
+        for table, keys in zip(self.keys, kept, strict=True):
+            table.assign(keys)
 
     def fit(
         self,
@@ -178,15 +188,16 @@ class NGram(WindowLanguageModel):
             probabilities, backoffs = witten_bell(levels, self.vocabulary)
         else:
             probabilities, backoffs = kneser_ney(levels, self.vocabulary)
-        for table, values in zip(self.log_probability, probabilities, strict=True):
-            table.assign(np.log(values, out=np.full(len(values), NEVER), where=values > 0))
-        for table, values in zip(self.log_backoff, backoffs, strict=True):
-            table.assign(np.log(np.maximum(values, 1e-30)))
+        logs = [np.log(values, out=np.full(len(values), NEVER), where=values > 0) for values in probabilities]
+        backoffs = [np.log(np.maximum(values, 1e-30)) for values in backoffs]
+        for tables, arrays in ((self.log_probability, logs), (self.log_backoff, backoffs)):
+            for table, values, level in zip(tables, arrays, levels, strict=False):
+                kept = values[level.kept]
+                table.assign(kept if len(kept) else np.zeros(1))
         # The n-grams that each token ends: the longest ones, and shorter ones that begin a document.
-        top = levels[-1]
-        total, tokens = (top.counts * self.log_probability[-1].numpy()).sum(), top.counts.sum()
-        for level, table in zip(levels[1:-1], self.log_probability[1:-1], strict=True):
-            total += (level.initial * level.counts * table.numpy()).sum()
+        total, tokens = (levels[-1].counts * logs[-1]).sum(), levels[-1].counts.sum()
+        for level, values in zip(levels[1:-1], logs[1:-1], strict=True):
+            total += (level.initial * level.counts * values).sum()
             tokens += (level.initial * level.counts).sum()
         return float(-total / tokens)
 

@@ -1,12 +1,14 @@
 """Count the n-grams of a text, and estimate their probabilities from the counts.
 
 Each estimator returns the probabilities of the n-grams of each length, and the weight with which each context but those
-of the last length backs off to the context without its first word.
+of the last length backs off to the context without its first word. What n-grams that are not kept would have had goes to
+the shorter context: probabilities still add up to one.
 
 Sources: Chen and Goodman 1999 (modified Kneser-Ney); Witten and Bell 1991.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +23,14 @@ class Level:
         counts: occurrences, `(entries,)`.
         suffixes: the index, one level down, of each n-gram without its first word, `(entries,)`.
         initial: whether each begins a document, `(entries,)`.
+        kept: whether each has a probability of its own, `(entries,)`.
     """
 
     keys: np.ndarray
     counts: np.ndarray
     suffixes: np.ndarray
     initial: np.ndarray
+    kept: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,29 +42,51 @@ class Trie:
 
     levels: list[Level]
 
+    def kept_keys(self, vocabulary: int) -> list[np.ndarray]:
+        """Return the keys of the n-grams of length 2, 3, … that are kept, among each other; -1 alone if there are none."""
+        keys, indices = [], np.arange(vocabulary)
+        for level in self.levels[1:]:
+            prefixes, words = np.divmod(level.keys[level.kept], vocabulary)
+            keys.append(indices[prefixes] * vocabulary + words if len(words) else np.array([-1]))
+            indices = np.cumsum(level.kept) - 1
+        return keys
 
-def count(ids: npt.ArrayLike, starts: npt.ArrayLike, order: int, vocabulary: int, boundary: int) -> Trie:
-    """Return the trie of n-grams up to `order`; the boundary precedes each document."""
+
+def count(
+    ids: npt.ArrayLike,
+    starts: npt.ArrayLike,
+    order: int,
+    vocabulary: int,
+    boundary: int,
+    prune: Sequence[int] = (),
+) -> Trie:
+    """Return the trie of n-grams up to `order`; the boundary precedes each document.
+
+    Args:
+        prune: n-grams of length 1, 2, … that occur at most this often are not kept: 0 for length 1, ascending, the last
+            number also for longer ones. Then all parts of an n-gram that is kept are kept, too.
+    """
     ids = np.asarray(ids, np.int64)
     stream, position = _with_boundaries(ids, starts, boundary)
-    words = np.arange(vocabulary)
+    words, every = np.arange(vocabulary), np.ones(vocabulary, bool)
     # The empty n-gram is the suffix of every word.
-    unigrams = Level(words, np.bincount(ids, minlength=vocabulary), np.zeros(0, np.int64), np.zeros(vocabulary, bool))
-    levels = [unigrams]
+    levels = [Level(words, np.bincount(ids, minlength=vocabulary), np.zeros(0, np.int64), ~every, every)]
+    least = [1 + (prune[min(length, len(prune)) - 1] if prune else 0) for length in range(1, order + 1)]
     nodes = stream
     for length in range(2, order + 1):
         ends = np.flatnonzero(position >= length - 1)
         if not len(ends):
             # No document is that long; a key that no n-gram has keeps the table from being empty.
             empty = np.zeros(1, np.int64)
-            levels.append(Level(empty - 1, empty, empty, empty > 0))
+            levels.append(Level(empty - 1, empty, empty, empty > 0, empty > 0))
             continue
         keys = nodes[ends - 1] * vocabulary + stream[ends]
         keys, sorted_from = _sorted(keys)
         first = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         counts = np.diff(first, append=len(keys))
         examples = ends[sorted_from[first]]
-        levels.append(Level(keys[first], counts, nodes[examples], position[examples] == length - 1))
+        kept = counts >= least[length - 1]
+        levels.append(Level(keys[first], counts, nodes[examples], position[examples] == length - 1, kept))
         if length < order:
             nodes = np.full(len(stream), -1)
             nodes[ends[sorted_from]] = np.repeat(np.arange(len(first)), counts)
@@ -115,7 +141,7 @@ def kneser_ney(levels: list[Level], vocabulary: int) -> tuple[list[np.ndarray], 
         else:
             counts = level.counts
         discounts = _discounts(counts)
-        discounted = np.maximum(counts - discounts[np.minimum(counts, 3)], 0.0)
+        discounted = np.where(level.kept, np.maximum(counts - discounts[np.minimum(counts, 3)], 0.0), 0.0)
         if index == 0:
             total = counts.sum()
             left = discounts[np.minimum(counts, 3)][counts > 0].sum() / total
@@ -156,10 +182,11 @@ def witten_bell(levels: list[Level], vocabulary: int) -> tuple[list[np.ndarray],
         contexts, size = _contexts(level, vocabulary), len(levels[index - 1].keys)
         totals = np.bincount(contexts, level.counts, size)
         kinds = np.bincount(contexts, minlength=size)
-        weights = np.divide(kinds, totals + kinds, out=np.ones(size), where=kinds > 0)
+        dropped = np.bincount(contexts, np.where(level.kept, 0, level.counts), size)
+        weights = np.divide(kinds + dropped, totals + kinds, out=np.ones(size), where=kinds > 0)
         backoffs.append(weights)
         lower = probabilities[index - 1][level.suffixes]
-        share = level.counts / (totals + kinds)[contexts]
+        share = np.where(level.kept, level.counts, 0) / (totals + kinds)[contexts]
         probabilities.append(share + weights[contexts] * lower)
     return probabilities, backoffs
 
@@ -175,6 +202,9 @@ def add_k(levels: list[Level], vocabulary: int, k: float) -> tuple[list[np.ndarr
     probabilities[0] = uniform
     backoffs = [np.ones(len(level.keys)) for level in levels[:-2]]
     top, contexts = levels[-1], _contexts(levels[-1], vocabulary)
-    totals = np.bincount(contexts, top.counts, len(levels[-2].keys)) + k * (vocabulary - 1)
-    probabilities.append((top.counts + k) / totals[contexts])
-    return probabilities, [*backoffs, k * (vocabulary - 1) / totals]
+    size = len(levels[-2].keys)
+    totals = np.bincount(contexts, top.counts, size) + k * (vocabulary - 1)
+    dropped = np.bincount(contexts, np.where(top.kept, 0, top.counts), size)
+    weights = (dropped + k * (vocabulary - 1)) / totals
+    probabilities.append(np.where(top.kept, top.counts, 0) / totals[contexts] + weights[contexts] / (vocabulary - 1))
+    return probabilities, [*backoffs, weights]

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from trellis.components.choices import (
+    PRUNING,
     AlignmentModel,
     Attention,
     Cell,
@@ -13,6 +14,7 @@ from trellis.components.choices import (
     Smoothing,
     Symmetrization,
     WordSoftmax,
+    can_prune,
 )
 from trellis.components.settings import (
     Count,
@@ -259,7 +261,19 @@ class NGramLM(Model):
     order: Order = described("length of the n-grams")
     smoothing: Smoothing = described("kneser_ney (modified, interpolated), witten_bell, or add_k")
     k: Positive = described("add_k: constant added to each count")
+    prune: list[CountOrZero] | None = described(
+        "drop n-grams of length 1, 2, … that occur at most this often, as [0, 0, 1]; the last number also counts for "
+        "longer ones, the first is 0; null: keep all"
+    )
     arpa: str | None = described("ARPA file of a model to use instead of counting; its order must be model.order")
+
+    @model_validator(mode="after")
+    def _prunable(self) -> Self:
+        if self.prune and self.arpa:
+            raise ValueError(f"model.prune={self.prune}: not with model.arpa, whose n-grams are all used")
+        if not can_prune(self.prune or (), self.order):
+            raise ValueError(f"model.prune={self.prune}: {PRUNING.format(order=self.order)} (model.order={self.order})")
+        return self
 
 
 # Classifiers

@@ -48,8 +48,8 @@ def probability(model, context, word):
 class KneserNey:
     """Chen and Goodman 1999, section 3, literally; n-grams at the beginning of a line keep their counts."""
 
-    def __init__(self, text, order):
-        self.order = order
+    def __init__(self, text, order, prune=(0,)):
+        self.order, self.prune = order, prune
         self.counts = [defaultdict(Counter) for _ in range(order)]
         raw = Counter()
         for line in text:
@@ -57,6 +57,7 @@ class KneserNey:
             for length in range(1, order + 1):
                 for end in range(max(length, 2), len(padded) + 1):
                     raw[padded[end - length : end], end == length] += 1
+        self.raw = raw
         for length in range(1, order + 1):
             if length == order:
                 for (gram, _), count in raw.items():
@@ -81,6 +82,10 @@ class KneserNey:
             found = [0, *(k - (k + 1) * y * n[k + 1] / n[k] for k in (1, 2, 3))]
             self.discounts.append([min(max(d, 0), k) for k, d in enumerate(found)])
 
+    def kept(self, gram):
+        least = self.prune[min(len(gram), len(self.prune)) - 1]
+        return self.raw[gram, True] + self.raw[gram, False] > least
+
     def __call__(self, context, word):
         return self._of(tuple(context)[-(self.order - 1) :] if self.order > 1 else (), word)
 
@@ -90,9 +95,11 @@ class KneserNey:
         if not counts or not sum(counts.values()):
             return lower
         discounts, total = self.discounts[len(context)], sum(counts.values())
-        left = sum(discounts[min(count, 3)] for count in counts.values() if count)
-        own = max(counts[word] - discounts[min(counts[word], 3)], 0) if counts[word] else 0
-        return own / total + left / total * lower
+        own = {
+            each: max(count - discounts[min(count, 3)], 0) if self.kept((*context, each)) else 0
+            for each, count in counts.items()
+        }
+        return own.get(word, 0) / total + (total - sum(own.values())) / total * lower
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4, 6])
@@ -106,14 +113,37 @@ def test_kneser_ney_equals_its_definition(order):
 
 
 @pytest.mark.parametrize("smoothing", ["kneser_ney", "witten_bell", "add_k"])
-@pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_probabilities_add_up_to_one(smoothing, order):
-    model = fitted(lines(25), order, smoothing=smoothing)
+@pytest.mark.parametrize(
+    ("order", "prune"), [(1, None), (2, None), (3, None), (5, None), (2, [0, 1]), (4, [0, 0, 2]), (5, [0, 1, 1, 3, 3])]
+)
+def test_probabilities_add_up_to_one(smoothing, order, prune):
+    model = fitted(lines(25), order, smoothing=smoothing, prune=prune)
     contexts = [list(each) for n in range(3) for each in itertools.product((3, 4, 7, 8), repeat=n)]
     for context in contexts:
         features, _ = model.read(tf.constant([[END, *context]]), model.initial_states(1))
         every = tf.exp(model.log_probabilities(features[:, -1])).numpy()[0]
         assert every[0] == 0 and every.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("prune", [[0, 1, 1, 1], [0, 0, 2], [0, 100]])
+def test_pruned_n_grams_leave_their_share_to_shorter_contexts(prune):
+    text, order = lines(), 4
+    model, wanted = fitted(text, order, prune=prune), KneserNey(text, order, prune)
+    for context in [[], [3], [3, 4], [5, 3, 3], [8, 8, 8, 8]]:
+        words = range(1, VOCABULARY)
+        expected = [wanted((END, *context), word) for word in words]
+        assert probabilities(model, context, words) == pytest.approx(expected, rel=1e-5)
+    padded = [[END, *line, END] for line in text]
+    for length, entries in enumerate(model.entries, 2):
+        found = Counter(tuple(line[i : i + length]) for line in padded for i in range(len(line) - length + 1))
+        least = prune[min(length, len(prune)) - 1]
+        assert entries == max(1, sum(count > least for count in found.values()))
+
+
+@pytest.mark.parametrize("prune", [[1], [0, 2, 1], [0, 0, 0, 0]])
+def test_pruning_that_would_drop_parts_of_kept_n_grams_is_refused(prune):
+    with pytest.raises(ValueError, match="must begin with 0, must not descend, and has at most 3 numbers"):
+        NGram(VOCABULARY, 3, prune=prune)
 
 
 def test_witten_bell_equals_nltk():
