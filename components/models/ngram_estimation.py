@@ -1,8 +1,8 @@
 """Count the n-grams of a text, and estimate their probabilities from the counts.
 
 Each estimator returns the probabilities of the n-grams of each length, and the weight with which each context but those
-of the last length backs off to the context without its first word. What n-grams that are not kept would have had goes to
-the shorter context: probabilities still add up to one.
+of the last length backs off to the context without its first word. What n-grams that are not kept would have had goes
+to the shorter context: probabilities still add up to one.
 
 Sources: Chen and Goodman 1999 (modified Kneser-Ney); Witten and Bell 1991.
 """
@@ -43,7 +43,7 @@ class Trie:
     levels: list[Level]
 
     def kept_keys(self, vocabulary: int) -> list[np.ndarray]:
-        """Return the keys of the n-grams of length 2, 3, … that are kept, among each other; -1 alone if there are none."""
+        """Return the keys of the n-grams of length 2, 3, … that are kept; -1 alone where there are none."""
         keys, indices = [], np.arange(vocabulary)
         for level in self.levels[1:]:
             prefixes, words = np.divmod(level.keys[level.kept], vocabulary)

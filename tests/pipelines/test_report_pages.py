@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.browser import CHROMIUM, Browser
-from trellis.components.readers.labelled import Labelled
 from trellis.components.readers.conll import Sentence
+from trellis.components.readers.labelled import Labelled
 from trellis.pipelines import classification_reports, label_errors, tagging_reports
 
 LONG = "https://example.org/" + "x" * 300
