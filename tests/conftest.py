@@ -14,7 +14,7 @@ os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many s
 # Graphs of tests run a few times each: optimizing them takes longer than it saves. `make train` and `make wheel` do.
 os.environ["TRELLIS_GRAPPLER"] = "0"
 
-from tests.browser import CHROMIUM  # noqa: E402
+from tests.browser import CHROMIUM, Browser  # noqa: E402
 from trellis.components.quiet import captured_stderr  # noqa: E402
 
 REAL = next(
@@ -110,6 +110,16 @@ def database(made_once):
         return f"sqlite:///{folder}/mlflow.db"
 
     return database
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory):
+    """A browser, in the state in which the last test left it."""
+    if CHROMIUM is None:
+        pytest.skip("Chromium not found: pages are not tested in a browser")
+    made = Browser(tmp_path_factory.mktemp("chromium"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="session")

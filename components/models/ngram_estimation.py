@@ -43,7 +43,7 @@ class Trie:
     levels: list[Level]
 
     def kept_keys(self, vocabulary: int) -> list[np.ndarray]:
-        """Return the keys of the n-grams of length 2, 3, … that are kept; -1 alone where there are none."""
+        """Return the keys of the n-grams of length 2, 3, … that are kept; -1 alone if none is."""
         keys, indices = [], np.arange(vocabulary)
         for level in self.levels[1:]:
             prefixes, words = np.divmod(level.keys[level.kept], vocabulary)

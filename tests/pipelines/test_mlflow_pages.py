@@ -12,7 +12,6 @@ from urllib.parse import quote
 import pytest
 from omegaconf import OmegaConf
 
-from tests.browser import CHROMIUM, Browser
 from tests.pipelines.runs import configured
 from trellis.pipelines.tracking.mlflow_tracker import MLflowTracker
 from trellis.pipelines.tracking.parent_run import RUN_FILE, Configuration, Sweep, log_sweep
@@ -55,10 +54,9 @@ def store(tmp_path_factory, database):
 
 
 @pytest.fixture(scope="module")
-def server(store):
-    """The address of MLflow's server over the store."""
-    if CHROMIUM is None:
-        pytest.skip("Chromium not found: MLflow's pages are not tested in a browser")
+def server(chromium, store):
+    """The address of MLflow's server over the store; without a browser it is not started."""
+    del chromium
     folder, tracker = store
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -85,11 +83,9 @@ def server(store):
 
 
 @pytest.fixture(scope="module")
-def browser(server, tmp_path_factory):
-    made = Browser(tmp_path_factory.mktemp("chromium"))
-    made.size(1600, 1400)
-    yield made
-    made.close()
+def browser(chromium):
+    chromium.size(1600, 1400)
+    return chromium
 
 
 def in_model_training_mode(browser):

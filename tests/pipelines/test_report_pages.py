@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tests.browser import CHROMIUM, Browser
 from trellis.components.readers.conll import Sentence
 from trellis.components.readers.labelled import Labelled
 from trellis.pipelines import classification_reports, label_errors, tagging_reports
@@ -34,23 +33,15 @@ def confident_errors():
     return classification_reports._errors("run", [Labelled(" ".join(TOKENS), "a")], ["b"], np.array([[0.1, 0.9]]))
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("Chromium not found: pages of reports are not tested in a browser")
-    made = Browser(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
-
-
 @pytest.mark.parametrize("write", [improbable_labels, worst_errors, confident_errors])
-def test_a_page_fits_a_phone_and_shows_data_as_text(browser, tmp_path, write):
+def test_a_page_fits_a_phone_and_shows_data_as_text(chromium, tmp_path, write):
     path = tmp_path / "page.html"
     path.write_text(write(), encoding="utf-8")
-    browser.size(360, 800)
-    browser.open(path.as_uri())
-    assert browser.run("document.documentElement.scrollWidth") <= 360
-    assert browser.run("document.images.length") == 0 and browser.run("document.title") != "run"
-    shown = browser.run("document.body.innerText")
+    chromium.log.clear()
+    chromium.size(360, 800)
+    chromium.open(path.as_uri())
+    assert chromium.run("document.documentElement.scrollWidth") <= 360
+    assert chromium.run("document.images.length") == 0 and chromium.run("document.title") != "run"
+    shown = chromium.run("document.body.innerText")
     assert HOSTILE in shown and LONG in shown.replace("\n", "")
-    assert browser.log == []
+    assert chromium.log == []

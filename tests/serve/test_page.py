@@ -13,7 +13,6 @@ from urllib.parse import quote
 import pytest
 import tensorflow as tf
 
-from tests.browser import CHROMIUM, Browser
 from tests.pipelines.runs import ROOT
 from tests.serve.test_local import Server, put
 from trellis.components.models.translator import Translator
@@ -87,24 +86,15 @@ def server(tmp_path_factory, tagger, aligner, classifier, language_model):
     assert made.stop() == 0
 
 
-@pytest.fixture(scope="module")
-def shared_browser(tmp_path_factory):
-    if CHROMIUM is None:
-        pytest.skip("Chromium not found: the page is not tested in a browser")
-    made = Browser(tmp_path_factory.mktemp("chromium"))
-    yield made
-    made.close()
-
-
 @pytest.fixture
-def browser(shared_browser):
+def browser(chromium):
     """A browser of which every test finds the same state, and may find no violation of a policy and no error."""
-    shared_browser.size(1280, 900)
-    shared_browser.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
-    shared_browser.log.clear()
-    yield shared_browser
+    chromium.size(1280, 900)
+    chromium.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
+    chromium.log.clear()
+    yield chromium
     # Requests that the server refuses are errors in the eyes of Chromium.
-    assert [entry for entry in shared_browser.log if "Failed to load resource" not in entry] == []
+    assert [entry for entry in chromium.log if "Failed to load resource" not in entry] == []
 
 
 def fetch(server, path, method="GET"):
