@@ -100,16 +100,16 @@ class Channel(NamedTuple):
 
     Attributes:
         detector: computes it.
-        source: ids of attributes, `(batch, source)`.
+        present: which attributes the sources have, `(batch, attributes)`, 1 or 0.
         weight: factor, a scalar.
     """
 
     detector: AttributeDetector
-    source: TokenIds
+    present: Tensor
     weight: float | Tensor
 
     def first(self) -> States:
-        return self.detector.first(tf.shape(self.source)[0])
+        return self.detector.first(tf.shape(self.present)[0])
 
     def after(self, tokens: TokenIds, attention: Tensor | None, states: States) -> States:
         del attention
@@ -117,8 +117,7 @@ class Channel(NamedTuple):
 
     def of(self, states: States) -> Tensor:
         log_odds, _ = states
-        present = self.detector.present(self.source)
-        present = tf.repeat(present, tf.shape(log_odds)[0] // tf.shape(present)[0], axis=0)
+        present = tf.repeat(self.present, tf.shape(log_odds)[0] // tf.shape(self.present)[0], axis=0)
         losses = tf.nn.sigmoid_cross_entropy_with_logits(present, log_odds)
         return -tf.cast(self.weight, tf.float32) * tf.reduce_sum(losses, axis=1)
 

@@ -63,4 +63,6 @@ class VectorToText(EncoderDecoder):
             channel: weight of `Channel`, the log-probability of the attributes given the text.
         """
         penalties = super().penalties(memory, coverage)
-        return penalties if is_off(channel) else [*penalties, Channel(self.detector, memory.source, channel)]
+        if is_off(channel):
+            return penalties
+        return [*penalties, Channel(self.detector, self.detector.present(memory.source), channel)]

@@ -85,7 +85,7 @@ def test_the_channel_adds_the_log_probability_of_all_attributes_given_the_text(m
     settings = {"count": 14, "width": 4, "best": 4, "alpha": 0.5}
     encoded = model.encode(SOURCE)
     found = decoding.translate(model, encoded, channel=0.3, **settings)
-    present = np.array([[1, 0, 1, 0], [0, 1, 0, 1]])  # an unknown attribute is none of them
+    present = np.array([[1, 0, 1, 0], [0, 1, 0, 1]])  # the unknown attribute is not one of the four
     finished = 0
     for row, rank in np.ndindex(2, 4):
         ids = found.ids[row, rank].numpy()
