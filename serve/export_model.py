@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from trellis.components.errors import InputError, first_line, one_line
 from trellis.components.quiet import captured_stderr
+from trellis.components.saved_model.c_api import Session, TensorFlowError
+from trellis.components.saved_model.versions import EXTRA, METADATA, read_metadata
 from trellis.components.types import FilePath
 
 
@@ -82,29 +84,23 @@ class LocalModel(ExportModel):
     """
 
     def __init__(self, folder: FilePath) -> None:
-        with captured_stderr():
-            import tensorflow as tf
         self.name = str(folder)
+        self._signatures = read_metadata(folder).get("signatures", {})
+        if "serving_default" not in self._signatures:
+            reason = f"no signatures in {EXTRA}/{METADATA}"
+            raise InputError(f"{folder}: not an export of Trellis ({reason}); ask it with tf.saved_model.load")
+        self.inputs = {name: list(signature["inputs"]) for name, signature in self._signatures.items()}
         try:
             with captured_stderr():
-                # The loaded object must live as long as its signatures are called.
-                self._model = tf.saved_model.load(str(folder))
-            self._signatures = dict(self._model.signatures)
-            self._signatures["serving_default"]
-        except (OSError, KeyError, ValueError, AttributeError) as error:
+                self._session = Session(folder)
+        except TensorFlowError as error:
             raise InputError(f"{folder}: not an export ({first_line(error)})") from None
-        self._specs = {name: function.structured_input_signature[1] for name, function in self._signatures.items()}
-        self.inputs = {name: list(specs) for name, specs in self._specs.items()}
 
     def call(self, signature: str, **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
         """Compute a signature; see `ExportModel.call`."""
-        import tensorflow as tf
-
-        specs = self._specs[signature]
         try:
-            outputs = self._signatures[signature](
-                **{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()}
-            )
-        except tf.errors.InvalidArgumentError as error:
-            raise InputError(one_line(error)) from None
-        return {name: value.numpy() for name, value in outputs.items()}
+            return self._session.call(self._signatures[signature], inputs)
+        except TensorFlowError as error:
+            if error.invalid:
+                raise InputError(one_line(error)) from None
+            raise

@@ -7,13 +7,16 @@ With TRELLIS_GRAPPLER=0 in the environment, graphs run as they are stored. Tenso
 most of the time of the first requests; tests that send only a few do without it.
 """
 
+import contextlib
 import ctypes
+import functools
 import importlib.util
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 # Values of TF_DataType in TensorFlow's c/tf_datatype.h.
-STRING, TSTRING_SIZE = 7, 24
+STRING = 7
 DTYPES = {1: np.float32, 2: np.float64, 3: np.int32, 9: np.int64, 10: np.bool_}
 DATA_TYPES = {np.dtype(dtype).name: data_type for data_type, dtype in DTYPES.items()}
+INVALID_ARGUMENT = 3  # of TF_Code, in tsl's c/tsl_status.h
+
+# A TF_TString, in tsl's ctstring_internal.h: up to SHORT bytes are in it, after a byte with four times their number.
+# What is longer is elsewhere, and the last two bits of that byte are not 0.
+TSTRING_SIZE, SHORT = 24, 22
 
 # A serialized `ConfigProto` with graph_options.rewrite_options.disable_meta_optimizer.
 WITHOUT_GRAPPLER = b"R\x05R\x03\x98\x01\x01"
@@ -35,29 +43,42 @@ class Output(ctypes.Structure):
     _fields_ = [("operation", ctypes.c_void_p), ("index", ctypes.c_int)]
 
 
+class TensorFlowError(RuntimeError):
+    """What TensorFlow says went wrong.
+
+    Attributes:
+        invalid: whether it is the inputs.
+    """
+
+    def __init__(self, message: str, invalid: bool) -> None:
+        super().__init__(message)
+        self.invalid = invalid
+
+
 class Session:
-    """A SavedModel loaded with nothing but TensorFlow's own kernels.
+    """A SavedModel loaded with nothing but TensorFlow's own kernels. Threads may share it.
 
     Args:
         export: the folder of the SavedModel.
+        optimized: optimize graphs when they first run, which takes longer than a few requests do.
 
     Raises:
-        RuntimeError: TensorFlow cannot load it.
+        TensorFlowError: TensorFlow cannot load it.
     """
 
-    def __init__(self, export: str | Path) -> None:
+    def __init__(self, export: str | os.PathLike[str], optimized: bool = True) -> None:
         self.tf = _load_library()
-        self.status = ctypes.c_void_p(self.tf.TF_NewStatus())
         self.graph = ctypes.c_void_p(self.tf.TF_NewGraph())
         tags, options = (ctypes.c_char_p * 1)(b"serve"), ctypes.c_void_p(self.tf.TF_NewSessionOptions())
-        if os.environ.get("TRELLIS_GRAPPLER") == "0":
-            self.tf.TF_SetConfig(options, WITHOUT_GRAPPLER, ctypes.c_size_t(len(WITHOUT_GRAPPLER)), self.status)
-            self._raise_on_error()
-        session = self.tf.TF_LoadSessionFromSavedModel(
-            options, None, str(export).encode(), tags, 1, self.graph, None, self.status
-        )
-        self._raise_on_error()
+        with self._status() as status:
+            if not optimized or os.environ.get("TRELLIS_GRAPPLER") == "0":
+                self.tf.TF_SetConfig(options, WITHOUT_GRAPPLER, ctypes.c_size_t(len(WITHOUT_GRAPPLER)), status)
+            session = self.tf.TF_LoadSessionFromSavedModel(
+                options, None, os.fsencode(export), tags, 1, self.graph, None, status
+            )
+            self.tf.TF_DeleteSessionOptions(options)
         self.session = ctypes.c_void_p(session)
+        weakref.finalize(self, _delete, self.tf, self.session, self.graph).atexit = False
 
     def run(self, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:
         """Compute tensors.
@@ -70,29 +91,60 @@ class Session:
             the value of each output.
 
         Raises:
-            RuntimeError: TensorFlow reports an error.
+            TensorFlowError: TensorFlow reports an error.
         """
+        given, wanted = self._find_outputs(inputs), self._find_outputs(outputs)
         input_tensors = (ctypes.c_void_p * len(inputs))(*map(self._make_tensor, inputs.values()))
         output_tensors = (ctypes.c_void_p * len(outputs))()
-        self.tf.TF_SessionRun(
-            self.session, None, self._find_outputs(inputs), input_tensors, len(inputs),
-            self._find_outputs(outputs), output_tensors, len(outputs), None, 0, None, self.status,
-        )  # fmt: skip
-        for tensor in input_tensors:
-            self.tf.TF_DeleteTensor(ctypes.c_void_p(tensor))
-        self._raise_on_error()
+        with self._status() as status:
+            self.tf.TF_SessionRun(
+                self.session, None, given, input_tensors, len(inputs),
+                wanted, output_tensors, len(outputs), None, 0, None, status,
+            )  # fmt: skip
+            for tensor in input_tensors:
+                self.tf.TF_DeleteTensor(ctypes.c_void_p(tensor))
         return [self._take_array(ctypes.c_void_p(tensor)) for tensor in output_tensors]
 
-    def _raise_on_error(self) -> None:
-        if self.tf.TF_GetCode(self.status):
-            raise RuntimeError(self.tf.TF_Message(self.status).decode("utf-8", "replace"))
+    def call(self, signature: Mapping[str, Any], inputs: Mapping[str, npt.ArrayLike]) -> dict[str, np.ndarray]:
+        """Compute the outputs of a signature.
+
+        Args:
+            signature: its inputs and outputs, as `metadata.json` describes them.
+            inputs: the value of each input.
+
+        Raises:
+            TensorFlowError: TensorFlow reports an error.
+        """
+        expected, outputs = signature["inputs"], signature["outputs"]
+        given = {expected[name]["tensor"]: as_array(value, expected[name]["dtype"]) for name, value in inputs.items()}
+        values = self.run(given, [output["tensor"] for output in outputs.values()])
+        return dict(zip(outputs, values, strict=True))
+
+    @contextlib.contextmanager
+    def _status(self) -> Iterator[ctypes.c_void_p]:
+        """Yield a new TF_Status; raise TensorFlowError if it is not well at the end of the block."""
+        status = ctypes.c_void_p(self.tf.TF_NewStatus())
+        try:
+            yield status
+            code = self.tf.TF_GetCode(status)
+            if code:
+                raise TensorFlowError(self.tf.TF_Message(status).decode("utf-8", "replace"), code == INVALID_ARGUMENT)
+        finally:
+            self.tf.TF_DeleteStatus(status)
 
     def _find_outputs(self, names: Iterable[str]) -> ctypes.Array[Output]:
-        """Return the outputs of operations that tensor names such as `Placeholder:0` refer to."""
+        """Return the outputs of operations that tensor names such as `Placeholder:0` refer to.
+
+        Raises:
+            TensorFlowError: there is no such operation.
+        """
         outputs = []
         for name in names:
             operation, _, index = name.partition(":")
-            outputs.append(Output(self.tf.TF_GraphOperationByName(self.graph, operation.encode()), int(index)))
+            address = self.tf.TF_GraphOperationByName(self.graph, operation.encode())
+            if not address:
+                raise TensorFlowError(f"no operation {operation} in this graph", invalid=False)
+            outputs.append(Output(address, int(index)))
         return (Output * len(outputs))(*outputs)
 
     def _make_tensor(self, array: np.ndarray) -> int:
@@ -105,10 +157,19 @@ class Session:
         data = self.tf.TF_TensorData(ctypes.c_void_p(tensor))
         if not is_text:
             ctypes.memmove(data, np.ascontiguousarray(array).ctypes.data, size)
-        for index, value in enumerate(array.ravel() if is_text else ()):
+            return tensor
+        values = array.ravel().tolist()
+        lengths = np.array([len(value) for value in values], np.intp)
+        short = lengths <= SHORT
+        strings = np.zeros([len(values), TSTRING_SIZE], np.uint8)
+        strings[short, 0] = lengths[short] << 2
+        texts = np.array([value for value in values if len(value) <= SHORT], f"S{SHORT}")
+        strings[short, 1 : SHORT + 1] = texts.view(np.uint8).reshape(-1, SHORT)
+        ctypes.memmove(data, strings.ctypes.data, size)
+        for index in np.flatnonzero(~short).tolist():
             string = ctypes.c_void_p(data + index * TSTRING_SIZE)
             self.tf.TF_StringInit(string)
-            self.tf.TF_StringCopy(string, value, ctypes.c_size_t(len(value)))
+            self.tf.TF_StringCopy(string, values[index], ctypes.c_size_t(len(values[index])))
         return tensor
 
     def _take_array(self, tensor: ctypes.c_void_p) -> np.ndarray:
@@ -122,7 +183,12 @@ class Session:
             array = np.frombuffer(data, DTYPES[data_type]).reshape(shape)
         else:
             array = np.empty(count, object)
-            for index in range(count):
+            strings = np.frombuffer(ctypes.string_at(address, count * TSTRING_SIZE), np.uint8).reshape(count, -1)
+            texts = np.ascontiguousarray(strings[:, 1 : SHORT + 1]).view(f"S{SHORT}")[:, 0]
+            array[:] = texts.tolist()
+            # NumPy drops zeros at the end of a string.
+            whole = (strings[:, 0] & 3 == 0) & (strings[:, 0] >> 2 == np.char.str_len(texts))
+            for index in np.flatnonzero(~whole).tolist():
                 string = ctypes.c_void_p(address + index * TSTRING_SIZE)
                 size = self.tf.TF_StringGetSize(string)
                 array[index] = ctypes.string_at(self.tf.TF_StringGetDataPointer(string), size)
@@ -131,14 +197,24 @@ class Session:
         return array
 
 
+def _delete(library: ctypes.CDLL, session: ctypes.c_void_p, graph: ctypes.c_void_p) -> None:
+    """Free what a session holds."""
+    status = ctypes.c_void_p(library.TF_NewStatus())
+    library.TF_CloseSession(session, status)
+    library.TF_DeleteSession(session, status)
+    library.TF_DeleteGraph(graph)
+    library.TF_DeleteStatus(status)
+
+
+@functools.cache
 def _load_library() -> ctypes.CDLL:
     """Load TensorFlow's shared libraries from its Python package, without importing the package."""
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or spec.origin is None:
         raise RuntimeError("tensorflow is not installed")
-    folder = Path(spec.origin).parent
-    for name in ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2"):
-        library = ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+    ending = "2.dylib" if sys.platform == "darwin" else "so.2"
+    for name in ("libtensorflow_framework", "libtensorflow_cc"):
+        library = ctypes.CDLL(str(Path(spec.origin).with_name(f"{name}.{ending}")), mode=ctypes.RTLD_GLOBAL)
     pointers = """NewStatus NewGraph NewSessionOptions LoadSessionFromSavedModel AllocateTensor TensorData
         GraphOperationByName StringGetDataPointer"""
     for function in pointers.split():
@@ -147,6 +223,16 @@ def _load_library() -> ctypes.CDLL:
     library.TF_StringGetSize.restype = library.TF_TensorByteSize.restype = ctypes.c_size_t
     library.TF_Dim.restype = ctypes.c_int64
     return library
+
+
+def as_array(values: npt.ArrayLike, dtype: str) -> np.ndarray:
+    """Return values as an array of a type of TensorFlow; strings as bytes in an array of objects."""
+    if dtype != "string":
+        return np.asarray(values, dtype)
+    array = np.array(values, object)
+    flat = array.reshape(-1)
+    flat[:] = [value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value for value in flat.tolist()]
+    return array
 
 
 def encode_array(values: npt.ArrayLike) -> dict[str, Any]:
@@ -177,13 +263,11 @@ def main(export: str, *names: str) -> None:
     session = Session(export)
     print(json.dumps({"loading": time.perf_counter() - began}), flush=True)
     for request in requests:
-        signature = signatures[request["signature"]]
-        inputs = {signature["inputs"][name]["tensor"]: decode_array(value) for name, value in request["inputs"].items()}
-        outputs = list(request["outputs"])
+        inputs = {name: decode_array(value) for name, value in request["inputs"].items()}
         began = time.perf_counter()
-        values = session.run(inputs, [signature["outputs"][name]["tensor"] for name in outputs])
+        outputs = session.call(signatures[request["signature"]], inputs)
         milliseconds = 1000 * (time.perf_counter() - began)
-        answer = {name: encode_array(output) for name, output in zip(outputs, values, strict=True)}
+        answer = {name: encode_array(output) for name, output in outputs.items()}
         print(json.dumps({"outputs": answer, "milliseconds": milliseconds}), flush=True)
 
 

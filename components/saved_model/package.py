@@ -14,7 +14,7 @@ import tensorflow as tf
 from trellis.components.files import atomic_write
 from trellis.components.layers.both_devices import exporting
 from trellis.components.layers.stored_weights import Compressed
-from trellis.components.saved_model.c_api import encode_array
+from trellis.components.saved_model.c_api import Session, as_array, encode_array
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.components.saved_model.graph_reduction import reduce_graphs
 from trellis.components.saved_model.request_batching import batching_requests
@@ -74,7 +74,8 @@ def write(
         module.save(path)
     reduce_graphs(path)
     (path / EXTRA).mkdir(exist_ok=True)
-    exchanges = _exchanges(path, module, texts)
+    signatures = _read_signatures(path)
+    exchanges = _exchanges(path, module, texts, signatures)
     _write_warm_up(path / EXTRA / WARM_UP, name, exchanges)
     golden = [
         {
@@ -85,7 +86,7 @@ def write(
         for exchange in exchanges
     ]
     (path / EXTRA / GOLDEN).write_text(json.dumps(golden))
-    facts = {"name": name, **facts, "tensorflow": tf.__version__, "signatures": _read_signatures(path)}
+    facts = {"name": name, **facts, "tensorflow": tf.__version__, "signatures": signatures}
     (path / EXTRA / METADATA).write_text(json.dumps(_without_nan(facts), indent=2) + "\n")
     (path / EXTRA / CARD).write_text(model_card(facts), encoding="utf-8")
     inputs = [info for signature in facts["signatures"].values() for info in signature["inputs"].values()]
@@ -94,37 +95,18 @@ def write(
         (path / BATCHING).write_text(BATCHING_PARAMETERS)
 
 
-def _exchanges(path: Path, module: ExportModule, texts: Sequence[Any]) -> list[_Exchange]:
+def _exchanges(path: Path, module: ExportModule, texts: Sequence[Any], signatures: JSON) -> list[_Exchange]:
     """Load the SavedModel and return its answers to batches of texts, for every signature."""
-    loaded = tf.saved_model.load(str(path))
-    exchanges = []
-    with _full_precision(), _unoptimized():
+    session, exchanges = Session(path, optimized=False), []
+    with _full_precision():
         for rows in BATCHES:
             # Each batch begins with another text, so that lengths differ.
             chosen = [texts[(rows + row) % len(texts)] for row in range(rows)]
-            for signature, request in module.examples(chosen).items():
-                inputs = {key: tf.constant(value) for key, value in request.items()}
-                outputs = loaded.signatures[signature](**inputs)
-                exchanges.append(
-                    _Exchange(
-                        signature,
-                        {key: value.numpy() for key, value in inputs.items()},
-                        {key: value.numpy() for key, value in outputs.items()},
-                    )
-                )
+            for name, request in module.examples(chosen).items():
+                types = signatures[name]["inputs"]
+                inputs = {key: as_array(value, types[key]["dtype"]) for key, value in request.items()}
+                exchanges.append(_Exchange(name, inputs, session.call(signatures[name], inputs)))
     return exchanges
-
-
-@contextlib.contextmanager
-def _unoptimized() -> Iterator[None]:
-    """Run graphs without optimizing them, which takes seconds; each runs only a few times."""
-    former = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        disabled = former.get("disable_meta_optimizer", False)
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": disabled})
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ def run(folder, *overrides):
     OmegaConf.save(config, folder / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.create(list(overrides)), folder / ".hydra" / "overrides.yaml")
     settings.validate(config)
-    exchanges = package._exchanges if with_answers else lambda path, module, texts: []
+    exchanges = package._exchanges if with_answers else lambda *_: []
     with mock.patch.object(package, "_exchanges", exchanges):
         pipeline.run(config, folder)
     return json.loads((folder / "metrics.json").read_text())

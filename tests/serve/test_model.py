@@ -122,12 +122,12 @@ def test_folders_without_an_export_are_refused(tmp_path):
         trellis.load(tmp_path)
 
 
-def test_signatures_of_other_models_are_named(tmp_path):
+def test_other_models_are_refused(tmp_path):
     module = tf.Module()
     module.double = tf.function(lambda x: {"y": 2 * x}, input_signature=[tf.TensorSpec([None], name="x")])
     tf.saved_model.save(module, str(tmp_path / "1"), signatures={"serving_default": module.double})
-    with pytest.raises(InputError, match=r"1: its signatures \(serving_default\) are not those of a tagger"):
-        trellis.load(tmp_path).tag("text")
+    with pytest.raises(InputError, match=r"1: not an export of Trellis .* ask it with tf\.saved_model\.load"):
+        trellis.load(tmp_path)
 
 
 def test_a_version_or_the_newest_one_is_loaded(tagger):
