@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -85,7 +85,7 @@ class Tree:
                 return False
             return override.key_or_group not in self.groups and isinstance(override.value(), dict)
 
-        return [f"{'++' * adds(each)}{each.input_line}" for each in parse(overrides, self.keys)]
+        return [f"{'++' * adds(each)}{each.input_line}" for each in parse(overrides, lambda: self.keys)]
 
     def check(self, overrides: Sequence[str], multirun: bool = False) -> None:
         """Compose the configuration (for a sweep, with every choice of it).
@@ -104,7 +104,7 @@ class Tree:
         """
         plain: list[str] = []
         sweeps: list[list[str]] = []
-        for override in parse(overrides, self.keys):
+        for override in parse(overrides, lambda: self.keys):
             if override.is_sweep_override():
                 if not multirun:
                     written = str(override.input_line)
@@ -213,11 +213,11 @@ def tree_of_run() -> Tree:
     return Tree(source.path for source in sources if source.schema == "file" and Path(source.path) != CONF)
 
 
-def parse(overrides: Sequence[str], keys: Sequence[str] = ()) -> list[Override]:
+def parse(overrides: Sequence[str], keys: Callable[[], Sequence[str]] = tuple) -> list[Override]:
     """Return overrides as Hydra reads them.
 
     Args:
-        keys: the keys and groups that exist, for hints.
+        keys: returns the keys and groups that exist, for hints.
 
     Raises:
         InputError: one of them cannot be read.
@@ -229,7 +229,7 @@ def parse(overrides: Sequence[str], keys: Sequence[str] = ()) -> list[Override]:
         except HydraException:
             split = index > 0 and overrides[index - 1].endswith("=") and "=" not in override
             start = index - 1 if split else index
-            raise InputError(hints.for_argument(overrides[start], overrides[start + 1 :], keys)) from None
+            raise InputError(hints.for_argument(overrides[start], overrides[start + 1 :], keys())) from None
     return parsed
 
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 os.environ["TRELLIS_XLA"] = "0"  # tests that want XLA say so; to compile many small shapes takes minutes
 # Graphs of tests run a few times each: optimizing them takes longer than it saves. `make train` and `make wheel` do.
 os.environ["TRELLIS_GRAPPLER"] = "0"
+os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # compiles in two thirds of the time
 
 from tests.browser import CHROMIUM, Browser  # noqa: E402
 from trellis.components.quiet import captured_stderr  # noqa: E402

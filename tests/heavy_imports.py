@@ -4,8 +4,8 @@ import keras  # noqa: F401
 import mlflow  # noqa: F401
 import tensorflow
 
-from tests import tracing
+from tests import shortcuts
 
 # Graphs of tests run a few times each: optimizing them takes longer than it saves. `make train` and `make wheel` do.
 tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-tracing.make_cheaper()
+shortcuts.take()
