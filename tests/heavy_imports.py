@@ -1,7 +1,9 @@
 """Libraries that take seconds to import; none of our own modules."""
 
+import alembic.migration  # noqa: F401
+import hydra  # noqa: F401
 import keras  # noqa: F401
-import mlflow  # noqa: F401
+import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import tensorflow
 
 from tests import shortcuts
