@@ -69,7 +69,7 @@ def test_draws_follow_the_model(ngram):
     prompts, lengths = tf.repeat(PROMPTS[:1], rows, 0), tf.repeat(LENGTHS[:1], rows)
 
     # In a graph: eagerly, each row's random number takes longer than everything else.
-    @tf.function
+    @tf.function(autograph=False)
     def draw(temperature):
         return generation.sample(ngram, prompts, lengths, tf.range(rows), count=1, end=END, temperature=temperature)
 

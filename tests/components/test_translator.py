@@ -217,7 +217,7 @@ def test_a_small_translator_learns_to_reverse():
     )
     model.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0))
     model.optimizer.build(model.trainable_variables)
-    step = tf.function(lambda source, target: model.train_step(({"source": source, "target": target},)))
+    step = tf.function(lambda s, t: model.train_step(({"source": s, "target": t},)), autograph=False)
     for _ in range(150):
         words = rng.integers(4, 9, (32, 5))
         ends = np.full((32, 1), END)

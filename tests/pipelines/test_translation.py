@@ -32,7 +32,7 @@ SMALL = (
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("translation")
-    metrics = run(folder / "run", *SMALL, f"export.dir={folder}/exports", "trainer.epochs=14")
+    metrics = run(folder / "run", *SMALL, f"export.dir={folder}/exports", "trainer.epochs=10")
     return folder, metrics, folder / "exports" / "1"
 
 
