@@ -18,7 +18,7 @@ from trellis.components.errors import InputError
 from trellis.components.models import arpa
 from trellis.components.models.language_model import RecurrentLanguageModel, reset_states
 from trellis.components.models.ngram import NGram
-from trellis.components.readers import token_files
+from trellis.components.readers import disk_cache, token_files
 from trellis.components.readers.sources import Source
 from trellis.components.saved_model.language_model_module import LanguageModelModule
 from trellis.components.text.batching import Buckets, ordered_batches, sample_across_lengths, training_batches
@@ -136,7 +136,7 @@ class LanguageModeling(Task[TextData, EncodedText, LanguageModelingOutcome]):
             files, parts = reading.texts(data)
             return files, {part: TextInMemory(documents) for part, documents in parts.items()}
         cache = self.config.text.cache
-        folder = token_files.default_folder() if cache is None else Path(cache)
+        folder = disk_cache.default_folder() if cache is None else Path(cache)
         how = reading.how_to_read(data)
         stored = {part: token_files.open_token_files(source, how, folder) for part, source in files.items()}
         if "text" in stored:

@@ -33,6 +33,10 @@ class Sections(Schema):
     distributes: ClassVar[bool] = False
 
 
+Storage = Literal["auto", "memory", "disk"]
+CACHE = "folder for what is kept on disk; null: $TRELLIS_CACHE/tokens, by default ~/.cache/trellis/tokens"
+
+
 class Batching(Schema):
     """Batches, in any task."""
 
@@ -48,6 +52,11 @@ class TaggingText(Schema):
     min_count: Count = described("replace words that occur less often by the unknown word")
     max_characters: Count = described("maximum characters of a word to read; of longer words, half from each end")
     tokenizer: Tokenizer = described(TOKENIZER)
+    storage: Storage = described(
+        "where sentences of training are kept: in memory, or on disk in text.cache, if they do not fit into memory; "
+        "auto: on disk if the files have more than 100 MB and are CoNLL or CoNLL-U"
+    )
+    cache: str | None = described(CACHE)
 
 
 class TaggingBatching(Batching):
@@ -144,13 +153,11 @@ class LanguageText(Schema):
     min_count: Count | None = described(
         "replace words that occur less often by the unknown word; null: 2, or 1 for characters and texts with <unk>"
     )
-    storage: Literal["auto", "memory", "disk"] = described(
+    storage: Storage = described(
         "where tokens are kept: in memory, or on disk in text.cache, for texts that do not fit into memory; auto: on "
         "disk if the files have more than 100 MB"
     )
-    cache: str | None = described(
-        "folder for the tokens of texts on disk; null: $TRELLIS_CACHE/tokens, by default ~/.cache/trellis/tokens"
-    )
+    cache: str | None = described(CACHE)
 
 
 class LanguageBatching(Batching):

@@ -32,23 +32,25 @@ def of_entities(
 ) -> ScoredSegments:
     """Return the statistics of sentences with entities, in BIO2: by type, length, and what training has of them."""
     gold = [sentence.tags for sentence in sentences]
-    known_entities: set[tuple[str, ...]] = set()
-    known_words: set[str] = set()
-    bio2 = Scheme("BIO2")
-    for sentence in train:
-        known_words.update(sentence.tokens)
-        known_entities.update(sentence.tokens[start:stop] for _, start, stop in entities(sentence.tags, bio2))
-
-    def in_training(tokens: Tags) -> str:
-        if tuple(tokens) in known_entities:
-            return "as an entity"
-        return "its words only" if all(token in known_words for token in tokens) else "not all of its words"
-
     found = list(tagging_scores.compared_entities(gold, predicted))
     rows = [compared.sentence for compared in found]
     counts = np.array([compared.counts for compared in found], np.float64).reshape(-1, 3)
     sizes = [compared.gold for compared in found]
     texts = [sentences[row].tokens[each.entity.start : each.entity.stop] for row, each in zip(rows, found, strict=True)]
+    # Of training, which may be large, only what is asked for.
+    asked_entities, asked_words = set(texts), {token for text in texts for token in text}
+    known_entities: set[tuple[str, ...]] = set()
+    known_words: set[str] = set()
+    bio2 = Scheme("BIO2")
+    for sentence in train:
+        known_words.update(asked_words.intersection(sentence.tokens))
+        own = (sentence.tokens[start:stop] for _, start, stop in entities(sentence.tags, bio2))
+        known_entities.update(entity for entity in own if entity in asked_entities)
+
+    def in_training(tokens: Tags) -> str:
+        if tuple(tokens) in known_entities:
+            return "as an entity"
+        return "its words only" if all(token in known_words for token in tokens) else "not all of its words"
 
     def divided(dimension: str, names: Sequence[str], order: Sequence[str] = ()) -> list[Group]:
         return divide(dimension, names, rows, counts, sizes, len(gold), order)

@@ -12,12 +12,13 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.readers import tagged
 from trellis.components.readers.sentence import UNLABELLED, Sentence
+from trellis.components.readers.sentence_files import changed, word_counts, word_total
 from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.pipelines.configuration import plain
 from trellis.pipelines.document_reading import require_documents
 from trellis.pipelines.left_out import PART, Fold, LeftOut
-from trellis.pipelines.tagged_files import tagged_sentences
+from trellis.pipelines.tagged_files import Storage, tagged_sentences
 from trellis.pipelines.task import Data
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class TaggedData(Data):
     @property
     def known_words(self) -> set[str]:
         """The words of the training part."""
-        return {token for sentence in self.parts["train"] for token in sentence.tokens}
+        return set(word_counts(self.parts["train"]))
 
 
 def read(config: DictConfig, limited: Callable[[Parts], Parts]) -> TaggedData:
@@ -58,7 +59,8 @@ def read(config: DictConfig, limited: Callable[[Parts], Parts]) -> TaggedData:
         InputError: the files cannot be read, or do not fit the configuration.
     """
     data, of_entities = plain(config.data), finds_entities(config)
-    files, parts = tagged_sentences(data, config.text.tokenizer)
+    storage = Storage(config.text.storage, config.text.cache)
+    files, parts = tagged_sentences(data, config.text.tokenizer, storage)
     written, marker = "", data.get("unlabelled")
     if marker is not None:
         _check_unlabelled(config, marker)
@@ -80,8 +82,7 @@ def read(config: DictConfig, limited: Callable[[Parts], Parts]) -> TaggedData:
     if fold is not None:
         parts[PART] = fold.sentences
     sizes = ", ".join(
-        f"{part} {len(sentences):,} sentences, {sum(len(s.tokens) for s in sentences):,} tokens"
-        for part, sentences in parts.items()
+        f"{part} {len(sentences):,} sentences, {word_total(sentences):,} tokens" for part, sentences in parts.items()
     )
     if marker is not None:
         sizes += f"; {sum(s.tags.count(UNLABELLED) for s in parts['train']):,} of the training part without a label"
@@ -105,7 +106,7 @@ def as_learned(config: DictConfig, sentences: Sequence[Sentence]) -> Sequence[Se
     if config.data.scheme != "iobes" or not finds_entities(config):
         return sentences
     bio2 = tag_schemes.Scheme("BIO2")
-    return [replace(s, tags=tag_schemes.convert(s.tags, "iobes", bio2)) for s in sentences]
+    return changed(sentences, lambda s: replace(s, tags=tag_schemes.convert(s.tags, "iobes", bio2)))
 
 
 def partly_labelled(config: DictConfig, sentences: Sequence[Sentence]) -> Sequence[Sentence]:

@@ -1,8 +1,10 @@
 """Find and read the files of tagged sentences, and of texts with entities, without TensorFlow."""
 
+import hashlib
+import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from trellis.components.annotation.annotated_text import AnnotatedText
 from trellis.components.annotation.formats import as_sentences
 from trellis.components.choices import Misfits, Tokenizer
 from trellis.components.errors import InputError
-from trellis.components.readers import dataset, tagged
+from trellis.components.readers import conll, conllu, dataset, tagged
+from trellis.components.readers.disk_cache import default_folder
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence_files import StoredSentences, are_large, open_sentences, selected
 from trellis.components.readers.sources import Source, contents, files_of, find, names_files
 from trellis.components.types import FilePath
 
@@ -24,8 +28,64 @@ TaggedPart = Sequence[AnnotatedText | Sentence]  # of one kind
 log = logging.getLogger(__name__)
 
 
-def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping[str, TaggedPart]]:
-    """Return the file of each part, and its sentences or its texts, which have no tokens yet."""
+# Readers that keep a file in memory, and functions that yield the same sentences and do not.
+_STREAMS: Mapping[Callable[..., list[Sentence]], Callable[..., Iterator[Sentence]]] = {
+    conll.read: conll.stream,
+    conllu.read: conllu.stream,
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where sentences of training are kept.
+
+    Attributes:
+        kind: `memory`, `disk`, or `auto`: on disk if the files are large and the format can be read in pieces.
+        folder: of the cache; None: the usual one.
+    """
+
+    kind: str = "memory"
+    folder: str | None = None
+
+    def is_disk(self, source: Source, data: Mapping[str, Any]) -> bool:
+        """Return whether the sentences of a source are kept on disk."""
+        if self.kind != "auto":
+            return self.kind == "disk"
+        read = hydra.utils.get_method(data["reader"]["_target_"])
+        return read in _STREAMS and not data["reader"].get("columns") and are_large(source)
+
+    def open(self, source: Source, data: Mapping[str, Any], options: Mapping[str, Any]) -> StoredSentences:
+        """Return sentences on disk."""
+        target = data["reader"]["_target_"]
+        read = hydra.utils.get_method(target)
+        stream: Callable[..., Iterable[object]] = _STREAMS.get(read, read)
+
+        def sentences(file: FilePath) -> Iterator[Sentence]:
+            for each in stream(file, **options):
+                if not isinstance(each, Sentence):
+                    raise InputError(
+                        f"text.storage=disk: {file} has texts with offsets, which are kept in memory only; "
+                        "trellis convert writes CoNLL columns"
+                    )
+                yield each
+
+        folder = default_folder() if self.folder is None else Path(self.folder)
+        code = hashlib.sha256(Path(inspect.getfile(read)).read_bytes()).hexdigest()
+        stored = open_sentences(source, sentences, {"reader": target, "code": code, **options}, folder)
+        tagged.check(source, stored)
+        return stored
+
+
+def tagged_parts(
+    data: Mapping[str, Any],
+    storage: Storage = Storage(),
+) -> tuple[Mapping[str, Source], Mapping[str, TaggedPart]]:
+    """Return the file of each part, and its sentences or its texts, which have no tokens yet.
+
+    Args:
+        data: the dataset.
+        storage: of the training part, and of a file that is to be divided.
+    """
     files = _files_of_sentences(data)
     options = {name: value for name, value in data["reader"].items() if name != "_target_"}
     if "format" in data:
@@ -33,7 +93,10 @@ def tagged_parts(data: Mapping[str, Any]) -> tuple[Mapping[str, Source], Mapping
     read = hydra.utils.get_method(data["reader"]["_target_"])
     parts: dict[str, TaggedPart] = {}
     for part, source in files.items():
-        parts[part] = _tagged(source, lambda file: read(file, **options))
+        if part in ("train", "all") and storage.is_disk(source, data):
+            parts[part] = storage.open(source, data, options)
+        else:
+            parts[part] = _tagged(source, lambda file: read(file, **options))
     shares = {part: share for part, share in (data.get("split") or {}).items() if share is not None}
     if "all" in parts:
         whole = divided(parts["all"], shares, data["split_seed"], files["all"])
@@ -63,19 +126,25 @@ def _tagged(source: Source, read: Callable[[FilePath], TaggedPart]) -> TaggedPar
 
 
 def tagged_sentences(
-    data: Mapping[str, Any], tokenizer: Tokenizer
+    data: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    storage: Storage = Storage(),
 ) -> tuple[Mapping[str, Source], dict[str, Sequence[Sentence]]]:
     """Return the file and the sentences of each part.
 
     Args:
         data: the dataset.
         tokenizer: how texts without tokens are split.
+        storage: see `tagged_parts`.
     """
-    files, parts = tagged_parts(data)
+    files, parts = tagged_parts(data, storage)
     spans: Misfits = data.get("spans") or "error"
     by_line = bool(data.get("lines"))
     sentences: dict[str, Sequence[Sentence]] = {
-        part: as_sentences(files[part], content, tokenizer, spans, by_line) for part, content in parts.items()
+        part: content
+        if isinstance(content, StoredSentences)
+        else as_sentences(files[part], content, tokenizer, spans, by_line)
+        for part, content in parts.items()
     }
     for part, own in sentences.items():
         if not own:
@@ -129,4 +198,4 @@ def divided(content: TaggedPart, shares: Mapping[str, float], seed: int, source:
             f"{source}: {len(content)} texts are too few for {', '.join(shares)}; give the parts as files, or fewer "
             "parts: data.split={train: 0.7, dev: 0.3, test: null}"
         )
-    return {part: [content[row] for row in own] for part, own in rows.items()}
+    return {part: selected(content, own) for part, own in rows.items()}

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +22,17 @@ from trellis.components.models.second_reading import SecondReading
 from trellis.components.readers import vectors
 from trellis.components.readers.lines import read_lines
 from trellis.components.readers.sentence import UNLABELLED, Sentence
+from trellis.components.readers.sentence_files import word_counts
 from trellis.components.saved_model.tagger_module import TaggerModule
 from trellis.components.text import templates
-from trellis.components.text.batching import Buckets, EncodedCorpus, sample_across_lengths, training_batches
+from trellis.components.text.batching import (
+    Buckets,
+    EncodedCorpus,
+    StoredCorpus,
+    encoded_sentences,
+    sample_across_lengths,
+    training_batches,
+)
 from trellis.components.text.vectorizer import TokenVectorizer
 from trellis.pipelines import entity_confidence, left_out, segment_statistics, tagged_data, tagging_reports
 from trellis.pipelines.document_reading import Part, read_documents
@@ -65,7 +74,7 @@ class EncodedSentences(Encoded):
     vectorizer: TokenVectorizer
     columns: Sequence[str]
     vectors: Mapping[str, np.ndarray]
-    train: EncodedCorpus
+    train: EncodedCorpus | StoredCorpus
     held_out: Mapping[str, EncodedCorpus]
 
 
@@ -148,7 +157,9 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             wanted = known | {token.lower() for token in known}
             known_vectors = vectors.read(model.vectors.path, model.words.dim, wanted, model.vectors.keep)
         vectorizer = TokenVectorizer.adapt(
-            [token for sentence in train for token in _inputs(sentence, columns)],
+            Counter(token for sentence in train for token in _inputs(sentence, columns))
+            if columns
+            else word_counts(train),
             case=text.case,
             digits=text.digits,
             max_characters=text.max_characters,
@@ -161,9 +172,10 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             min_value_count=model.get("min_count", 1),
         )
 
-        def encoded(sentences: Sequence[Sentence], tags: Sequence[str], partial: bool = False) -> EncodedCorpus:
-            read = [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
-            return EncodedCorpus(read, vectorizer, tags, partial)
+        def as_read(sentences: Sequence[Sentence]) -> Sequence[Sentence]:
+            if not columns:
+                return sentences
+            return [replace(sentence, tokens=_inputs(sentence, columns)) for sentence in sentences]
 
         learned = tagged_data.partly_labelled(self.config, tagged_data.as_learned(self.config, train))
         return EncodedSentences(
@@ -172,13 +184,16 @@ class Tagging(Task[TaggedData, EncodedSentences, TaggingOutcome]):
             vectorizer=vectorizer,
             columns=columns,
             vectors=known_vectors,
-            train=encoded(
-                learned,
+            train=encoded_sentences(
+                as_read(learned),
+                vectorizer,
                 data.tags,
                 partial=any(UNLABELLED in sentence.tags for sentence in learned),
             ),
             held_out={
-                part: encoded(sentences, data.output_tags) for part, sentences in data.parts.items() if part != "train"
+                part: EncodedCorpus(as_read(sentences), vectorizer, data.output_tags)
+                for part, sentences in data.parts.items()
+                if part != "train"
             },
         )
 

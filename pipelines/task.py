@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from trellis.components.errors import InputError
 from trellis.components.metrics.segments import ScoredSegments
 from trellis.components.readers import dataset
+from trellis.components.readers.sentence_files import selected
 from trellis.components.readers.sources import Source
 from trellis.components.saved_model.export_module import ExportModule
 from trellis.pipelines.configuration import plain
@@ -333,7 +334,7 @@ class Task(abc.ABC, Generic[DataT, EncodedT, OutcomeT]):
             # Of larger shares, smaller ones are a part.
             order = np.random.default_rng(self.config.seed).permutation(len(parts["train"]))
             rows = sorted(order[: max(1, round(share * len(order)))])
-            parts = {**parts, "train": [parts["train"][row] for row in rows]}
+            parts = {**parts, "train": selected(parts["train"], rows)}
         if self.config.limit.overfit:
             parts = dict.fromkeys(parts, parts["train"])
         return dict(parts)

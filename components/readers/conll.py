@@ -1,7 +1,7 @@
 """CoNLL column files: one token per line, columns separated by tabs or spaces, an empty line after each sentence."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from trellis.components.errors import InputError
@@ -53,15 +53,32 @@ def read(
     Raises:
         InputError: a line does not have as many columns as the file's first token; names the file and line.
     """
+    return list(_sentences(path, list(_blocks(path)), word_column, tag_column, columns))
+
+
+def stream(
+    path: FilePath, word_column: int = 0, tag_column: int = -1, columns: Mapping[str, int] | None = None
+) -> Iterator[Sentence]:
+    """Yield what `read` returns, without keeping the file in memory: it is read twice."""
+    return _sentences(path, _Blocks(path), word_column, tag_column, columns)
+
+
+def _sentences(
+    path: FilePath,
+    blocks: Iterable[list[_Row]],
+    word_column: int,
+    tag_column: int,
+    columns: Mapping[str, int] | None,
+) -> Iterator[Sentence]:
+    """Yield the sentences of blocks, which are iterated over twice: other lines tell what is a comment."""
     if columns and not isinstance(columns, Mapping):
         raise InputError(f"data.reader.columns: {columns} has no names; expected {{name: index}}, such as {{pos: 1}}")
     indices = {"word_column": word_column, "tag_column": tag_column}
     indices |= {f"columns.{name}": index for name, index in (columns or {}).items()}
-    blocks = list(_blocks(path))
     first = next((row for rows in blocks for row in rows if not row.may_be_comment), None)
     first = first or next((row for rows in blocks for row in rows), None)
     if first is None:
-        return []
+        return
     width = len(first.fields)
     if width < 2:
         raise InputError(f"{path}:{first.line_number}: 1 column, expected at least a word and a tag")
@@ -84,7 +101,6 @@ def read(
         tag = row.fields[tag_column]
         return tag not in tags and not _LIKE_A_TAG.fullmatch(tag)
 
-    sentences = []
     for rows in blocks:
         rows = [row for row in rows if not is_comment(row)]
         for line_number, fields, *_ in rows:
@@ -98,8 +114,17 @@ def read(
         if rows:
             chosen = ([row.fields[index] for index in indices.values()] for row in rows)
             lines = [row.line_number for row in rows]
-            sentences.append(Sentence.from_rows(chosen, columns or (), lines, rows[0].document))
-    return sentences
+            yield Sentence.from_rows(chosen, columns or (), lines, rows[0].document)
+
+
+class _Blocks:
+    """The blocks of a file, read anew at each iteration."""
+
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[list[_Row]]:
+        return _blocks(self._path)
 
 
 def _blocks(path: FilePath) -> Iterator[list[_Row]]:

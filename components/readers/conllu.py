@@ -1,7 +1,7 @@
 """CoNLL-U, the format of Universal Dependencies (https://universaldependencies.org/format.html)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from trellis.components.errors import InputError, nearest, quoted
 from trellis.components.readers.lines import is_blank, read_lines
@@ -28,6 +28,11 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
         InputError: a line does not have ten columns, an id, a form or a tag (names the file and line), or a column has
             no such name.
     """
+    return list(stream(path, tag, columns))
+
+
+def stream(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) -> Iterator[Sentence]:
+    """Yield what `read` returns, without keeping it in memory."""
     names = tuple(columns or ())
     for key, name in (("tag", tag), *(("columns", name) for name in names)):
         if name not in COLUMNS:
@@ -35,20 +40,19 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
                 f"data.reader.{key}: no column {name!r} in CoNLL-U; did you mean {nearest(name, COLUMNS)}?"
             )
     indices = [COLUMNS.index(name) for name in ("form", tag, *names)]
-    sentences: list[Sentence] = []
     rows: list[list[str]] = []
     lines: list[int] = []
     document = 0
 
-    def end_sentence() -> None:
+    def complete() -> Iterator[Sentence]:
         if rows:
-            sentences.append(Sentence.from_rows(rows, names, lines, document))
+            yield Sentence.from_rows(rows, names, lines, document)
             rows.clear()
             lines.clear()
 
     for line_number, line in read_lines(path):
         if is_blank(line) or line.startswith("#"):
-            end_sentence()
+            yield from complete()
             document += bool(_NEW_DOCUMENT.match(line))
             continue
         fields = line.split("\t")
@@ -58,7 +62,7 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
         if not number:
             raise InputError(f"{path}:{line_number}: {quoted(fields[0])} is not the id of a token (CoNLL-U)")
         if int(number["first"]) <= 1 and not number["node"]:
-            end_sentence()
+            yield from complete()
         if number["last"] or number["node"]:
             continue
         for name in ("form", tag):
@@ -67,5 +71,4 @@ def read(path: FilePath, tag: str = "upos", columns: Sequence[str] | None = ()) 
                 raise InputError(f"{path}:{line_number}: {name} is {'_' if value == '_' else 'empty'}")
         rows.append([fields[index] for index in indices])
         lines.append(line_number)
-    end_sentence()
-    return sentences
+    yield from complete()

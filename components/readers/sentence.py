@@ -41,9 +41,11 @@ class Sentence:
         """Return the sentence whose tokens are the rows: the word, its tag, and the value of each named column."""
         tokens, tags, *others = zip(*rows, strict=True)
         names = tuple(columns)
-        if lines and lines[-1] - lines[0] == len(lines) - 1:
-            lines = range(lines[0], lines[-1] + 1)
-        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None, lines, document=document)
+        # A copy: readers go on to use their list.
+        kept: Sequence[int] = list(lines)
+        if kept and kept[-1] - kept[0] == len(kept) - 1:
+            kept = range(kept[0], kept[-1] + 1)
+        return cls(tokens, tags, dict(zip(names, others, strict=True)) if names else None, kept, document=document)
 
     def cut(self, start: int, stop: int) -> "Sentence":
         """Return the tokens from `start` up to, not including, `stop`."""

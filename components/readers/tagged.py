@@ -3,9 +3,11 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from trellis.components.errors import InputError
 from trellis.components.readers.sentence import UNLABELLED, Sentence
+from trellis.components.readers.sentence_files import changed
 from trellis.components.readers.sources import Source
 from trellis.components.text import tag_schemes
 from trellis.components.text.tag_schemes import Scheme, UnknownTagError
@@ -33,6 +35,7 @@ def check(path: Source, sentences: Sequence[Sentence]) -> None:
     """
     if not sentences:
         raise InputError(f"{path}: no sentences in this file")
+    longest, most = 0, 0
     for index, sentence in enumerate(sentences):
         if len(sentence.tokens) != len(sentence.tags) or not sentence.tokens:
             counts = f"{len(sentence.tokens)} tokens and {len(sentence.tags)} tags"
@@ -40,12 +43,13 @@ def check(path: Source, sentences: Sequence[Sentence]) -> None:
         for name, values in (("word", sentence.tokens), ("tag", sentence.tags)):
             if not all(values):
                 raise InputError(f"{place(path, sentences, index, values.index(''))}: the {name} is empty")
-    longest = max(range(len(sentences)), key=lambda index: len(sentences[index].tokens))
-    if len(sentences[longest].tokens) > LONG:
+        if len(sentence.tokens) > most:
+            longest, most = index, len(sentence.tokens)
+    if most > LONG:
         log.warning(
             "%s: a sentence of %s tokens; are there no empty lines between sentences? data.max_length=100 divides it",
             place(path, sentences, longest),
-            f"{len(sentences[longest].tokens):,}",
+            f"{most:,}",
         )
 
 
@@ -62,7 +66,7 @@ def in_bio2(
     foreign: dict[Scheme, list[str]] = {}
     first: Scheme | None = None
     for part, sentences in parts.items():
-        tags = [filled(sentence.tags) for sentence in sentences]
+        tags = _FilledTags(sentences)
         try:
             scheme = tag_schemes.recognize(tags)
         except UnknownTagError as error:
@@ -77,7 +81,7 @@ def in_bio2(
             if scheme.name != "BIO2" and any(UNLABELLED in sentence.tags for sentence in sentences):
                 raise InputError(f"{files[part]}: tags are written in {scheme}; data.unlabelled needs BIO2")
             foreign.setdefault(scheme, []).append(str(files[part]))
-            converted[part] = [_converted(sentence, scheme) for sentence in sentences]
+            converted[part] = changed(sentences, partial(_converted, scheme=scheme))
     for scheme, names in foreign.items():
         log.warning("%s: tags are written in %s; converted to BIO2", ", ".join(names), scheme)
     return converted, first or Scheme("BIO2")
@@ -96,13 +100,23 @@ def unlabelled(
             if part != "train" and marker in sentence.tags:
                 where = place(files[part], sentences, index, sentence.tags.index(marker))
                 raise InputError(f"{where}: the tag is data.unlabelled={marker}; dev and test need labels everywhere")
-    hidden = [
-        replace(sentence, tags=tuple(UNLABELLED if tag == marker else tag for tag in sentence.tags))
-        for sentence in parts["train"]
-    ]
+    hidden = changed(
+        parts["train"],
+        lambda sentence: replace(sentence, tags=tuple(UNLABELLED if tag == marker else tag for tag in sentence.tags)),
+    )
     if not any(UNLABELLED in sentence.tags for sentence in hidden):
         raise InputError(f"{files['train']}: no token has the tag data.unlabelled={marker}")
     return {**parts, "train": hidden}
+
+
+class _FilledTags:
+    """The tags of sentences, filled; computed anew at each iteration."""
+
+    def __init__(self, sentences: Sequence[Sentence]) -> None:
+        self._sentences = sentences
+
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
+        return (filled(sentence.tags) for sentence in self._sentences)
 
 
 def filled(tags: Sequence[str]) -> tuple[str, ...]:
@@ -126,20 +140,20 @@ def possible(files: Mapping[str, Source], parts: Mapping[str, Sequence[Sentence]
     """
     repaired: dict[str, Sequence[Sentence]] = {}
     for part, sentences in parts.items():
-        repaired[part] = [_converted(sentence, Scheme("BIO2")) for sentence in sentences]
-        changed = [
+        repaired[part] = changed(sentences, partial(_converted, scheme=Scheme("BIO2")))
+        differ = [
             (index, next(token for token, tag in enumerate(before.tags) if tag != after.tags[token]))
             for index, (before, after) in enumerate(zip(sentences, repaired[part], strict=True))
             if tuple(before.tags) != after.tags
         ]
-        if changed:
-            index, token = changed[0]
+        if differ:
+            index, token = differ[0]
             log.warning(
                 "%s: %s continues no entity, so model.constraints=training reads it as %s; %d sentences have such tags",
                 place(files[part], sentences, index, token),
                 sentences[index].tags[token],
                 repaired[part][index].tags[token],
-                len(changed),
+                len(differ),
             )
     return repaired
 

@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,11 +26,12 @@ from typing import IO, Any
 import numpy as np
 
 from trellis.components import termination
-from trellis.components.errors import InputError, first_line
-from trellis.components.files import folder_aside
+from trellis.components.errors import InputError
 from trellis.components.readers import sources
+from trellis.components.readers.disk_cache import kept
+from trellis.components.readers.index_files import DTYPES, IndexWriter, Types
 from trellis.components.readers.lines import is_blank
-from trellis.components.readers.mapped_array import CHUNK, MappedArray
+from trellis.components.readers.mapped_array import MappedArray
 from trellis.components.readers.opening import COMPRESSIONS, size_of
 from trellis.components.readers.parquet import is_named_parquet
 from trellis.components.readers.running_text import document_files, read_document
@@ -43,13 +43,10 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 LINE_END = 0
-KEY = "text.cache"  # names the folder in the configuration
 LARGE = 100e6  # bytes; in memory, the tokens of a text take about 20 times as much
 _FORMAT = "trellis token files"
-_ASIDE = ".part-"
 _BUFFER = 1 << 20  # tokens or characters that are held while a text is written
 _SHOWN_EVERY = 15.0  # seconds between lines of the log
-_SMALL, _LARGE = np.dtype("<u2"), np.dtype("<i4")
 _POSITION = np.dtype("<i8")
 _GROWTH = 4  # how many times larger a compressed text is, roughly
 
@@ -83,11 +80,6 @@ class TokenFiles:
     sizes: np.ndarray
 
 
-def default_folder() -> Path:
-    """Return where texts are kept unless the configuration says so: beside downloaded datasets."""
-    return Path(os.environ.get("TRELLIS_CACHE", Path.home() / ".cache" / "trellis")) / "tokens"
-
-
 def are_large(texts: Iterable[Source]) -> bool:
     """Return whether texts are better kept on disk, by the size of their files, estimated for compressed ones."""
     total = 0
@@ -100,9 +92,6 @@ def are_large(texts: Iterable[Source]) -> bool:
 def open_token_files(source: Source, reading: Reading, folder: Path) -> TokenFiles:
     """Return a text from the cache, after writing it there if it is not.
 
-    Several processes may do this at the same time: each writes aside, and the first one that is done puts its folder in
-    place. A damaged entry is replaced.
-
     Args:
         source: the files.
         reading: how they are read.
@@ -112,28 +101,7 @@ def open_token_files(source: Source, reading: Reading, folder: Path) -> TokenFil
         InputError: a file cannot be read, there is no text in it, or the folder cannot be written to.
     """
     entry = folder / _key(source, reading)
-    if entry.exists():
-        try:
-            return _load(entry)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("%s: damaged, or written by something else (%s); writing it again", entry, first_line(error))
-    try:
-        aside = folder_aside(folder, _ASIDE)
-    except OSError as error:
-        raise InputError(f"{KEY}={folder}: cannot be written to ({error.strerror or error})") from None
-    try:
-        _write(aside / "new", source, reading, entry)
-        if entry.exists():
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                return _load(entry)  # another process was faster
-            os.rename(entry, aside / "damaged")
-        with contextlib.suppress(OSError):
-            os.rename(aside / "new", entry)
-        return _load(entry)
-    except OSError as error:
-        raise InputError(f"{KEY}={folder}: cannot be written to ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    return kept(entry, _load, lambda new: _write(new, source, reading, entry))
 
 
 def _key(source: Source, reading: Reading) -> str:
@@ -160,7 +128,7 @@ def _load(entry: Path) -> TokenFiles:
     meta = json.loads((entry / "meta.json").read_text(encoding="utf-8"))
     if meta["format"] != _FORMAT or meta["version"] != VERSION:
         raise ValueError(f"not {_FORMAT}, version {VERSION}")
-    dtype = {each.name: each for each in (_SMALL, _LARGE)}[meta["dtype"]]
+    dtype = DTYPES[meta["dtype"]]
     sizes = {"tokens.bin": meta["tokens"] * dtype.itemsize, "lines.bin": meta["lines"] * _POSITION.itemsize}
     for name, size in {**sizes, "types.txt": meta["types_bytes"]}.items():
         found = (entry / name).stat().st_size
@@ -183,56 +151,6 @@ def _load(entry: Path) -> TokenFiles:
 # Writing
 
 
-class _Types(dict[str, int]):
-    """The index of each distinct token, from 1; a new token gets the next one."""
-
-    def __missing__(self, token: str) -> int:
-        index = self[token] = len(self) + 1
-        return index
-
-
-class _TokenWriter:
-    """Writes indices to a file, in the smaller type as long as they fit.
-
-    Attributes:
-        count: the number of indices in the file.
-        dtype: their type.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] = open(path, "wb")  # noqa: SIM115
-        self.count = 0
-        self.dtype: np.dtype[Any] = _SMALL
-
-    def write(self, indices: list[int], largest: int) -> None:
-        """Append indices, none above `largest`."""
-        if self.dtype == _SMALL and largest > np.iinfo(_SMALL).max:
-            self._widen()
-        np.array(indices, self.dtype).tofile(self._file)
-        self.count += len(indices)
-
-    def truncate(self, count: int) -> None:
-        """Remove the indices after the first `count`."""
-        self._file.flush()
-        self._file.truncate(count * self.dtype.itemsize)
-        self._file.seek(0, os.SEEK_END)
-        self.count = count
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _widen(self) -> None:
-        self._file.close()
-        wide = self._path.with_suffix(".wide")
-        with open(self._path, "rb") as narrow, open(wide, "wb") as file:
-            while len(indices := np.fromfile(narrow, _SMALL, CHUNK)):
-                indices.astype(_LARGE).tofile(file)
-        os.replace(wide, self._path)
-        self._file, self.dtype = open(self._path, "ab"), _LARGE  # noqa: SIM115
-
-
 def _write(folder: Path, source: Source, reading: Reading, entry: Path) -> None:
     """Write a text to a new folder.
 
@@ -242,8 +160,8 @@ def _write(folder: Path, source: Source, reading: Reading, entry: Path) -> None:
     folder.mkdir()
     began = time.perf_counter()
     log.info("writing the tokens of %s to %s; later runs find them there", source, entry)
-    types = _Types()
-    tokens = _TokenWriter(folder / "tokens.bin")
+    types = Types(LINE_END + 1)
+    tokens = IndexWriter(folder / "tokens.bin")
     documents: list[int] = []
     lines = 0
     with contextlib.closing(tokens), open(folder / "lines.bin", "wb") as line_file:
@@ -276,7 +194,7 @@ def _write(folder: Path, source: Source, reading: Reading, entry: Path) -> None:
     log.info("%s tokens in %.0f s, %s a second", f"{tokens.count:,}", seconds, f"{tokens.count / seconds:,.0f}")
 
 
-def _write_document(file: FilePath, reading: Reading, types: _Types, tokens: _TokenWriter, line_file: IO[bytes]) -> int:
+def _write_document(file: FilePath, reading: Reading, types: Types, tokens: IndexWriter, line_file: IO[bytes]) -> int:
     """Write the lines of a file; return how many, or 0 if there is no token in any of them."""
     index_of, words = types.__getitem__, reading.unit == "words"
     buffer: list[int] = []

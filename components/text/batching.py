@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from trellis.components import workers
 from trellis.components.readers.sentence import Sentence
+from trellis.components.readers.sentence_files import StoredSentences
 from trellis.components.text.vectorizer import PADDING, TokenVectorizer
 from trellis.components.types import Dataset, Tensor
 
@@ -41,6 +42,43 @@ class Corpus(abc.ABC):
         """
 
 
+class TokenFeatures:
+    """The features of distinct tokens, each vectorised once, and after them those of padding.
+
+    Args:
+        tokens: the distinct tokens.
+        vectorizer: turns tokens into ids.
+    """
+
+    def __init__(self, tokens: Sequence[str], vectorizer: TokenVectorizer) -> None:
+        vectorize = tf.function(vectorizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+        chunks = [[*tokens, ""][i : i + _CHUNK] for i in range(0, len(tokens) + 1, _CHUNK)]
+        encoded = [vectorize(tf.constant(chunk)) for chunk in chunks]
+        if "characters" in vectorizer.features:
+            width = max(chunk["characters"].shape[1] for chunk in encoded)
+            for chunk in encoded:
+                missing = width - chunk["characters"].shape[1]
+                chunk["characters"] = tf.pad(chunk["characters"], [[0, 0], [0, missing]], constant_values=PADDING)
+        self._features = {name: tf.concat([chunk[name] for chunk in encoded], 0) for name in encoded[0]}
+
+    def __call__(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return the features of tokens.
+
+        Args:
+            indices: `(rows, time)`; the number of tokens for padding.
+
+        Returns:
+            `(rows, time)` for each feature, and `(rows, time, characters)` for characters, as wide as the longest word
+            of the batch.
+        """
+        features = {name: tf.gather(values, indices) for name, values in self._features.items()}
+        if "characters" in features:
+            used = tf.reduce_any(features["characters"] != PADDING, axis=[0, 1])
+            width = tf.maximum(tf.reduce_sum(tf.cast(used, tf.int32)), 1)
+            features["characters"] = features["characters"][:, :, :width]
+        return features
+
+
 class _VectorizedTokens:
     """Token sequences as tensors. Each distinct token is vectorised once; a sequence is a run of token indices.
 
@@ -60,15 +98,7 @@ class _VectorizedTokens:
         self._lengths = tf.constant(self.lengths)
         # One more entry, for padding.
         self._stream = tf.constant([*stream, len(indices)], tf.int32)
-        vectorize = tf.function(vectorizer, input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-        chunks = [[*indices, ""][i : i + _CHUNK] for i in range(0, len(indices) + 1, _CHUNK)]
-        encoded = [vectorize(tf.constant(chunk)) for chunk in chunks]
-        if "characters" in vectorizer.features:
-            width = max(chunk["characters"].shape[1] for chunk in encoded)
-            for chunk in encoded:
-                missing = width - chunk["characters"].shape[1]
-                chunk["characters"] = tf.pad(chunk["characters"], [[0, 0], [0, missing]], constant_values=PADDING)
-        self._features = {name: tf.concat([chunk[name] for chunk in encoded], 0) for name in encoded[0]}
+        self._features = TokenFeatures(list(indices), vectorizer)
 
     def positions(self, rows: Tensor, time: Tensor) -> Tensor:
         """Return the positions of the tokens of a batch in the stream, `(rows, time)`; the last one at padding."""
@@ -77,19 +107,8 @@ class _VectorizedTokens:
         return tf.where(tf.sequence_mask(lengths, time), positions, tf.shape(self._stream)[0] - 1)
 
     def features(self, positions: Tensor) -> dict[str, Tensor]:
-        """Return the features at positions in the stream.
-
-        Returns:
-            `(rows, time)` for each feature, and `(rows, time, characters)` for characters, as wide as the longest word
-            of the batch.
-        """
-        indices = tf.gather(self._stream, positions)
-        features = {name: tf.gather(values, indices) for name, values in self._features.items()}
-        if "characters" in features:
-            used = tf.reduce_any(features["characters"] != PADDING, axis=[0, 1])
-            width = tf.maximum(tf.reduce_sum(tf.cast(used, tf.int32)), 1)
-            features["characters"] = features["characters"][:, :, :width]
-        return features
+        """Return the features at positions in the stream, see `TokenFeatures`."""
+        return self._features(tf.gather(self._stream, positions))
 
 
 class EncodedCorpus(Corpus):
@@ -129,6 +148,56 @@ class EncodedCorpus(Corpus):
         if self._sets is not None:
             tags = tf.one_hot(tags, self._sets, dtype=tf.int32)
         return self._inputs.features(positions), tags
+
+
+class StoredCorpus(Corpus):
+    """Tagged sentences on disk, of which a batch at a time is read.
+
+    Args:
+        sentences: the sentences.
+        vectorizer: turns tokens into ids.
+        tags: see `EncodedCorpus`.
+        partial: see `EncodedCorpus`.
+    """
+
+    def __init__(
+        self, sentences: StoredSentences, vectorizer: TokenVectorizer, tags: Iterable[str], partial: bool = False
+    ) -> None:
+        self._sentences, self._tag_ids = sentences, {tag: index for index, tag in enumerate(tags)}
+        self.lengths = sentences.lengths
+        self.tokens = int(self.lengths.sum())
+        self._begins = sentences.stored.begins[sentences.rows]
+        self._padding = len(sentences.stored.distinct_words)
+        self._features = TokenFeatures(sentences.stored.distinct_words, vectorizer)
+        self._sets = len(self._tag_ids) if partial else None
+
+    def batch(self, rows: Tensor, time: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return features and gold tags, see `EncodedCorpus.batch`."""
+        words, tags = tf.numpy_function(self._read, [rows, time], [tf.int32, tf.int32])
+        words, tags = (tf.ensure_shape(each, [None, None]) for each in (words, tags))
+        if self._sets is not None:
+            tags = tf.one_hot(tags, self._sets, dtype=tf.int32)
+        return self._features(words), tags
+
+    def _read(self, rows: np.ndarray, time: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return the indices of words and the ids of tags, `(rows, time)` each."""
+        words = np.full([len(rows), time], self._padding, np.int32)
+        tags = np.zeros([len(rows), time], np.int32)
+        for place, row in enumerate(rows.tolist()):
+            if row >= 0:
+                begin, length = int(self._begins[row]), int(self.lengths[row])
+                words[place, :length] = self._sentences.stored.words.range(begin, begin + length)
+                tags[place, :length] = [self._tag_ids.get(tag, UNSEEN) for tag in self._sentences[row].tags]
+        return words, tags
+
+
+def encoded_sentences(
+    sentences: Sequence[Sentence], vectorizer: TokenVectorizer, tags: Iterable[str], partial: bool = False
+) -> EncodedCorpus | StoredCorpus:
+    """Return tagged sentences as tensors; those on disk stay there. See `EncodedCorpus` for the arguments."""
+    if isinstance(sentences, StoredSentences):
+        return StoredCorpus(sentences, vectorizer, tags, partial)
+    return EncodedCorpus(sentences, vectorizer, tags, partial)
 
 
 class LabelledCorpus(Corpus):

@@ -94,7 +94,8 @@ def recognize(sentences: Iterable[Sequence[str]]) -> Scheme:
     Raises:
         UnknownTagError: the tags are in none of these, or one is not in the scheme of the others.
     """
-    sentences = list(sentences)
+    if isinstance(sentences, Iterator):
+        sentences = list(sentences)
     counts = Counter(tag for tags in sentences for tag in tags)
     has_outside = bool(counts.pop("O", 0) + counts.pop("o", 0))
     if not counts:

@@ -73,7 +73,7 @@ class TokenVectorizer(tf.Module):
     @classmethod
     def adapt(
         cls,
-        tokens: Iterable[str],
+        tokens: Iterable[str] | Mapping[str, int],
         case: str = "lower",
         digits: str = "zero",
         max_characters: int = 24,
@@ -88,7 +88,7 @@ class TokenVectorizer(tf.Module):
         """Return a vectorizer whose vocabularies are those of `tokens`, most frequent first.
 
         Args:
-            tokens: every token of the training part, repeated as it occurs.
+            tokens: every token of the training part, repeated as it occurs; or how often each one does.
             case: see the class.
             digits: see the class.
             max_characters: see the class.

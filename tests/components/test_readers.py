@@ -89,6 +89,9 @@ def test_sentences_know_their_lines(write):
     (sentence,) = conll.read(write("a.conll", "\n# c = d\n\n# e = f\na O\nb O\n"))
     assert list(sentence.lines) == [5, 6]
     assert word_tag.read(write("a.txt", "\na|O b|O\n"))[0].lines == [2, 2]
+    # A range of words has a line of its own.
+    rows = [f"{number}\tw\t_\tX{6 * (chr(9) + '_')}" for number in ("1", "2-3", "2", "3", "1", "1", "2-3", "2")]
+    assert [list(each.lines) for each in conllu.read(write("a.conllu", "\n".join(rows)))] == [[1, 3, 4], [5], [6, 8]]
 
 
 @pytest.mark.parametrize("line", ["1\t\t_\tX", "1\ta\t_\t", "1\ta\t_\t_", "x\ta\t_\tX", "1\t \t_\tX"])
