@@ -139,7 +139,7 @@ def _blocks(path: FilePath) -> Iterator[list[_Row]]:
             rows = []
             document += not is_blank(line)
             continue
-        if rows and not rows[-1].may_be_comment and _KEY_AND_VALUE.match(line):
+        if line.startswith("#") and rows and not rows[-1].may_be_comment and _KEY_AND_VALUE.match(line):
             yield rows
             rows = []
         begins = not rows or rows[-1].may_be_comment
