@@ -211,8 +211,11 @@ def _show(found: Sequence[Place]) -> None:
 
 def _page(subject: str, found: Sequence[Place], sentences: int) -> str:
     first = f"; the first {ON_PAGE}" if len(found) > ON_PAGE else ""
+    labels = "1 label that is improbable to a model that has not seen it, out"
+    if len(found) != 1:
+        labels = f"{len(found):,} labels that are improbable to a model that has not seen them, out"
     introduction = (
-        f"{len(found):,} labels of {sentences:,} sentences are improbable to a model that has not seen them{first}. "
+        f"{labels} of {sentences:,} sentence{'s' * (sentences != 1)}{first}. "
         "<span class=b>Red</span>: as labelled. <span class=g>Green</span>: as predicted. Numbers are exact "
         "probabilities; the most suspicious labels come first."
     )

@@ -54,7 +54,7 @@ class TaggingText(Schema):
     tokenizer: Tokenizer = described(TOKENIZER)
     storage: Storage = described(
         "where sentences of training are kept: in memory, or on disk in text.cache, if they do not fit into memory; "
-        "auto: on disk if the files have more than 100 MB and are CoNLL or CoNLL-U"
+        "auto: on disk if the files have more than 50 MB and are CoNLL or CoNLL-U"
     )
     cache: str | None = described(CACHE)
 

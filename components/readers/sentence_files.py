@@ -40,7 +40,7 @@ from trellis.components.urls import is_url
 log = logging.getLogger(__name__)
 
 VERSION = 1
-LARGE = 100e6  # bytes; in memory, sentences take 20 to 40 times as much
+LARGE = 50e6  # bytes; in memory, sentences take about 45 times as much
 _GROWTH = 4  # how many times larger a compressed file is, roughly
 _FORMAT = "trellis sentence files"
 _AT_A_TIME = 4096  # sentences that are read or written at once
