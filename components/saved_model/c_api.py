@@ -183,7 +183,8 @@ class Session:
             array = np.frombuffer(data, DTYPES[data_type]).reshape(shape)
         else:
             array = np.empty(count, object)
-            strings = np.frombuffer(ctypes.string_at(address, count * TSTRING_SIZE), np.uint8).reshape(count, -1)
+            strings = np.frombuffer(ctypes.string_at(address, count * TSTRING_SIZE), np.uint8)
+            strings = strings.reshape(count, TSTRING_SIZE)
             texts = np.ascontiguousarray(strings[:, 1 : SHORT + 1]).view(f"S{SHORT}")[:, 0]
             array[:] = texts.tolist()
             # NumPy drops zeros at the end of a string.

@@ -23,7 +23,7 @@ def saved(tmp_path_factory):
     """The folder of a SavedModel and its signature."""
 
     def compute(strings, numbers, least):
-        tf.debugging.assert_greater(tf.size(strings), 0, "no strings")
+        tf.debugging.assert_non_negative(least, "least is negative")
         return {
             "same": strings,
             "longer": tf.strings.join([strings, tf.fill(tf.shape(strings), "x" * 20)]),
@@ -57,8 +57,9 @@ def test_strings_and_numbers_go_in_and_come_out(saved, optimized):
     assert answer["longer"].tolist() == [[each + b"x" * 20 for each in row] for row in (STRINGS, STRINGS[::-1])]
     assert (answer["more"].dtype, answer["more"].tolist()) == (np.float32, [3.0, 1.0])
     assert (answer["any"].dtype, answer["any"].tolist()) == (bool, [True, False])
-    empty = ask(session, signature, [["a"]], numbers=[])
+    empty = ask(session, signature, np.zeros([2, 0], object), numbers=[])
     assert empty["more"].shape == empty["any"].shape == (0,)
+    assert empty["same"].shape == empty["longer"].shape == (2, 0) and empty["same"].dtype == object
 
 
 def test_texts_become_bytes():
@@ -70,8 +71,8 @@ def test_texts_become_bytes():
 def test_errors_say_whether_the_inputs_are_wrong(saved, tmp_path):
     folder, signature = saved
     session = Session(folder)
-    with pytest.raises(TensorFlowError, match="no strings") as raised:
-        ask(session, signature, np.zeros([0, 0], object))
+    with pytest.raises(TensorFlowError, match="least is negative") as raised:
+        ask(session, signature, [["a"]], least=-1)
     assert raised.value.invalid
     with pytest.raises(TensorFlowError, match="no operation nothing in this graph") as raised:
         session.run({}, ["nothing:0"])
