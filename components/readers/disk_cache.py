@@ -4,10 +4,12 @@ import contextlib
 import logging
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from trellis.components import termination
 from trellis.components.errors import InputError, first_line
 from trellis.components.files import folder_aside
 
@@ -15,8 +17,36 @@ log = logging.getLogger(__name__)
 
 KEY = "text.cache"  # names the folder in the configuration
 _ASIDE = ".part-"
+_SHOWN_EVERY = 15.0  # seconds between lines of the log
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 Content = TypeVar("Content")
+
+
+class Progress:
+    """Says in the log how far the writing of an entry is.
+
+    Args:
+        source: what is written, for messages.
+        entry: where it will be.
+        unit: what is counted.
+    """
+
+    def __init__(self, source: object, entry: Path, unit: str) -> None:
+        self._source, self._unit = source, unit
+        self._began = self._shown = time.perf_counter()
+        log.info("writing the %s of %s to %s; later runs find them there", unit, source, entry)
+
+    def reached(self, count: int) -> None:
+        """Note how many units have been written; end here if the process is to end."""
+        termination.check()
+        if time.perf_counter() - self._shown > _SHOWN_EVERY:
+            self._shown = time.perf_counter()
+            log.info("%s: %s %s so far", self._source, f"{count:,}", self._unit)
+
+    def done(self, count: int) -> None:
+        """Note how many units there are."""
+        seconds = time.perf_counter() - self._began
+        log.info("%s %s in %.0f s, %s a second", f"{count:,}", self._unit, seconds, f"{count / seconds:,.0f}")
 
 
 def default_folder() -> Path:

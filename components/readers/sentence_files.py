@@ -14,8 +14,6 @@ format:
 import contextlib
 import hashlib
 import json
-import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +23,9 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 
-from trellis.components import termination
 from trellis.components.errors import InputError
 from trellis.components.readers import sources
-from trellis.components.readers.disk_cache import kept
+from trellis.components.readers.disk_cache import Progress, kept
 from trellis.components.readers.index_files import DTYPES, IndexWriter, Types
 from trellis.components.readers.mapped_array import MappedArray
 from trellis.components.readers.opening import COMPRESSIONS, size_of
@@ -37,14 +34,11 @@ from trellis.components.readers.sources import Source, files_of
 from trellis.components.types import FilePath
 from trellis.components.urls import is_url
 
-log = logging.getLogger(__name__)
-
 VERSION = 1
 LARGE = 50e6  # bytes; in memory, sentences take about 45 times as much
 _GROWTH = 4  # how many times larger a compressed file is, roughly
 _FORMAT = "trellis sentence files"
 _AT_A_TIME = 4096  # sentences that are read or written at once
-_SHOWN_EVERY = 15.0  # seconds between lines of the log
 _NUMBER, _BEGIN = np.dtype("<i4"), np.dtype("<i8")
 
 Retag: TypeAlias = Callable[[Sentence], Sentence]
@@ -266,8 +260,7 @@ def _write(folder: Path, source: Source, read: Callable[[FilePath], Iterable[Sen
         entry: where it will be, for the log.
     """
     folder.mkdir()
-    began = shown = time.perf_counter()
-    log.info("writing the sentences of %s to %s; later runs find them there", source, entry)
+    progress = Progress(source, entry, "words")
     distinct = {"words": Types(), "tags": Types()}
     buffers: dict[str, list[int]] = {name: [] for name in ("words", "tags", "lines", "sentences", "places")}
     with contextlib.ExitStack() as stack:
@@ -280,11 +273,7 @@ def _write(folder: Path, source: Source, read: Callable[[FilePath], Iterable[Sen
         }
 
         def flush() -> None:
-            nonlocal shown
-            termination.check()
-            if time.perf_counter() - shown > _SHOWN_EVERY:
-                shown = time.perf_counter()
-                log.info("%s: %s words so far", source, f"{indices['words'].count:,}")
+            progress.reached(indices["words"].count)
             for name, writer in indices.items():
                 writer.write(buffers[name], len(distinct[name]) - 1)
             for name, (file, dtype) in numbers.items():
@@ -320,5 +309,4 @@ def _write(folder: Path, source: Source, read: Callable[[FilePath], Iterable[Sen
         **{f"distinct_{name}": list(types) for name, types in distinct.items()},
     }
     (folder / "meta.json").write_text(json.dumps(meta))
-    seconds = time.perf_counter() - began
-    log.info("%s sentences in %.0f s, %s words a second", f"{sentences:,}", seconds, f"{words / seconds:,.0f}")
+    progress.done(words)

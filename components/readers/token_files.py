@@ -16,7 +16,6 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -25,10 +24,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from trellis.components import termination
 from trellis.components.errors import InputError
 from trellis.components.readers import sources
-from trellis.components.readers.disk_cache import kept
+from trellis.components.readers.disk_cache import Progress, kept
 from trellis.components.readers.index_files import DTYPES, IndexWriter, Types
 from trellis.components.readers.lines import is_blank
 from trellis.components.readers.mapped_array import MappedArray
@@ -46,7 +44,6 @@ LINE_END = 0
 LARGE = 100e6  # bytes; in memory, the tokens of a text take about 20 times as much
 _FORMAT = "trellis token files"
 _BUFFER = 1 << 20  # tokens or characters that are held while a text is written
-_SHOWN_EVERY = 15.0  # seconds between lines of the log
 _POSITION = np.dtype("<i8")
 _GROWTH = 4  # how many times larger a compressed text is, roughly
 
@@ -158,15 +155,14 @@ def _write(folder: Path, source: Source, reading: Reading, entry: Path) -> None:
         entry: where it will be, for the log.
     """
     folder.mkdir()
-    began = time.perf_counter()
-    log.info("writing the tokens of %s to %s; later runs find them there", source, entry)
+    progress = Progress(source, entry, "tokens")
     types = Types(LINE_END + 1)
     tokens = IndexWriter(folder / "tokens.bin")
     documents: list[int] = []
     lines = 0
     with contextlib.closing(tokens), open(folder / "lines.bin", "wb") as line_file:
         for file in document_files(source):
-            begin, written = tokens.count, _write_document(file, reading, types, tokens, line_file)
+            begin, written = tokens.count, _write_document(file, reading, types, tokens, line_file, progress)
             if written:
                 documents.append(begin)
                 lines += written
@@ -190,23 +186,20 @@ def _write(folder: Path, source: Source, reading: Reading, entry: Path) -> None:
         "documents": documents,
     }
     (folder / "meta.json").write_text(json.dumps(meta))
-    seconds = time.perf_counter() - began
-    log.info("%s tokens in %.0f s, %s a second", f"{tokens.count:,}", seconds, f"{tokens.count / seconds:,.0f}")
+    progress.done(tokens.count)
 
 
-def _write_document(file: FilePath, reading: Reading, types: Types, tokens: IndexWriter, line_file: IO[bytes]) -> int:
+def _write_document(
+    file: FilePath, reading: Reading, types: Types, tokens: IndexWriter, line_file: IO[bytes], progress: Progress
+) -> int:
     """Write the lines of a file; return how many, or 0 if there is no token in any of them."""
     index_of, words = types.__getitem__, reading.unit == "words"
     buffer: list[int] = []
     starts: list[int] = []
-    lines, found, shown = 0, False, time.perf_counter()
+    lines, found = 0, False
 
     def flush() -> None:
-        nonlocal shown
-        termination.check()
-        if time.perf_counter() - shown > _SHOWN_EVERY:
-            shown = time.perf_counter()
-            log.info("%s: %s tokens so far", file, f"{tokens.count:,}")
+        progress.reached(tokens.count)
         tokens.write(buffer, len(types))
         buffer.clear()
         np.array(starts, _POSITION).tofile(line_file)
