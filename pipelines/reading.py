@@ -29,7 +29,7 @@ from trellis.components.settings import fields_of
 from trellis.components.types import FilePath
 from trellis.components.urls import is_url
 from trellis.pipelines.configuration import plain, tree_of_run
-from trellis.pipelines.tagged_files import tagged_parts
+from trellis.pipelines.tagged_files import Storage, tagged_parts
 
 Documents = Sequence[running_text.Document]
 
@@ -58,6 +58,8 @@ def check_first_lines(config: DictConfig) -> None:
         "alignment": sentence_pairs,
         "attributes": attribute_texts,
     }
+    if data["task"] not in read and "storage" in config.text:
+        Storage(config.text.storage).check(data)
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # warnings belong to the complete reading
     try:

@@ -47,6 +47,14 @@ class Storage:
     kind: str = "memory"
     folder: str | None = None
 
+    def check(self, data: Mapping[str, Any]) -> None:
+        """Raise InputError if the sentences of a dataset cannot be kept there."""
+        if self.kind == "disk" and data["reader"].get("columns"):
+            raise InputError(
+                "text.storage=disk: data.reader.columns are kept in memory only; leave them out, or set "
+                "text.storage=memory"
+            )
+
     def is_disk(self, source: Source, data: Mapping[str, Any]) -> bool:
         """Return whether the sentences of a source are kept on disk."""
         if self.kind != "auto":
@@ -86,6 +94,7 @@ def tagged_parts(
         data: the dataset.
         storage: of the training part, and of a file that is to be divided.
     """
+    storage.check(data)
     files = _files_of_sentences(data)
     options = {name: value for name, value in data["reader"].items() if name != "_target_"}
     if "format" in data:
