@@ -37,7 +37,7 @@ def of_entities(
     counts = np.array([compared.counts for compared in found], np.float64).reshape(-1, 3)
     sizes = [compared.gold for compared in found]
     texts = [sentences[row].tokens[each.entity.start : each.entity.stop] for row, each in zip(rows, found, strict=True)]
-    # Of training, which may be large, only what is asked for.
+    # Training may be large, so only the entities and words that occur in `texts` are kept.
     asked_entities, asked_words = set(texts), {token for text in texts for token in text}
     known_entities: set[tuple[str, ...]] = set()
     known_words: set[str] = set()

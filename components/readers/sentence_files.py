@@ -74,7 +74,8 @@ class StoredSentences(Sequence[Sentence]):
         stored: the files.
         paths: the files that the sentences are from; None where there is only one.
         rows: which of the sentences these are, ascending; by default all.
-        changes: what is done to each sentence when it is read; none of them changes words.
+        changes: functions that each sentence goes through when it is read. They may change its tags, but not its
+            words.
 
     Attributes:
         stored: the files.
